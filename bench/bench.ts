@@ -1,0 +1,314 @@
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { EXPERIMENTS, type Experiment, Wrk } from "./load.ts";
+import { makeNamespace } from "./namespace.ts";
+import { type Cgroup, findProgram, machineMicros, makeCgroups, run, sleep } from "./party.ts";
+import { describeMachine, formatTable, formatVerdicts, judge, type Sample, summarise } from "./report.ts";
+import { inScope, type Scope } from "./scope.ts";
+import { BODY, startBackend } from "./systems/backend.ts";
+import { direct } from "./systems/direct.ts";
+import { findEnvoy, startEnvoy } from "./systems/envoy.ts";
+import { startHaproxy } from "./systems/haproxy.ts";
+import { startNginx } from "./systems/nginx.ts";
+import {
+  Absent,
+  type Backends,
+  SYSTEMS,
+  type System,
+  type SystemName,
+  TOPOLOGIES,
+  type Topology,
+} from "./systems/system.ts";
+import { findXlb, startXlb } from "./systems/xlb.ts";
+
+/**
+ * Every system against every other in one run: each cell (an experiment, a topology, a number of connections) is measured
+ * for all systems in turn, and all of that several times over, so that a noisy minute falls on everybody.
+ */
+
+const RESULTS = join(import.meta.dirname, "results");
+const HELP = `
+npx tsx bench/bench.ts [--rounds N] [--seconds S] [--only WORD,...] [--quick] [--sendfile on|off]
+
+  --rounds N     rounds over everything (5)
+  --seconds S    seconds per cell (2)
+  --only WORDS   only these: experiments (${EXPERIMENTS.map((each) => each.name).join(", ")}),
+                 systems (${SYSTEMS.join(", ")}),
+                 topologies (${TOPOLOGIES.join(", ")}), numbers of connections
+  --quick        one round of one second
+  --sendfile     whether the backend sends files by sendfile (on)
+`;
+
+interface Options {
+  readonly rounds: number;
+  readonly seconds: number;
+  readonly sendfile: "on" | "off";
+  readonly only: readonly string[];
+}
+
+interface Cell {
+  readonly experiment: Experiment;
+  readonly topology: Topology;
+  readonly connections: number;
+}
+
+const say = (text: string) => process.stderr.write(`${text}\n`);
+
+async function main(): Promise<void> {
+  const options = readOptions();
+  if (options === undefined) return;
+  if (process.getuid?.() !== 0) throw new Error("the bench makes cgroups and a network namespace: run it as root");
+  for (const tool of ["wrk", "nginx", "curl", "ip"]) {
+    if (findProgram(tool) === undefined)
+      throw new Error(`${tool} is not installed (apt-get install nginx wrk curl iproute2)`);
+  }
+  await inScope((scope) => bench(scope, options));
+}
+
+function readOptions(): Options | undefined {
+  const { values } = parseArgs({
+    options: {
+      rounds: { type: "string" },
+      seconds: { type: "string" },
+      only: { type: "string", default: "" },
+      sendfile: { type: "string", default: "on" },
+      quick: { type: "boolean", default: false },
+      help: { type: "boolean", short: "h", default: false },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(HELP);
+    return undefined;
+  }
+  const count = (text: string | undefined, usual: number) => {
+    const value = text === undefined ? usual : Number(text);
+    if (!Number.isInteger(value) || value < 1) throw new Error(`not a whole number above 0: ${text}`);
+    return value;
+  };
+  const only = values.only.split(",").filter(Boolean);
+  const known: readonly string[] = [...EXPERIMENTS.map((each) => each.name), ...SYSTEMS, ...TOPOLOGIES];
+  for (const word of only)
+    if (!known.includes(word) && !/^\d+$/.test(word)) throw new Error(`--only ${word}: nothing has this name`);
+  return {
+    rounds: count(values.rounds, values.quick ? 1 : 5),
+    seconds: count(values.seconds, values.quick ? 1 : 2),
+    sendfile: values.sendfile === "off" ? "off" : "on",
+    only,
+  };
+}
+
+/** Of each kind of word only those that were named; all where none of the kind was. */
+function choose<T>(all: readonly T[], only: readonly string[], nameOf: (each: T) => string): readonly T[] {
+  const chosen = all.filter((each) => only.includes(nameOf(each)));
+  return chosen.length === 0 ? all : chosen;
+}
+
+async function bench(scope: Scope, options: Options): Promise<void> {
+  // In memory where possible: uploads must not measure a disk.
+  const directory = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "xlb-bench-"));
+  scope.add(() => rmSync(directory, { recursive: true, force: true }));
+  const names = choose(SYSTEMS, options.only, (name) => name);
+  const { systems, skipped } = await startAll(scope, directory, names, options.sendfile);
+  const cells = choose(TOPOLOGIES, options.only, (name) => name).flatMap((topology) =>
+    choose(EXPERIMENTS, options.only, (each) => each.name).flatMap((experiment): Cell[] =>
+      choose(experiment.connections, options.only, String).map((connections) => ({
+        experiment,
+        topology,
+        connections,
+      })),
+    ),
+  );
+  for (const system of systems) await verify(scope, system, new Set(cells.map((cell) => cell.topology)));
+  say(`${systems.map((system) => system.name).join(", ")}: all answer correctly`);
+
+  const minutes = (cells.length * systems.length * options.rounds * (options.seconds + 0.25)) / 60;
+  say(`${cells.length} cells × ${systems.length} systems × ${options.rounds} rounds: about ${Math.ceil(minutes)} min`);
+  const samples = await measureAll(new Wrk(scope, directory), systems, cells, options);
+  report(samples, skipped, options);
+}
+
+interface Started {
+  readonly systems: readonly System[];
+  readonly skipped: Readonly<Partial<Record<SystemName, string>>>;
+}
+
+/** Everything is started once and stays idle while others are measured. */
+async function startAll(
+  scope: Scope,
+  directory: string,
+  names: readonly SystemName[],
+  sendfile: "on" | "off",
+): Promise<Started> {
+  const cgroup = await makeCgroups(scope);
+  const namespace = makeNamespace(scope);
+  const client = cgroup("client");
+
+  const near = { name: "backend", ip: "127.0.20.1", port: 8000, cgroup: cgroup("backend") };
+  const far = {
+    name: "backend-far",
+    ip: namespace.address,
+    port: 8000,
+    cgroup: cgroup("backend-far"),
+    namespace: namespace.name,
+  };
+  for (const place of [near, far]) await startBackend(scope, directory, sendfile, place);
+  const backends: Backends = {
+    cgroup: { "same-host": near.cgroup, "cross-host": far.cgroup },
+    address: { "same-host": near, "cross-host": far },
+  };
+
+  const start: Readonly<Record<SystemName, () => Promise<System>>> = {
+    direct: async () => direct(client, backends),
+    "envoy-1": async () =>
+      startEnvoy(scope, directory, await findEnvoy(scope, say), 1, cgroup("envoy-1"), client, backends),
+    "envoy-2": async () =>
+      startEnvoy(scope, directory, await findEnvoy(scope, say), 2, cgroup("envoy-2"), client, backends),
+    haproxy: () => startHaproxy(scope, directory, cgroup("haproxy"), client, backends),
+    nginx: () => startNginx(scope, directory, cgroup("nginx"), client, backends),
+    xlb: async () => {
+      findXlb();
+      // Servers and clients that are enrolled are not anybody else's: hooks must not slow down the peers.
+      const enrolled = { name: "backend-enrolled", ip: "127.0.20.2", port: 8000, cgroup: cgroup("backend-enrolled") };
+      const enrolledClient = cgroup("client-enrolled");
+      const own: Backends = {
+        cgroup: { ...backends.cgroup, "same-host": enrolled.cgroup },
+        address: { ...backends.address, "same-host": enrolled },
+      };
+      await startBackend(scope, directory, sendfile, enrolled);
+      return startXlb(scope, directory, own, {
+        name: "xlb",
+        datapath: "kernel",
+        ip: "127.0.20.21",
+        cgroup: cgroup("xlb"),
+        enrolled: [enrolled.cgroup, enrolledClient],
+        client: enrolledClient,
+      });
+    },
+    "xlb-slow-path": () =>
+      startXlb(scope, directory, backends, {
+        name: "xlb-slow-path",
+        datapath: "userspace",
+        ip: "127.0.20.22",
+        cgroup: cgroup("xlb-slow-path"),
+        enrolled: [],
+        client,
+      }),
+  };
+
+  const systems: System[] = [];
+  const skipped: Partial<Record<SystemName, string>> = {};
+  for (const name of names) {
+    say(`starting ${name}`);
+    try {
+      systems.push(await start[name]());
+    } catch (error) {
+      if (!(error instanceof Absent)) throw error;
+      skipped[name] = error.message;
+      say(`SKIPPED ${name}: ${error.message}`);
+    }
+  }
+  return { systems, skipped };
+}
+
+/** A wrong answer is fast, too. */
+async function verify(scope: Scope, system: System, topologies: ReadonlySet<Topology>): Promise<void> {
+  const expected = createHash("sha256")
+    .update(Buffer.alloc(4 << 20, "0123456789abcdef"))
+    .digest("hex");
+  const curl = async (shell: string, origin: string) => {
+    const done = await run(scope, ["/bin/sh", "-c", shell, origin], { cgroup: system.client, timeoutMs: 20_000 });
+    return done.stdout.trim() + done.stderr.trim();
+  };
+  for (const topology of topologies) {
+    const origin = system.origin(topology);
+    const answers = {
+      "GET /": [await curl('curl -sS -m 5 "$0/"', origin), BODY.trim()],
+      "GET /4m": [await curl('curl -sS -m 15 "$0/4m" | sha256sum | cut -c1-64', origin), expected],
+      "PUT /upload/x": [
+        await curl('head -c 65536 /dev/zero | curl -sS -m 5 -o /dev/null -w "%{http_code}" -T - "$0/upload/x"', origin),
+        "20x",
+      ],
+    };
+    for (const [request, [got, wanted]] of Object.entries(answers)) {
+      const right = wanted === "20x" ? /^20[14]$/.test(got!) : got === wanted;
+      if (!right) throw new Error(`${system.name}, ${topology}: ${request} was answered "${got}", not "${wanted}"`);
+    }
+  }
+}
+
+async function measureAll(
+  wrk: Wrk,
+  systems: readonly System[],
+  cells: readonly Cell[],
+  options: Options,
+): Promise<Sample[]> {
+  const samples: Sample[] = [];
+  for (let round = 0; round < options.rounds; round++) {
+    for (const cell of cells) {
+      const rates: string[] = [];
+      // Each round begins with another system: none always runs after the same neighbour's heat.
+      for (const system of [...systems.slice(round % systems.length), ...systems.slice(0, round % systems.length)]) {
+        const sample = await measure(wrk, system, cell, options.seconds);
+        samples.push(sample);
+        rates.push(`${system.name} ${Math.round(sample.rps)}${sample.errors > 0 ? ` (${sample.errors} errors)` : ""}`);
+      }
+      const { experiment, topology, connections } = cell;
+      say(`round ${round + 1}/${options.rounds}  ${experiment.name} ${topology} ${connections}:  ${rates.join("  ")}`);
+    }
+  }
+  return samples;
+}
+
+async function measure(wrk: Wrk, system: System, cell: Cell, seconds: number): Promise<Sample> {
+  const { experiment, topology, connections } = cell;
+  const parties = system.parties(topology);
+  const used = () => parties.reduce((sum: number, party: Cgroup) => sum + party.cpuMicros(), 0);
+  const cpuBefore = used();
+  const machineBefore = machineMicros();
+  const afterOneSecond =
+    system.starved === undefined || seconds < 2 ? Promise.resolve(undefined) : sleep(1000).then(system.starved);
+  const load = await wrk.run(system.origin(topology), experiment, connections, seconds, system.client);
+  const cpu = used() - cpuBefore;
+  const machineCpu = machineMicros() - machineBefore;
+  const starvedBefore = await afterOneSecond;
+  const starved = starvedBefore === undefined ? undefined : (await system.starved!()) - starvedBefore;
+  const requests = Math.max(load.requests, 1);
+  return {
+    experiment: experiment.name,
+    topology,
+    system: system.name,
+    connections,
+    rps: load.requests / load.seconds,
+    p50: load.p50,
+    p99: load.p99,
+    cpu: cpu / requests,
+    machineCpu: machineCpu / requests,
+    mbps: load.bytes / load.seconds / 1e6,
+    errors: load.errors,
+    requests: load.requests,
+    starved,
+  };
+}
+
+function report(samples: readonly Sample[], skipped: Started["skipped"], options: Options): void {
+  const results = summarise(samples);
+  const goals = judge(results);
+  process.stdout.write(`\n${formatTable(results)}\n${formatVerdicts(goals)}\n`);
+  for (const [name, why] of Object.entries(skipped)) process.stdout.write(`\nskipped: ${name} (${why})\n`);
+  mkdirSync(RESULTS, { recursive: true });
+  const { rounds, seconds, sendfile } = options;
+  const file = join(RESULTS, "latest.json");
+  writeFileSync(
+    file,
+    `${JSON.stringify({ machine: describeMachine(), rounds, seconds, sendfile, results, goals, skipped }, null, 2)}\n`,
+  );
+  process.stdout.write(`\nwritten to ${file}\n`);
+}
+
+main().catch((error: Error) => {
+  process.stderr.write(`bench: ${error.message}\n`);
+  process.exitCode = 1;
+});

@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/*
+ * The contract between the kernel half and user space: every struct, enum and limit that both see.
+ * tools/layoutgen.ts turns the object's BTF into src/tables/layout.gen.ts; nothing else may know an offset.
+ *
+ * Nouns.  p-sock: the client's socket.  anchor: the daemon's end of it.  i-sock: a pooled connection to one
+ * endpoint.  s-sock: the server's end of an i-sock, where the server runs in an enrolled cgroup.
+ * slot: the record of one i-sock.  chunk: XLB_CHUNK_SLOTS slots with one word of idle bits.
+ * tenant: an enrolled cgroup; i-socks never cross tenants.
+ */
+#ifndef XLB_CONTRACT_H
+#define XLB_CONTRACT_H
+
+#define XLB_CHUNK_SLOTS 32      /* slots that share a word of idle bits */
+#define XLB_POOL_CHUNKS 32      /* chunks of one pool: at most 1,024 i-socks per tenant and endpoint */
+#define XLB_STASH_BYTES 512     /* requests up to this size can be served again when their server dies */
+#define XLB_MAX_HEADERS 16      /* header names that the rules of all listeners may ask for, in the kernel */
+#define XLB_MAX_HEADER_NAME 62  /* bytes of such a name */
+#define XLB_MAX_HEAD 8192       /* bytes of a request head that the kernel path parses */
+#define XLB_MAX_BODY 262144     /* bytes of a request body that the kernel path relays: fits every i-sock's send buffer */
+#define XLB_MAX_HOST 255
+#define XLB_MAX_PATH 2048
+
+/* IPv4 as ::ffff:a.b.c.d, so that one table serves both families. ip in network order, port in host order. */
+struct addr_key {
+	__u32 ip[4];
+	__u16 port;
+	__u16 pad;
+};
+
+/* ---- configuration: written by sync, read by hooks ---- */
+
+struct listener_entry {
+	__u32 id; /* index into listener_rules and listener_stats */
+};
+
+/* Written once, before the hooks are attached. */
+struct settings {
+	struct addr_key anchor4; /* where the daemon listens for clients of IPv4 (also IPv4-mapped) ... */
+	struct addr_key anchor6; /* ... and of IPv6; port 0: none, such connections are left alone */
+	__u32 receive_limit;     /* bytes queued at a client beyond which a response goes through the daemon */
+	__u32 pad;
+};
+
+/* The unit of compiled rules: see docs/tables.md for what a word means where. */
+struct word {
+	__u32 a, b, c, d;
+};
+
+enum {
+	HOSTS_STRIP_PORT = 1, /* ignore_port_in_host_matching */
+	HOSTS_HEADERS = 2,    /* some rule asks for an ordinary header */
+};
+
+enum {
+	RULES_NONE = 0,        /* no virtual host: no route */
+	RULES_SLOW = 0xffffffff, /* rules that only the slow path can follow */
+};
+
+enum condition_kind {
+	CONDITION_PRESENT = 0,
+	CONDITION_EXACT = 1,
+	CONDITION_PREFIX = 2,
+	CONDITION_SUFFIX = 3,
+	CONDITION_CONTAINS = 4,
+};
+
+enum {
+	CONDITION_INVERT = 1,
+	CONDITION_IGNORE_CASE = 2,
+};
+
+/* Indexes of pseudo headers in a condition; ordinary headers follow from HEADER_FIRST. */
+enum {
+	HEADER_METHOD = 0,
+	HEADER_AUTHORITY = 1,
+	HEADER_PATH = 2,
+	HEADER_FIRST = 3,
+};
+
+struct header_name {
+	__u8 index; /* HEADER_FIRST.. */
+	__u8 length;
+	char name[XLB_MAX_HEADER_NAME];
+};
+
+enum policy {
+	POLICY_ROUND_ROBIN = 0,
+	POLICY_LEAST_REQUEST = 1,
+	POLICY_RANDOM = 2,
+};
+
+/* ---- pools: written by pool/, read by hooks ---- */
+
+struct pool_key {
+	__u32 tenant;
+	__u32 endpoint;
+};
+
+struct pool {
+	__u32 n_chunks;
+	__u32 chunk[XLB_POOL_CHUNKS];
+};
+
+/* An i-sock's connection as its server sees it: tells sockops which accepted sockets are ours. */
+struct peer_key {
+	struct addr_key client; /* the i-sock's own address */
+	struct addr_key server;
+};
+
+enum slot_kind {
+	SLOT_NEW = 0,   /* being connected: the server's end may still show up */
+	SLOT_SAME_HOST = 1,
+	SLOT_CROSS_HOST = 2,
+};
+
+/* Bits of slot.flags, set atomically by whoever sees the event. */
+enum slot_flag {
+	SLOT_REQUEST_DONE = 1,   /* all bytes of the request went to the server */
+	SLOT_RESPONSE_DONE = 2,  /* all bytes of the response were handed on */
+	SLOT_ABORTED = 4,        /* the client has gone: the i-sock is spoiled */
+	SLOT_FAULT = 8,          /* the response cannot be followed: spoiled, the daemon answers or resets */
+	SLOT_BYPASS = 16,        /* the rest of the response goes through the daemon, which has back-pressure */
+	SLOT_RETIRE = 32,        /* not to be used again: the server closes it, or it is read until close */
+	SLOT_CLOSE_CLIENT = 64,  /* after this response the client's connection ends */
+	SLOT_UNTIL_CLOSE = 128,  /* the response ends where the connection ends */
+	SLOT_HEAD = 256,         /* a HEAD request: its response has no body */
+	SLOT_STARTED = 512,      /* at least one byte of the response was handed on */
+	SLOT_STASHED = 1024,     /* the request lies whole in the stash and may be repeated */
+};
+
+/* Where a message parser stands. One struct for any split of the bytes. */
+struct framing {
+	__u64 remaining; /* body or chunk bytes still to come */
+	__u32 state;     /* enum framing_state */
+	__u32 hash;      /* of the header name being read */
+	__u16 status;
+	__u8 count;      /* digits, or bytes of a fixed text, seen so far */
+	__u8 flags;      /* enum framing_flag */
+	__u32 pad;
+};
+
+/* In the order in which a response passes through them. */
+enum framing_state {
+	FRAME_VERSION = 0,
+	FRAME_STATUS,
+	FRAME_REASON,
+	FRAME_LINE,
+	FRAME_NAME,
+	FRAME_SKIP_LINE,
+	FRAME_LENGTH,
+	FRAME_CONNECTION,
+	FRAME_CODING,
+	FRAME_HEAD_LF,
+	/* from here on the head is complete */
+	FRAME_BODY,
+	FRAME_CHUNK_SIZE,
+	FRAME_CHUNK_EXTENSION,
+	FRAME_CHUNK_SIZE_LF,
+	FRAME_CHUNK_DATA,
+	FRAME_CHUNK_CR,
+	FRAME_CHUNK_LF,
+	FRAME_TRAILER_LINE,
+	FRAME_TRAILER_SKIP,
+	FRAME_TRAILER_LF,
+	FRAME_UNTIL_CLOSE,
+	FRAME_DONE,
+	FRAME_FAULT,
+};
+
+enum framing_flag {
+	FRAME_HAS_LENGTH = 1,
+	FRAME_CHUNKED = 2,
+	FRAME_CLOSE = 4,      /* Connection: close */
+	FRAME_KEEP_ALIVE = 8, /* Connection: keep-alive */
+	FRAME_HTTP10 = 16,
+	FRAME_SEEN_VALUE = 32, /* the header value being read has begun */
+};
+
+struct slot {
+	__u64 owner;        /* cookie of the p-sock in whose service the i-sock stands; 0: none */
+	__u64 p_sk;         /* that socket's address, to look at its receive queue; may be stale, never trusted */
+	__u64 started_ns;   /* when the request was taken */
+	__u64 response_bytes;
+	__u32 flags;        /* enum slot_flag; with the generation one aligned word, so that both can be */
+	__u32 generation;   /* compared and changed at once. Counts the requests this i-sock has served. */
+	__u32 kind;
+	__u32 tenant;
+	__u32 endpoint;
+	__u32 cluster;
+	__u32 route;
+	__u32 listener;
+	__u32 timeout_ms;
+	__u32 stash_length;
+	struct addr_key client; /* the key of its connection */
+	__u32 pad;
+	struct framing frame;
+};
+
+/* A request kept whole, so that it can be served again when its server dies without an answer. */
+struct stash {
+	__u8 bytes[XLB_STASH_BYTES];
+};
+
+/* ---- connections: written by hooks, read by the daemon ---- */
+
+struct conn {
+	__u64 cookie;
+	__u64 cgroup;
+	struct addr_key destination; /* what the client asked for */
+	__u32 listener;
+	__u32 tenant;
+	__u32 wait_slot;   /* when the slow path was entered: an answer still due by this slot ... */
+	__u32 wait_generation; /* ... in this generation; 0: none */
+	__u32 reason;      /* why the slow path was last entered */
+	__u8 closed;       /* the client has closed both ways */
+	__u8 half_closed;
+	__u8 pad[2];
+};
+
+/* A request head, as offsets into the bytes of one send. */
+struct request_head {
+	__u64 content_length;
+	__u64 hash;           /* of the header name being read */
+	__u32 position;
+	__u16 state;
+	__u16 mark;           /* where the current name or value began */
+	__u16 name_length;
+	__u16 method_length;
+	__u16 target;         /* offset, length with query, length without */
+	__u16 target_length;
+	__u16 path_length;
+	__u16 host;
+	__u16 host_length;
+	__u16 connection;     /* offset of the value of Connection: close; 0: none */
+	__u8 name;            /* enum known_name of the header being read */
+	__u8 flags;           /* enum request_flag */
+	__u8 index;           /* header index of the header being read, 0: nobody asks for it */
+	__u8 method;          /* enum method */
+};
+
+/* Kept with the p-sock itself; only its own hooks see it, under its lock. */
+struct p_state {
+	__u64 cookie;
+	__u64 cgroup;
+	__u64 body_remaining; /* request body bytes that still belong to the slot's request */
+	struct addr_key key;  /* its entry in conns */
+	struct addr_key destination;
+	__u32 listener;
+	__u32 tenant;
+	__u32 slot;           /* the last i-sock used, and the generation in which it was */
+	__u32 generation;     /* 0: none */
+	__u8 mode;            /* enum p_mode */
+	__u8 pipeliner;       /* sent a request before the last answer was complete: slow path for good */
+	__u8 cut;             /* a send was cut: what follows in it belongs to the anchor */
+	__u8 based;           /* base_sequence is set */
+	__u32 base_sequence;  /* write_seq before the first byte: how many bytes took TCP since then */
+	__u32 to_anchor;      /* bytes that were redirected to the anchor */
+	struct request_head request; /* scratch of the request hook */
+	struct {
+		__u16 offset;
+		__u16 length;     /* of the value; offset 0: the header is absent */
+	} header[XLB_MAX_HEADERS]; /* scratch of the request hook */
+};
+
+enum p_mode {
+	P_KERNEL = 0,
+	P_SLOW = 1,
+};
+
+/* The daemon's word that the slow path has nothing left to do on a connection. */
+struct slow_done {
+	__u64 read;    /* bytes taken from the anchor: the kernel path may resume when it is all that was passed */
+	__u64 written; /* bytes the anchor wrote */
+};
+
+/* ---- events: a ring buffer from hooks to the daemon ---- */
+
+enum event_type {
+	EVENT_WAKE = 1,     /* bytes wait on a connection that may not have been accepted yet */
+	EVENT_TENANT = 2,   /* a connection from a cgroup that has no pools yet */
+	EVENT_GROW = 3,     /* a pool ran low; slot is unused, tenant and endpoint tell which */
+	EVENT_RETIRE = 4,   /* the slot's i-sock is to be closed */
+	EVENT_ABORT = 5,    /* the client went away mid-request: close the slot's i-sock */
+	EVENT_FAULT = 6,    /* the slot's response cannot be followed */
+	EVENT_BYPASS = 7,   /* the slot's response goes on through the daemon */
+	EVENT_CLOSE = 8,    /* the response is complete and the client's connection is to be ended */
+};
+
+struct event {
+	__u32 type;
+	__u32 slot;
+	__u32 generation;
+	__u32 tenant;
+	__u32 endpoint;
+	__u32 reason;
+	__u64 cookie;
+	__u64 cgroup;
+	struct addr_key client;
+	__u32 pad;
+};
+
+/* ---- why a hook did what it did: a metric, a word in the CLI and a row in docs/reasons.md ---- */
+
+enum reason {
+	REASON_SAME_HOST = 0,
+	REASON_CROSS_HOST = 1,
+	/* slow path, by what the client sent */
+	REASON_PARTIAL_HEAD = 2,
+	REASON_HEAD_TOO_LARGE = 3,
+	REASON_BAD_REQUEST = 4,
+	REASON_NOT_HTTP11 = 5,
+	REASON_METHOD = 6,
+	REASON_TARGET_FORM = 7,
+	REASON_UPGRADE = 8,
+	REASON_EXPECT = 9,
+	REASON_CONNECTION_HEADER = 10,
+	REASON_TRANSFER_ENCODING = 11,
+	REASON_BODY_TOO_LARGE = 12,
+	REASON_BODY_SPLIT = 13,
+	REASON_PIPELINED = 14,
+	REASON_PIPELINER = 15,
+	REASON_SLOW_BUSY = 16,
+	REASON_MULTI_VALUED_HEADER = 17,
+	/* slow path, by the rules */
+	REASON_NO_VIRTUAL_HOST = 18,
+	REASON_NO_ROUTE = 19,
+	REASON_RULES = 20,
+	REASON_NO_CLUSTER = 21,
+	REASON_NO_ENDPOINT = 22,
+	/* slow path, by the state of things */
+	REASON_TENANT = 23,
+	REASON_POOL_EMPTY = 24,
+	REASON_REDIRECT_FAILED = 25,
+	REASON_NO_MEMORY = 26,
+	/* bytes that are not a request of their own */
+	REASON_REQUEST_BODY = 27,
+	REASON_SLOW_BYTES = 28,
+	/* responses */
+	REASON_RESPONSE = 29,
+	REASON_RESPONSE_BYPASS = 30,
+	REASON_RESPONSE_FAULT = 31,
+	REASON_RESPONSE_ORPHAN = 32,
+	REASON_RESPONSE_UNASKED = 33,
+	/* connections that are left alone */
+	REASON_TAG_FAILED = 34,
+	REASON_SOCKMAP_REFUSED = 35,
+	REASON_COUNT = 36,
+};
+
+/* ---- counters, one row per CPU ---- */
+
+struct endpoint_stats {
+	__u64 requests;
+	__u64 responses_1xx;
+	__u64 responses_2xx;
+	__u64 responses_3xx;
+	__u64 responses_4xx;
+	__u64 responses_5xx;
+	__u64 request_bytes;
+	__u64 response_bytes;
+	__u64 same_host;
+	__u64 cross_host;
+	__u64 time_ns; /* sum over responses, from the request taken to the response complete */
+};
+
+struct route_stats {
+	__u64 requests;
+};
+
+struct listener_stats {
+	__u64 connections;
+	__u64 requests;
+	__u64 same_host;
+	__u64 cross_host;
+	__u64 slow;
+};
+
+struct reason_stats {
+	__u64 count;
+};
+
+/* Shared by all CPUs, because a choice depends on it. */
+struct endpoint_state {
+	__u64 active;
+	__u64 asked_ns; /* when a hook last asked for more i-socks */
+};
+
+struct cluster_state {
+	__u64 cursor;
+};
+
+#endif

@@ -1,0 +1,573 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/*
+ * What a client writes. Each run of this program sees the bytes of one send (at most 17 pages of them) and decides for
+ * all of them: to an i-sock, or to the slow path. It never cuts, but for one case: the tail of a body with the next
+ * request behind it.
+ *
+ * To the slow path means SK_PASS: the bytes take TCP to the anchor, which has back-pressure.
+ */
+
+static __always_inline struct slot *slot_at(__u32 id)
+{
+	return bpf_map_lookup_elem(&slots, &id);
+}
+
+/* Bytes of this connection that went to the anchor so far; modulo 2^32, as sequence numbers are. */
+static __always_inline __u32 passed(const struct p_state *p, struct tcp_sock *tp)
+{
+	return tp->write_seq - p->base_sequence + p->to_anchor;
+}
+
+/* Is an answer still due from the i-sock that was used last? */
+static __always_inline struct slot *outstanding(struct p_state *p)
+{
+	struct slot *slot;
+
+	if (!p->generation)
+		return NULL;
+	slot = slot_at(p->slot);
+	if (!slot || *(volatile __u32 *)&slot->generation != p->generation)
+		return NULL;
+	return *(volatile __u32 *)&slot->flags & SLOT_RESPONSE_DONE ? NULL : slot;
+}
+
+/* Responses that crossed hosts wait in a queue that a worker empties: is there one? */
+static __always_inline bool worker_has_bytes(struct tcp_sock *tp)
+{
+	__u64 psock = (__u64)((struct sock *)tp)->sk_user_data & ~7ULL;
+
+	return psock && BPF_CORE_READ((struct sk_psock *)psock, ingress_skb.qlen) != 0;
+}
+
+static __always_inline int to_slow_path(struct sk_msg_md *msg, struct p_state *p, enum reason reason)
+{
+	struct listener_stats *row;
+	struct conn *conn;
+	struct event *e;
+
+	if (p->mode != P_SLOW) {
+		p->mode = P_SLOW;
+		conn = bpf_map_lookup_elem(&conns, &p->key);
+		if (conn && conn->cookie == p->cookie) {
+			struct slot *slot = outstanding(p);
+
+			conn->wait_slot = p->slot;
+			conn->wait_generation = slot ? p->generation : 0;
+			conn->reason = reason;
+		}
+		/* The connection may not have been accepted yet. */
+		e = new_event(EVENT_WAKE);
+		if (e) {
+			e->cookie = p->cookie;
+			e->client = p->key;
+			e->reason = reason;
+			bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
+		}
+	}
+	row = listener_row(p->listener);
+	if (row)
+		add(&row->slow, 1);
+	return leave(reason, SK_PASS);
+}
+
+/* Has the slow path answered all that it was given? Then the kernel may take the next request. */
+static __always_inline bool slow_path_idle(struct p_state *p, struct tcp_sock *tp)
+{
+	struct slow_done *done = bpf_map_lookup_elem(&slow_dones, &p->key);
+
+	if (!done || (__u32)done->read != passed(p, tp))
+		return false;
+	/* All that the anchor wrote must have arrived, or a faster answer could overtake it. */
+	return (__u32)done->written == (__u32)tp->bytes_received;
+}
+
+/* Takes the head apart. 0, or the reason to decline. */
+__noinline int read_head(struct sk_msg_md *msg, struct p_state *p)
+{
+	struct request_head *r;
+	struct word *hosts_word;
+	__u32 listener, *index;
+	bool want_headers;
+	void *hosts;
+	int declined;
+
+	if (!p)
+		return REASON_RULES;
+	r = &p->request;
+	listener = p->listener;
+	index = bpf_map_lookup_elem(&listener_rules, &listener);
+	if (!index || !*index)
+		return REASON_RULES;
+	hosts = bpf_map_lookup_elem(&rules, index);
+	if (!hosts)
+		return REASON_RULES;
+	hosts_word = word_at(hosts, 0);
+	want_headers = hosts_word && hosts_word->a & HOSTS_HEADERS;
+	__builtin_memset(r, 0, sizeof(*r));
+	if (want_headers)
+		__builtin_memset(p->header, 0, sizeof(p->header));
+	{
+		const __u8 *data = msg->data, *end = msg->data_end;
+
+		if (data + 16 > end)
+			return REASON_PARTIAL_HEAD;
+		read_method(r, data);
+		if (r->method == METHOD_OTHER)
+			return is_token(data[0]) ? REASON_METHOD : REASON_BAD_REQUEST;
+		r->position = r->method_length + 1;
+		r->target = r->position;
+		if (data[r->position & 15] != '/')
+			return REASON_TARGET_FORM;
+	}
+	r->state = READ_TARGET;
+	repeat (XLB_MAX_HEAD) {
+		const __u8 *data = msg->data, *end = msg->data_end, *p8;
+		__u32 position = r->position, stop;
+
+		if (position >= XLB_MAX_HEAD - 16)
+			return REASON_HEAD_TOO_LARGE;
+		p8 = data + position;
+		if (p8 + 1 > end)
+			return REASON_PARTIAL_HEAD;
+		if (r->state != READ_VALUE) {
+			declined = read_byte(r, data, p8, end);
+			if (declined)
+				return declined;
+			if (r->state == READ_END)
+				return r->host ? 0 : REASON_BAD_REQUEST;
+			continue;
+		}
+		if (p8 + 8 <= end && all_printable(*(const __u64 *)p8)) {
+			r->position = position + 8;
+			continue;
+		}
+		if (*p8 != '\r') {
+			/* bytes above 0x7e and controls are for the slow path to judge */
+			if ((*p8 < ' ' && *p8 != '\t') || *p8 > '~')
+				return REASON_BAD_REQUEST;
+			r->position = position + 1;
+			continue;
+		}
+		if (p8 + 2 > end)
+			return REASON_PARTIAL_HEAD;
+		if (p8[1] != '\n')
+			return REASON_BAD_REQUEST;
+		stop = position;
+		repeat (64) {
+			const __u8 *last;
+
+			if (stop <= r->mark)
+				break;
+			last = byte_at(data, end, stop - 1);
+			if (!last || (*last != ' ' && *last != '\t'))
+				break;
+			stop--;
+		}
+		declined = end_value(r, data + (r->mark & (XLB_MAX_HEAD - 1)), stop - r->mark, end);
+		if (declined)
+			return declined;
+		if (want_headers) {
+			struct header_name *asked = bpf_map_lookup_elem(&header_names, &r->hash);
+
+			if (asked && asked->length == r->name_length) {
+				__u32 index = asked->index & (XLB_MAX_HEADERS - 1);
+
+				if (p->header[index].offset)
+					return REASON_MULTI_VALUED_HEADER;
+				p->header[index].offset = r->mark;
+				p->header[index].length = stop - r->mark;
+			}
+		}
+		r->position = position + 2;
+		r->state = READ_LINE;
+	}
+	return REASON_HEAD_TOO_LARGE;
+}
+
+/* The host without its port, as the virtual hosts are searched for it: `host:80` -> `host`, `[::1]:80` -> `[::1]`. */
+static __always_inline void strip_port(struct request_head *r, const __u8 *data, const __u8 *end)
+{
+	__u32 at = r->host_length;
+
+	repeat (6) {
+		const __u8 *p;
+
+		if (at < 2)
+			return;
+		at--;
+		p = byte_at(data, end, r->host + at);
+		if (!p)
+			return;
+		if (*p == ':') {
+			r->host_length = at;
+			return;
+		}
+		if (*p < '0' || *p > '9')
+			return;
+	}
+}
+
+static __always_inline void blank(struct sk_msg_md *msg, __u32 at, __u32 length)
+{
+	repeat (16) {
+		__u8 *p;
+
+		if (!length || at >= XLB_MAX_HEAD)
+			return;
+		p = (__u8 *)msg->data + at;
+		if (p + 1 > (__u8 *)msg->data_end)
+			return;
+		*p = ' ';
+		at++;
+		length--;
+	}
+}
+
+/* Ends the connection of an i-sock that failed us before it saw a byte of this request. */
+static __always_inline void give_up(struct slot *slot, __u32 id)
+{
+	__sync_fetch_and_or(&slot->flags, SLOT_RETIRE | SLOT_RESPONSE_DONE | SLOT_REQUEST_DONE);
+	slot_event(EVENT_RETIRE, id, slot);
+}
+
+static __always_inline long redirect(struct sk_msg_md *msg, const struct slot *slot, __u32 id)
+{
+	if (slot->kind == SLOT_SAME_HOST)
+		return bpf_msg_redirect_map(msg, &s_socks, id, BPF_F_INGRESS);
+	return bpf_msg_redirect_map(msg, &i_socks, id, 0);
+}
+
+/* More of a request body whose head went to an i-sock. */
+static __always_inline int relay_body(struct sk_msg_md *msg, struct p_state *p)
+{
+	struct slot *slot = slot_at(p->slot);
+	__u64 size = msg->size;
+	struct endpoint_stats *row;
+	__u32 endpoint;
+
+	if (!slot || *(volatile __u32 *)&slot->generation != p->generation) {
+		/* The i-sock died and the daemon has ended this connection: nobody wants these bytes any more. */
+		p->body_remaining = 0;
+		return to_slow_path(msg, p, REASON_REQUEST_BODY);
+	}
+	if (size > p->body_remaining) {
+		/* The next request follows in the same send. Behind a redirect only a redirect is possible. */
+		size = p->body_remaining;
+		bpf_msg_apply_bytes(msg, size);
+		p->pipeliner = 1;
+		p->cut = 1;
+	}
+	if (redirect(msg, slot, p->slot) != SK_PASS) {
+		p->body_remaining = 0;
+		__sync_fetch_and_or(&slot->flags, SLOT_FAULT);
+		slot_event(EVENT_FAULT, p->slot, slot);
+		return to_slow_path(msg, p, REASON_REDIRECT_FAILED);
+	}
+	p->body_remaining -= size;
+	endpoint = slot->endpoint;
+	row = bpf_map_lookup_elem(&endpoint_counts, &endpoint);
+	if (row)
+		add(&row->request_bytes, size);
+	if (!p->body_remaining) {
+		__u32 flags = __sync_fetch_and_or(&slot->flags, SLOT_REQUEST_DONE);
+
+		/* The answer was faster than the request: whoever comes last gives the i-sock back. */
+		if (flags & SLOT_RESPONSE_DONE) {
+			if (flags & (SLOT_RETIRE | SLOT_ABORTED | SLOT_FAULT))
+				slot_event(EVENT_RETIRE, p->slot, slot);
+			else
+				release(p->slot);
+		}
+	}
+	return leave(REASON_REQUEST_BODY, SK_PASS);
+}
+
+/* The rest of a send whose first part was redirected. */
+static __always_inline int rest_to_anchor(struct sk_msg_md *msg, struct p_state *p)
+{
+	int verdict;
+
+	p->to_anchor += msg->size;
+	verdict = to_slow_path(msg, p, REASON_PIPELINED);
+	bpf_msg_redirect_hash(msg, &anchors, &p->cookie, BPF_F_INGRESS);
+	return verdict;
+}
+
+static __always_inline void ask_to_grow(const struct p_state *p, __u32 endpoint)
+{
+	struct endpoint_state *state = bpf_map_lookup_elem(&endpoint_states, &endpoint);
+	__u64 now = bpf_ktime_get_ns();
+	struct event *e;
+
+	/* Once in two milliseconds is often enough: the daemon doubles the pool each time. */
+	if (!state || now - state->asked_ns < 2000000)
+		return;
+	state->asked_ns = now;
+	e = new_event(EVENT_GROW);
+	if (!e)
+		return;
+	e->tenant = p->tenant;
+	e->endpoint = endpoint;
+	bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
+}
+
+static __always_inline bool has_tenant(struct p_state *p)
+{
+	__u32 *tenant;
+	struct event *e;
+
+	if (p->tenant)
+		return true;
+	tenant = bpf_map_lookup_elem(&tenants, &p->cgroup);
+	if (tenant) {
+		p->tenant = *tenant;
+		return true;
+	}
+	e = new_event(EVENT_TENANT);
+	if (e) {
+		e->cgroup = p->cgroup;
+		bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
+	}
+	return false;
+}
+
+struct choice {
+	__u32 cluster;
+	__u32 endpoint;
+	__u32 route;
+	__u32 timeout_ms;
+};
+
+/*
+ * Where this request goes, by one configuration from beginning to end. 0, or the reason to decline.
+ * A function of its own to the verifier too: its loops need not be followed again for each way that leads here.
+ */
+__noinline int choose(struct sk_msg_md *msg, struct p_state *p, struct choice *out)
+{
+	struct request_head *r;
+	const __u8 *data, *end;
+	__u32 vhost, action, listener, *index;
+	struct word *route, *head;
+	void *hosts, *blob;
+
+	if (!p || !out)
+		return REASON_RULES;
+	r = &p->request;
+	listener = p->listener;
+	data = msg->data;
+	end = msg->data_end;
+	index = bpf_map_lookup_elem(&listener_rules, &listener);
+	if (!index)
+		return REASON_RULES;
+	hosts = bpf_map_lookup_elem(&rules, index);
+	if (!hosts)
+		return REASON_RULES;
+	head = word_at(hosts, 0);
+	if (!head)
+		return REASON_RULES;
+	if (head->a & HOSTS_STRIP_PORT)
+		strip_port(r, data, end);
+	vhost = match_host(hosts, data, end, r);
+	if (vhost == RULES_NONE)
+		return REASON_NO_VIRTUAL_HOST;
+	if (vhost == RULES_SLOW)
+		return REASON_RULES;
+	blob = bpf_map_lookup_elem(&rules, &vhost);
+	if (!blob)
+		return REASON_RULES;
+	if (r->path_length > XLB_MAX_PATH)
+		return REASON_HEAD_TOO_LARGE;
+	action = match_route(blob, data, end, p);
+	if (!action)
+		return REASON_NO_ROUTE;
+	route = word_at(blob, action);
+	if (!route)
+		return REASON_NO_ROUTE;
+	out->route = route->d;
+	out->timeout_ms = route->c;
+	out->cluster = pick_cluster(blob, action, route, bpf_get_prandom_u32());
+	blob = bpf_map_lookup_elem(&clusters, &out->cluster);
+	if (!blob)
+		return REASON_NO_CLUSTER;
+	return pick_endpoint(blob, out->cluster, &out->endpoint) ? 0 : REASON_NO_ENDPOINT;
+}
+
+/* Takes an idle i-sock of the endpoint. 0, or the reason to decline. */
+static __always_inline int take(struct p_state *p, __u32 endpoint, __u32 *id)
+{
+	struct pool_key key = {.tenant = p->tenant, .endpoint = endpoint};
+	struct pool *pool = bpf_map_lookup_elem(&pools, &key);
+	bool low;
+
+	if (!pool || !claim(pool, id, &low)) {
+		ask_to_grow(p, endpoint);
+		return REASON_POOL_EMPTY;
+	}
+	if (low)
+		ask_to_grow(p, endpoint);
+	return 0;
+}
+
+static __always_inline void fill_slot(struct slot *slot, struct p_state *p, struct tcp_sock *tp,
+				      const struct choice *choice, __u32 flags)
+{
+	__u32 generation = slot->generation + 1;
+
+	if (!generation)
+		generation = 1;
+	slot->owner = p->cookie;
+	slot->p_sk = (__u64)tp;
+	slot->started_ns = bpf_ktime_get_ns();
+	slot->response_bytes = 0;
+	slot->cluster = choice->cluster;
+	slot->route = choice->route;
+	slot->listener = p->listener;
+	slot->timeout_ms = choice->timeout_ms;
+	slot->client = p->key;
+	frame_reset(&slot->frame);
+	p->generation = generation;
+	*(volatile __u64 *)&slot->flags = (__u64)generation << 32 | flags;
+}
+
+static __always_inline void count_request(const struct p_state *p, const struct choice *choice, bool same_host,
+					  __u64 bytes)
+{
+	__u32 key = choice->endpoint;
+	struct endpoint_stats *endpoint = bpf_map_lookup_elem(&endpoint_counts, &key);
+	struct endpoint_state *state = bpf_map_lookup_elem(&endpoint_states, &key);
+	struct listener_stats *listener = listener_row(p->listener);
+	struct route_stats *route;
+
+	if (state)
+		__sync_fetch_and_add(&state->active, 1);
+	if (endpoint) {
+		add(&endpoint->requests, 1);
+		add(&endpoint->request_bytes, bytes);
+		add(same_host ? &endpoint->same_host : &endpoint->cross_host, 1);
+	}
+	if (listener) {
+		add(&listener->requests, 1);
+		add(same_host ? &listener->same_host : &listener->cross_host, 1);
+	}
+	key = choice->route;
+	route = bpf_map_lookup_elem(&route_counts, &key);
+	if (route)
+		add(&route->requests, 1);
+}
+
+/* A new request begins with this send. */
+static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *p, struct tcp_sock *tp)
+{
+	__u32 id = 0, flags, size = msg->size;
+	struct choice choice = {};
+	struct slot *slot;
+	int declined;
+	__u64 body;
+
+	/* Only the first piece of a scattered write lies open; sendfile shows nothing at all. */
+	if (size < XLB_MAX_HEAD ? (long)msg->data_end - (long)msg->data < size :
+				  (long)msg->data_end - (long)msg->data < XLB_MAX_HEAD) {
+		if (bpf_msg_pull_data(msg, 0, size < XLB_MAX_HEAD ? size : XLB_MAX_HEAD, 0))
+			return to_slow_path(msg, p, REASON_NO_MEMORY);
+	}
+	declined = read_head(msg, p);
+	if (declined)
+		return to_slow_path(msg, p, declined);
+	body = size - p->request.position;
+	if (p->request.content_length > XLB_MAX_BODY)
+		return to_slow_path(msg, p, REASON_BODY_TOO_LARGE);
+	if (body > p->request.content_length) {
+		p->pipeliner = 1;
+		return to_slow_path(msg, p, REASON_PIPELINED);
+	}
+	flags = body == p->request.content_length ? SLOT_REQUEST_DONE : 0;
+	if (!has_tenant(p))
+		return to_slow_path(msg, p, REASON_TENANT);
+	declined = choose(msg, p, &choice);
+	if (!declined)
+		declined = take(p, choice.endpoint, &id);
+	if (declined)
+		return to_slow_path(msg, p, declined);
+	slot = slot_at(id);
+	if (!slot)
+		return to_slow_path(msg, p, REASON_POOL_EMPTY);
+	/* Should the next request come with the tail of this body, it will need a way to the anchor. */
+	if (!(flags & SLOT_REQUEST_DONE) &&
+	    bpf_msg_redirect_hash(msg, &anchors, &p->cookie, BPF_F_INGRESS) != SK_PASS) {
+		release(id);
+		return to_slow_path(msg, p, REASON_BODY_SPLIT);
+	}
+	if (p->request.method == METHOD_HEAD)
+		flags |= SLOT_HEAD;
+	if (p->request.flags & REQUEST_CLOSE)
+		flags |= SLOT_CLOSE_CLIENT;
+	if (may_repeat(p->request.method) && size <= XLB_STASH_BYTES && flags & SLOT_REQUEST_DONE) {
+		struct stash *stash = bpf_map_lookup_elem(&stashes, &id);
+
+		if (stash && !copy(stash, size, msg->data)) {
+			slot->stash_length = size;
+			flags |= SLOT_STASHED;
+		}
+	}
+	fill_slot(slot, p, tp, &choice, flags);
+	p->slot = id;
+	p->body_remaining = p->request.content_length - body;
+	if (redirect(msg, slot, id) != SK_PASS) {
+		p->generation = 0;
+		p->body_remaining = 0;
+		give_up(slot, id);
+		/* The look for the anchor has aimed this send at it: then there it goes, but not by TCP. */
+		if (!(flags & SLOT_REQUEST_DONE))
+			p->to_anchor += size;
+		return to_slow_path(msg, p, REASON_REDIRECT_FAILED);
+	}
+	/* The client's wish to close is between it and us: the i-sock stays. */
+	if (p->request.flags & REQUEST_CLOSE)
+		blank(msg, p->request.connection, 5);
+	count_request(p, &choice, slot->kind == SLOT_SAME_HOST, size);
+	return leave(slot->kind == SLOT_SAME_HOST ? REASON_SAME_HOST : REASON_CROSS_HOST, SK_PASS);
+}
+
+SEC("sk_msg")
+int xlb_request(struct sk_msg_md *msg)
+{
+	struct bpf_sock *sk = msg->sk;
+	struct tcp_sock *tp;
+	struct p_state *p;
+	struct slot *slot;
+
+	if (!sk)
+		return SK_PASS;
+	p = bpf_sk_storage_get(&p_states, sk, 0, 0);
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!p || !tp)
+		return SK_PASS;
+	if (!p->based) {
+		p->based = 1;
+		p->base_sequence = tp->write_seq;
+	}
+	if (p->body_remaining)
+		return relay_body(msg, p);
+	if (p->cut) {
+		p->cut = 0;
+		return rest_to_anchor(msg, p);
+	}
+	if (p->mode == P_SLOW) {
+		if (p->pipeliner || !slow_path_idle(p, tp))
+			return leave(REASON_SLOW_BYTES, SK_PASS);
+		p->mode = P_KERNEL;
+	}
+	if (p->pipeliner)
+		return to_slow_path(msg, p, REASON_PIPELINER);
+	slot = outstanding(p);
+	if (slot) {
+		/* While the daemon hands on the end of an answer, it cannot say in time when it was over. */
+		if (slot->flags & SLOT_BYPASS)
+			return to_slow_path(msg, p, REASON_SLOW_BUSY);
+		p->pipeliner = 1;
+		return to_slow_path(msg, p, REASON_PIPELINED);
+	}
+	if (worker_has_bytes(tp))
+		return to_slow_path(msg, p, REASON_PIPELINED);
+	return relay_request(msg, p, tp);
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/*
+ * What a server answers, on the same host (its own writes) and across hosts (what arrives at the i-sock). Both follow
+ * the response to its exact end and give the i-sock back there; both hand the bytes to the client's receive queue.
+ *
+ * A receive queue that is filled by redirect has no bound. So above a limit the rest of a body takes ordinary TCP to
+ * the i-sock, and the daemon hands it on: SLOT_BYPASS.
+ */
+
+/* Bytes that the client has not read yet. Its address may be stale; then this is a wrong number and no more. */
+static __always_inline bool client_is_full(const struct slot *slot)
+{
+	struct settings *settings = get_settings();
+	struct sock *client = (struct sock *)slot->p_sk;
+	__u32 queued = BPF_CORE_READ(client, sk_backlog.rmem_alloc.counter);
+
+	return settings && queued > settings->receive_limit;
+}
+
+static __always_inline bool cross_client_is_full(const struct slot *slot)
+{
+	struct sock *client = (struct sock *)slot->p_sk;
+	__u32 queued = BPF_CORE_READ(client, sk_backlog.rmem_alloc.counter);
+	__u32 room = BPF_CORE_READ(client, sk_rcvbuf);
+
+	/* Beyond its buffer the rest waits uncounted with the worker, which looks again only each tick. */
+	return queued > room / 2;
+}
+
+static __always_inline void count_response(const struct slot *slot)
+{
+	__u32 key = slot->endpoint;
+	struct endpoint_stats *row = bpf_map_lookup_elem(&endpoint_counts, &key);
+	__u16 status = slot->frame.status;
+
+	if (!row)
+		return;
+	add(&row->response_bytes, slot->response_bytes);
+	add(&row->time_ns, bpf_ktime_get_ns() - slot->started_ns);
+	if (status >= 500)
+		add(&row->responses_5xx, 1);
+	else if (status >= 400)
+		add(&row->responses_4xx, 1);
+	else if (status >= 300)
+		add(&row->responses_3xx, 1);
+	else if (status >= 200)
+		add(&row->responses_2xx, 1);
+	else
+		add(&row->responses_1xx, 1);
+}
+
+static __always_inline void no_longer_active(const struct slot *slot)
+{
+	__u32 key = slot->endpoint;
+	struct endpoint_state *state = bpf_map_lookup_elem(&endpoint_states, &key);
+
+	if (state)
+		__sync_fetch_and_add(&state->active, -1);
+}
+
+/* The last byte of the response is on its way to the client. */
+static __always_inline void complete(struct slot *slot, __u32 id)
+{
+	__u32 flags;
+	__u8 seen = slot->frame.flags;
+
+	count_response(slot);
+	no_longer_active(slot);
+	flags = slot->flags;
+	/* RFC 9112 section 9.3: who may be spoken to again */
+	if (seen & FRAME_CLOSE || (seen & FRAME_HTTP10 && !(seen & FRAME_KEEP_ALIVE)))
+		flags = __sync_fetch_and_or(&slot->flags, SLOT_RETIRE | SLOT_CLOSE_CLIENT) | SLOT_RETIRE | SLOT_CLOSE_CLIENT;
+	if (flags & SLOT_CLOSE_CLIENT)
+		slot_event(EVENT_CLOSE, id, slot);
+	flags = __sync_fetch_and_or(&slot->flags, SLOT_RESPONSE_DONE);
+	if (flags & (SLOT_RETIRE | SLOT_ABORTED | SLOT_FAULT))
+		slot_event(EVENT_RETIRE, id, slot);
+	else if (flags & SLOT_REQUEST_DONE)
+		release(id);
+}
+
+/* Bytes that nobody asked for: the i-sock must not be used again. */
+static __always_inline void unasked(struct slot *slot, __u32 id)
+{
+	if (!(__sync_fetch_and_or(&slot->flags, SLOT_RETIRE) & SLOT_RETIRE))
+		slot_event(EVENT_RETIRE, id, slot);
+}
+
+static __always_inline void fault(struct slot *slot, __u32 id)
+{
+	if (!(__sync_fetch_and_or(&slot->flags, SLOT_FAULT) & SLOT_FAULT))
+		slot_event(EVENT_FAULT, id, slot);
+}
+
+static __always_inline void bypass(struct slot *slot, __u32 id)
+{
+	if (!(__sync_fetch_and_or(&slot->flags, SLOT_BYPASS) & SLOT_BYPASS))
+		slot_event(EVENT_BYPASS, id, slot);
+}
+
+/* Does the slot stand in a client's service? If not, bytes from its server are unasked. */
+static __always_inline bool in_service(const struct slot *slot)
+{
+	__u64 life = *(volatile __u64 *)&slot->flags;
+
+	return life >> 32 && !(life & SLOT_RESPONSE_DONE);
+}
+
+/* ---- same host: the server's own writes ---- */
+
+/* The client wished to close, the server (which was not told) would keep the connection: `keep-alive` -> `close`. */
+static __always_inline void say_close(struct sk_msg_md *msg, __u32 at)
+{
+	__u8 *p;
+
+	if (bpf_msg_pull_data(msg, at, at + 10, 0))
+		return;
+	p = msg->data;
+	if (p + 10 > (__u8 *)msg->data_end)
+		return;
+	__builtin_memcpy(p, "close     ", 10);
+}
+
+SEC("sk_msg")
+int xlb_response(struct sk_msg_md *msg)
+{
+	struct bpf_sock *sk = msg->sk;
+	__u32 *found, id, size = msg->size, at = from(0), keep_alive = from(0);
+	struct stash *window;
+	struct slot *slot;
+	bool head_request;
+	__u64 owner, followed;
+
+	if (!sk)
+		return SK_PASS;
+	found = bpf_sk_storage_get(&s_slots, sk, 0, 0);
+	if (!found)
+		return SK_PASS;
+	id = *found;
+	slot = slot_at(id);
+	window = bpf_map_lookup_elem(&stashes, &id);
+	if (!slot || !window)
+		return SK_PASS;
+	if (!in_service(slot)) {
+		unasked(slot, id);
+		return leave(REASON_RESPONSE_UNASKED, SK_PASS);
+	}
+	if (slot->flags & SLOT_FAULT)
+		return leave(REASON_RESPONSE_FAULT, SK_PASS);
+	if (slot->flags & SLOT_BYPASS)
+		return leave(REASON_RESPONSE_BYPASS, SK_PASS);
+	if (frame_in_body(&slot->frame) && client_is_full(slot)) {
+		bypass(slot, id);
+		return leave(REASON_RESPONSE_BYPASS, SK_PASS);
+	}
+	owner = slot->owner;
+	head_request = slot->flags & SLOT_HEAD;
+	repeat (1 << 20) {
+		__u32 n, state = slot->frame.state;
+
+		if (at >= size || state == FRAME_DONE || state == FRAME_FAULT)
+			break;
+		if (state == FRAME_UNTIL_CLOSE) {
+			at = size;
+			break;
+		}
+		if (frame_skips(&slot->frame)) {
+			at += skip(&slot->frame, size - at);
+			continue;
+		}
+		n = size - at;
+		if (n > XLB_STASH_BYTES)
+			n = XLB_STASH_BYTES;
+		if (at || msg->data + n > msg->data_end) {
+			if (bpf_msg_pull_data(msg, at, at + n, 0)) {
+				slot->frame.state = FRAME_FAULT;
+				break;
+			}
+		}
+		if (copy(window, n, msg->data)) {
+			slot->frame.state = FRAME_FAULT;
+			break;
+		}
+		followed = follow(&slot->frame, window, n, head_request);
+		if (followed >> 32)
+			keep_alive = at + (followed >> 32);
+		at += (__u32)followed;
+	}
+	if (slot->frame.state == FRAME_FAULT) {
+		fault(slot, id);
+		return leave(REASON_RESPONSE_FAULT, SK_PASS);
+	}
+	if (at < size) {
+		/* More than the answer: the client gets its own part only. */
+		__sync_fetch_and_or(&slot->flags, SLOT_RETIRE);
+		if (bpf_msg_pop_data(msg, at, size - at, 0)) {
+			fault(slot, id);
+			return leave(REASON_RESPONSE_FAULT, SK_PASS);
+		}
+	}
+	if (keep_alive && slot->flags & SLOT_CLOSE_CLIENT)
+		say_close(msg, keep_alive - 1);
+	if (bpf_msg_redirect_hash(msg, &p_socks, &owner, BPF_F_INGRESS) != SK_PASS) {
+		/* The client has gone. Its end has been told to the daemon, which closes the i-sock. */
+		__sync_fetch_and_or(&slot->flags, SLOT_RETIRE);
+		if (slot->frame.state == FRAME_DONE)
+			complete(slot, id);
+		return leave(REASON_RESPONSE_ORPHAN, SK_PASS);
+	}
+	slot->response_bytes += at;
+	if (!(slot->flags & SLOT_STARTED))
+		__sync_fetch_and_or(&slot->flags, SLOT_STARTED);
+	if (slot->frame.state == FRAME_UNTIL_CLOSE && !(slot->flags & SLOT_UNTIL_CLOSE))
+		__sync_fetch_and_or(&slot->flags, SLOT_UNTIL_CLOSE | SLOT_RETIRE);
+	if (slot->frame.state == FRAME_DONE)
+		complete(slot, id);
+	return leave(REASON_RESPONSE, SK_PASS);
+}
+
+/* ---- across hosts: what TCP brings to the i-sock ---- */
+
+SEC("sk_skb")
+int xlb_response_skb(struct __sk_buff *skb)
+{
+	__u64 cookie = bpf_get_socket_cookie(skb), owner, followed;
+	__u32 *found = bpf_map_lookup_elem(&isock_slots, &cookie), id, size = skb->len, at = from(0), keep_alive = from(0);
+	struct stash *window;
+	struct slot *slot;
+	bool head_request;
+
+	/* The end of the stream; the daemon sees it too. */
+	if (!size)
+		return SK_DROP;
+	if (!found)
+		return SK_PASS;
+	id = *found;
+	slot = slot_at(id);
+	window = bpf_map_lookup_elem(&stashes, &id);
+	if (!slot || !window)
+		return SK_PASS;
+	if (!in_service(slot)) {
+		unasked(slot, id);
+		return leave(REASON_RESPONSE_UNASKED, SK_PASS);
+	}
+	if (slot->flags & SLOT_FAULT)
+		return leave(REASON_RESPONSE_FAULT, SK_PASS);
+	if (slot->flags & SLOT_BYPASS)
+		return leave(REASON_RESPONSE_BYPASS, SK_PASS);
+	if (frame_in_body(&slot->frame) && cross_client_is_full(slot)) {
+		bypass(slot, id);
+		return leave(REASON_RESPONSE_BYPASS, SK_PASS);
+	}
+	owner = slot->owner;
+	head_request = slot->flags & SLOT_HEAD;
+	repeat (1 << 20) {
+		__u32 n, state = slot->frame.state;
+
+		if (at >= size || state == FRAME_DONE || state == FRAME_FAULT)
+			break;
+		if (state == FRAME_UNTIL_CLOSE) {
+			at = size;
+			break;
+		}
+		if (frame_skips(&slot->frame)) {
+			at += skip(&slot->frame, size - at);
+			continue;
+		}
+		n = size - at;
+		if (n > XLB_STASH_BYTES)
+			n = XLB_STASH_BYTES;
+		barrier_value(n);
+		if (n == 0 || n > XLB_STASH_BYTES || bpf_skb_load_bytes(skb, at, window->bytes, n)) {
+			slot->frame.state = FRAME_FAULT;
+			break;
+		}
+		followed = follow(&slot->frame, window, n, head_request);
+		if (followed >> 32)
+			keep_alive = at + (followed >> 32);
+		at += (__u32)followed;
+	}
+	if (slot->frame.state == FRAME_FAULT) {
+		fault(slot, id);
+		return leave(REASON_RESPONSE_FAULT, SK_PASS);
+	}
+	if (at < size) {
+		__sync_fetch_and_or(&slot->flags, SLOT_RETIRE);
+		if (bpf_skb_change_tail(skb, at, 0)) {
+			fault(slot, id);
+			return leave(REASON_RESPONSE_FAULT, SK_PASS);
+		}
+	}
+	if (keep_alive && slot->flags & SLOT_CLOSE_CLIENT && keep_alive - 1 + 10 <= at)
+		bpf_skb_store_bytes(skb, keep_alive - 1, "close     ", 10, 0);
+	if (bpf_sk_redirect_hash(skb, &p_socks, &owner, BPF_F_INGRESS) != SK_PASS) {
+		__sync_fetch_and_or(&slot->flags, SLOT_RETIRE);
+		if (slot->frame.state == FRAME_DONE)
+			complete(slot, id);
+		return leave(REASON_RESPONSE_ORPHAN, SK_DROP);
+	}
+	slot->response_bytes += at;
+	if (!(slot->flags & SLOT_STARTED))
+		__sync_fetch_and_or(&slot->flags, SLOT_STARTED);
+	if (slot->frame.state == FRAME_UNTIL_CLOSE && !(slot->flags & SLOT_UNTIL_CLOSE))
+		__sync_fetch_and_or(&slot->flags, SLOT_UNTIL_CLOSE | SLOT_RETIRE);
+	if (slot->frame.state == FRAME_DONE)
+		complete(slot, id);
+	return leave(REASON_RESPONSE, SK_PASS);
+}
+
+/*
+ * What TCP brings to a client: the slow path's answers. They go through the same queue as redirected bytes, so that
+ * neither can overtake the other, and so that FIONREAD counts them.
+ */
+SEC("sk_skb")
+int xlb_client_skb(struct __sk_buff *skb)
+{
+	return skb->len ? SK_PASS : SK_DROP;
+}
+
+/*
+ * Asked by the daemon through a test run, never attached: does the client whose cookie lies in the packet still have
+ * bytes in its worker's queue? 0: it is gone, 1: drained, 2: not yet.
+ */
+SEC("tc")
+int xlb_drained(struct __sk_buff *skb)
+{
+	struct tcp_sock *tp;
+	struct bpf_sock *sk;
+	int answer = 0;
+	__u64 cookie;
+
+	if (bpf_skb_load_bytes(skb, 14, &cookie, sizeof(cookie)))
+		return 0;
+	sk = bpf_map_lookup_elem(&p_socks, &cookie);
+	if (!sk)
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp)
+		answer = worker_has_bytes(tp) ? 2 : 1;
+	bpf_sk_release(sk);
+	return answer;
+}

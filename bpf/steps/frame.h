@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/*
+ * Follow a response through any split of its bytes: RFC 9112 sections 2 to 7.
+ *
+ * `follow` eats bytes that have to be looked at, `skip` those that only have to be counted. A response that cannot be
+ * framed beyond doubt (two lengths, a length and a coding, a coding that is not chunked, a folded header, a chunk
+ * size that is none) ends in FRAME_FAULT: nobody may guess where the next response begins.
+ */
+#ifndef XLB_STEPS_FRAME_H
+#define XLB_STEPS_FRAME_H
+
+#include "text.h"
+
+/* FNV-1a 32 of the names that frame a response */
+#define HASH_CONTENT_LENGTH 0x4df9451du
+#define HASH_CONNECTION 0x38b99ed9u
+#define HASH_TRANSFER_ENCODING 0xddb4744cu
+
+#define VERSION_TEXT 0x2e312f50545448ULL /* "HTTP/1." */
+#define CHUNKED_TEXT 0x64656b6e756863ULL /* "chunked" */
+
+struct follow_note {
+	__u32 keep_alive; /* where, in this window, a value `keep-alive` of Connection begins, plus one */
+};
+
+static __always_inline void frame_reset(struct framing *f)
+{
+	f->remaining = 0;
+	f->state = FRAME_VERSION;
+	f->status = 0;
+	f->count = 0;
+	f->flags = 0;
+}
+
+/* The next bytes are content whose number is known: nothing in them has to be seen. */
+static __always_inline bool frame_skips(const struct framing *f)
+{
+	return f->state == FRAME_BODY || f->state == FRAME_CHUNK_DATA;
+}
+
+static __always_inline bool frame_in_body(const struct framing *f)
+{
+	return f->state >= FRAME_BODY && f->state <= FRAME_UNTIL_CLOSE;
+}
+
+/* Counts up to `available` bytes of content and says how many they were. */
+static __always_inline __u64 skip(struct framing *f, __u64 available)
+{
+	__u64 n = f->remaining < available ? f->remaining : available;
+
+	f->remaining -= n;
+	if (f->remaining == 0)
+		f->state = f->state == FRAME_BODY ? FRAME_DONE : FRAME_CHUNK_CR;
+	return n;
+}
+
+/* RFC 9112 section 6.3: what the head says about the body. */
+static __always_inline __u32 after_head(struct framing *f, bool head_request)
+{
+	if (f->status == 101)
+		return FRAME_UNTIL_CLOSE;
+	if (f->status < 200) {
+		frame_reset(f);
+		return FRAME_VERSION;
+	}
+	if (head_request || f->status == 204 || f->status == 304)
+		return FRAME_DONE;
+	if (f->flags & FRAME_CHUNKED) {
+		f->count = 0;
+		return f->flags & FRAME_HAS_LENGTH ? FRAME_FAULT : FRAME_CHUNK_SIZE;
+	}
+	if (f->flags & FRAME_HAS_LENGTH)
+		return f->remaining ? FRAME_BODY : FRAME_DONE;
+	return FRAME_UNTIL_CLOSE;
+}
+
+static __always_inline __u32 begin_value(struct framing *f)
+{
+	f->flags &= ~FRAME_SEEN_VALUE;
+	switch (f->hash) {
+	case HASH_CONTENT_LENGTH:
+		if (f->flags & FRAME_HAS_LENGTH)
+			return FRAME_FAULT;
+		f->flags |= FRAME_HAS_LENGTH;
+		f->remaining = 0;
+		f->count = 0;
+		return FRAME_LENGTH;
+	case HASH_CONNECTION:
+		return FRAME_CONNECTION;
+	case HASH_TRANSFER_ENCODING:
+		if (f->flags & FRAME_CHUNKED)
+			return FRAME_FAULT;
+		f->flags |= FRAME_CHUNKED;
+		f->count = 0;
+		return FRAME_CODING;
+	default:
+		return FRAME_SKIP_LINE;
+	}
+}
+
+static __always_inline int hex_digit(__u8 c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return -1;
+}
+
+/* One byte; `at` is its place in the window. Returns the next state. */
+static __always_inline __u32 follow_byte(struct framing *f, __u8 c, __u32 at, bool head_request,
+					 struct follow_note *note)
+{
+	int digit;
+
+	switch (f->state) {
+	case FRAME_VERSION:
+		if (f->count < 7) {
+			if (c != (__u8)(VERSION_TEXT >> (f->count * 8)))
+				return FRAME_FAULT;
+		} else if (f->count == 7) {
+			if (c == '0')
+				f->flags |= FRAME_HTTP10;
+			else if (c != '1')
+				return FRAME_FAULT;
+		} else {
+			f->count = 0;
+			return c == ' ' ? FRAME_STATUS : FRAME_FAULT;
+		}
+		f->count++;
+		return FRAME_VERSION;
+	case FRAME_STATUS:
+		if (f->count < 3) {
+			if (c < '0' || c > '9')
+				return FRAME_FAULT;
+			f->status = f->status * 10 + (c - '0');
+			f->count++;
+			return FRAME_STATUS;
+		}
+		if (f->status < 100 || (c != ' ' && c != '\r' && c != '\n'))
+			return FRAME_FAULT;
+		return c == '\n' ? FRAME_LINE : FRAME_REASON;
+	case FRAME_REASON:
+		return c == '\n' ? FRAME_LINE : FRAME_REASON;
+	case FRAME_LINE:
+		if (c == '\r')
+			return FRAME_HEAD_LF;
+		if (c == '\n')
+			return after_head(f, head_request);
+		if (!is_token(c))
+			return FRAME_FAULT;
+		f->hash = (FNV32_BASIS ^ lower(c)) * FNV32_PRIME;
+		/* The three names of interest begin with c or t: the others need not be spelt out. */
+		return lower(c) == 'c' || lower(c) == 't' ? FRAME_NAME : FRAME_SKIP_LINE;
+	case FRAME_NAME:
+		if (c == ':')
+			return begin_value(f);
+		if (!is_token(c))
+			return FRAME_FAULT;
+		f->hash = (f->hash ^ lower(c)) * FNV32_PRIME;
+		return FRAME_NAME;
+	case FRAME_SKIP_LINE:
+		return c == '\n' ? FRAME_LINE : FRAME_SKIP_LINE;
+	case FRAME_LENGTH:
+		if (c >= '0' && c <= '9') {
+			/* 18 digits fit; a space after the first digit ends them */
+			if (f->count >= 18 || (f->flags & FRAME_SEEN_VALUE))
+				return FRAME_FAULT;
+			f->remaining = f->remaining * 10 + (c - '0');
+			f->count++;
+			return FRAME_LENGTH;
+		}
+		if (c == ' ' || c == '\t') {
+			if (f->count)
+				f->flags |= FRAME_SEEN_VALUE;
+			return FRAME_LENGTH;
+		}
+		if (f->count == 0)
+			return FRAME_FAULT;
+		if (c == '\r')
+			return FRAME_SKIP_LINE;
+		return c == '\n' ? FRAME_LINE : FRAME_FAULT;
+	case FRAME_CONNECTION:
+		if (c == '\n')
+			return FRAME_LINE;
+		if (c == ',') {
+			f->flags &= ~FRAME_SEEN_VALUE;
+			return FRAME_CONNECTION;
+		}
+		if (c == ' ' || c == '\t' || c == '\r' || (f->flags & FRAME_SEEN_VALUE))
+			return FRAME_CONNECTION;
+		f->flags |= FRAME_SEEN_VALUE;
+		if (lower(c) == 'c')
+			f->flags |= FRAME_CLOSE;
+		if (lower(c) == 'k') {
+			f->flags |= FRAME_KEEP_ALIVE;
+			note->keep_alive = at + 1;
+		}
+		return FRAME_CONNECTION;
+	case FRAME_CODING:
+		/* exactly `chunked`, with spaces around it */
+		if ((c == ' ' || c == '\t') && (f->count == 0 || f->count == 7))
+			return FRAME_CODING;
+		if (f->count == 7) {
+			if (c == '\r')
+				return FRAME_SKIP_LINE;
+			return c == '\n' ? FRAME_LINE : FRAME_FAULT;
+		}
+		if (lower(c) != (__u8)(CHUNKED_TEXT >> (f->count * 8)))
+			return FRAME_FAULT;
+		f->count++;
+		return FRAME_CODING;
+	case FRAME_HEAD_LF:
+		return c == '\n' ? after_head(f, head_request) : FRAME_FAULT;
+	case FRAME_CHUNK_SIZE:
+		digit = hex_digit(c);
+		if (digit >= 0) {
+			if (f->count >= 15)
+				return FRAME_FAULT;
+			f->remaining = f->remaining * 16 + digit;
+			f->count++;
+			return FRAME_CHUNK_SIZE;
+		}
+		if (f->count == 0)
+			return FRAME_FAULT;
+		if (c == '\r')
+			return FRAME_CHUNK_SIZE_LF;
+		return c == ';' || c == ' ' || c == '\t' ? FRAME_CHUNK_EXTENSION : FRAME_FAULT;
+	case FRAME_CHUNK_EXTENSION:
+		if (c == '\n')
+			return FRAME_FAULT;
+		return c == '\r' ? FRAME_CHUNK_SIZE_LF : FRAME_CHUNK_EXTENSION;
+	case FRAME_CHUNK_SIZE_LF:
+		f->count = 0;
+		if (c != '\n')
+			return FRAME_FAULT;
+		return f->remaining ? FRAME_CHUNK_DATA : FRAME_TRAILER_LINE;
+	case FRAME_CHUNK_CR:
+		return c == '\r' ? FRAME_CHUNK_LF : FRAME_FAULT;
+	case FRAME_CHUNK_LF:
+		return c == '\n' ? FRAME_CHUNK_SIZE : FRAME_FAULT;
+	case FRAME_TRAILER_LINE:
+		if (c == '\r')
+			return FRAME_TRAILER_LF;
+		return c == '\n' ? FRAME_FAULT : FRAME_TRAILER_SKIP;
+	case FRAME_TRAILER_SKIP:
+		return c == '\n' ? FRAME_TRAILER_LINE : FRAME_TRAILER_SKIP;
+	case FRAME_TRAILER_LF:
+		return c == '\n' ? FRAME_DONE : FRAME_FAULT;
+	default:
+		return FRAME_FAULT;
+	}
+}
+
+/*
+ * Eats bytes of the window until it is empty or until a state is reached that need not look at bytes. Returns how many
+ * were eaten, with the note's place in the upper half. `length` is at most XLB_STASH_BYTES, the window's size.
+ * A function of its own to the verifier too.
+ */
+__noinline __u64 follow(struct framing *f, struct stash *window, __u32 length, bool head_request)
+{
+	struct follow_note note = {};
+	__u32 at = from(0);
+
+	if (!f || !window)
+		return 0;
+	repeat (XLB_STASH_BYTES) {
+		if (at >= length || at >= XLB_STASH_BYTES)
+			break;
+		if (frame_skips(f) || f->state >= FRAME_UNTIL_CLOSE)
+			break;
+		/* Most of a head is lines of no interest. */
+		if (f->state == FRAME_SKIP_LINE && at + 8 <= length && at <= XLB_STASH_BYTES - 8 &&
+		    no_line_feed(*(const __u64 *)(window->bytes + at))) {
+			at += 8;
+			continue;
+		}
+		f->state = follow_byte(f, window->bytes[at], at, head_request, &note);
+		at++;
+	}
+	return (__u64)note.keep_alive << 32 | at;
+}
+
+#endif

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
+/* Which route a request takes: walks of the compiled tables of docs/tables.md. First match wins. */
+#ifndef XLB_STEPS_MATCH_H
+#define XLB_STEPS_MATCH_H
+
+#include "text.h"
+
+static __always_inline struct word *word_at(void *blob, __u32 index)
+{
+	return bpf_map_lookup_elem(blob, &index);
+}
+
+/* One byte of the head, if it is there. The barrier keeps the sum that was checked the sum that is used. */
+static __always_inline const __u8 *byte_at(const __u8 *data, const __u8 *end, __u32 at)
+{
+	barrier_value(at);
+	if (at >= XLB_MAX_HEAD)
+		return NULL;
+	return data + at + 1 > end ? NULL : data + at;
+}
+
+/* What a walk brought: the last state's values. */
+struct walk {
+	__u32 below;    /* c of the deepest state reached */
+	__u32 exact;    /* d, if the walk used up the text, else 0 */
+	__u32 wildcard; /* host tries: d of the deepest state that had one with text left over */
+};
+
+/* Host tries: forward `c` = ends here, `d` = at least one byte follows; backward: `d` only. */
+static __always_inline void walk_host(void *blob, __u32 root, const __u8 *data, const __u8 *end, __u32 offset,
+				      __u32 length, bool backward, struct walk *out)
+{
+	__u32 state = root, at = from(0);
+	struct word *w = word_at(blob, root);
+
+	out->exact = 0;
+	out->wildcard = 0;
+	if (!w)
+		return;
+	repeat (XLB_MAX_HOST + 1) {
+		__u32 where, next;
+		const __u8 *p;
+
+		if (at >= length) {
+			out->exact = w->c;
+			return;
+		}
+		if (w->d)
+			out->wildcard = w->d;
+		where = offset + (backward ? length - 1 - at : at);
+		p = byte_at(data, end, where);
+		if (!p || !w->a)
+			return;
+		next = w->a + lower(*p);
+		w = word_at(blob, next);
+		if (!w || w->b != state)
+			return;
+		state = next;
+		at++;
+	}
+}
+
+/* The rules of the virtual host that Envoy would search: exact, suffix, prefix, `*`. */
+static __always_inline __u32 match_host(void *blob, const __u8 *data, const __u8 *end, const struct request_head *r)
+{
+	struct word *head = word_at(blob, 0);
+	__u32 length = r->host_length, offset = r->host, prefix = 0;
+	struct walk walk;
+
+	if (!head)
+		return RULES_NONE;
+	if (head->b) {
+		walk_host(blob, head->b, data, end, offset, length, false, &walk);
+		if (walk.exact)
+			return walk.exact;
+		prefix = walk.wildcard;
+	}
+	if (head->c) {
+		walk_host(blob, head->c, data, end, offset, length, true, &walk);
+		if (walk.wildcard)
+			return walk.wildcard;
+	}
+	return prefix ? prefix : head->d;
+}
+
+/* The list of candidates for a path: prefix semantics at the deepest state, or exact where the path ends on it. */
+static __always_inline __u32 walk_path(void *blob, __u32 root, const __u8 *data, const __u8 *end, __u32 offset,
+				       __u32 length, bool fold)
+{
+	__u32 state = root, at = from(0);
+	struct word *w = word_at(blob, root);
+
+	if (!w)
+		return 0;
+	repeat (XLB_MAX_PATH + 1) {
+		struct word *child;
+		__u32 next;
+		const __u8 *p;
+
+		if (at >= length)
+			return w->d;
+		p = byte_at(data, end, offset + at);
+		if (!p)
+			return 0;
+		if (!w->a)
+			return w->c;
+		next = w->a + (fold ? lower(*p) : *p);
+		child = word_at(blob, next);
+		if (!child || child->b != state)
+			return w->c;
+		w = child;
+		state = next;
+		at++;
+	}
+	return 0;
+}
+
+static __always_inline __u8 byte_of(const struct word *w, __u32 at)
+{
+	return ((const __u8 *)w)[at & 15];
+}
+
+/* Is the condition's value the text's `length` bytes from `offset`? */
+static __always_inline bool equals(void *blob, __u32 value, __u32 length, const __u8 *data, const __u8 *end,
+				   __u32 offset, bool fold)
+{
+	__u32 at = from(0);
+	volatile bool same = false;
+
+	repeat (XLB_MAX_PATH) {
+		struct word *w;
+		const __u8 *p;
+
+		if (at >= length) {
+			same = true;
+			break;
+		}
+		w = word_at(blob, value + at / 16);
+		p = byte_at(data, end, offset + at);
+		if (!w || !p)
+			break;
+		if ((fold ? lower(*p) : *p) != byte_of(w, at))
+			break;
+		at++;
+	}
+	return same;
+}
+
+/* The same at any of `places` offsets in a row. */
+static __always_inline bool found(void *blob, __u32 value, __u32 length, const __u8 *data, const __u8 *end,
+				  __u32 offset, __u32 places, bool fold)
+{
+	__u32 at = from(0);
+	volatile bool same = false;
+
+	repeat (XLB_MAX_HEAD) {
+		if (at >= places)
+			break;
+		if (equals(blob, value, length, data, end, offset + at, fold)) {
+			same = true;
+			break;
+		}
+		at++;
+	}
+	return same;
+}
+
+/* One header condition. An absent header matches no value, not even inverted: Envoy's header_utility.cc. */
+static __always_inline bool holds(void *blob, const struct word *condition, const __u8 *data, const __u8 *end,
+				  const struct p_state *p)
+{
+	const struct request_head *r = &p->request;
+	__u32 index = condition->a & 0xff, kind = condition->a >> 8 & 0xff, flags = condition->a >> 16 & 0xff;
+	__u32 value = condition->b, length = condition->c, offset, have, places;
+	bool present = true;
+
+	if (index == HEADER_METHOD) {
+		offset = 0;
+		have = r->method_length;
+	} else if (index == HEADER_AUTHORITY) {
+		offset = r->host;
+		have = r->host_length;
+	} else if (index == HEADER_PATH) {
+		offset = r->target;
+		have = r->target_length;
+	} else {
+		offset = p->header[index & (XLB_MAX_HEADERS - 1)].offset;
+		have = p->header[index & (XLB_MAX_HEADERS - 1)].length;
+		present = offset != 0;
+	}
+	if (kind == CONDITION_PRESENT)
+		return (present == (length != 0)) != ((flags & CONDITION_INVERT) != 0);
+	if (!present)
+		return false;
+	places = 1;
+	if (length > have || (kind == CONDITION_EXACT && length != have))
+		places = 0;
+	else if (kind == CONDITION_SUFFIX)
+		offset += have - length;
+	else if (kind == CONDITION_CONTAINS)
+		places = have - length + 1;
+	return found(blob, value, length, data, end, offset, places, flags & CONDITION_IGNORE_CASE) !=
+	       ((flags & CONDITION_INVERT) != 0);
+}
+
+static __always_inline bool all_hold(void *blob, __u32 first, __u32 count, const __u8 *data, const __u8 *end,
+				     const struct p_state *p)
+{
+	__u32 at = from(0);
+
+	repeat (64) {
+		struct word *condition;
+
+		if (at >= count)
+			return true;
+		condition = word_at(blob, first + at);
+		if (!condition || !holds(blob, condition, data, end, p))
+			return false;
+		at++;
+	}
+	return false;
+}
+
+#define LAST_CANDIDATE (1u << 31)
+
+/* The action word of the first route that matches, 0 if none does. */
+static __always_inline __u32 match_route(void *blob, const __u8 *data, const __u8 *end, const struct p_state *p)
+{
+	const struct request_head *r = &p->request;
+	struct word *head = word_at(blob, 0);
+	__u32 first, second = 0;
+
+	if (!head)
+		return 0;
+	first = walk_path(blob, head->a, data, end, r->target, r->path_length, false);
+	if (head->b)
+		second = walk_path(blob, head->b, data, end, r->target, r->path_length, true);
+	/* Both lists ascend: take the earlier route of the two each time. */
+	repeat (4096) {
+		struct word *candidate, *other;
+
+		if (!first) {
+			first = second;
+			second = 0;
+		}
+		if (!first)
+			return 0;
+		candidate = word_at(blob, first);
+		if (!candidate)
+			return 0;
+		if (second) {
+			other = word_at(blob, second);
+			if (other && other->b < candidate->b) {
+				__u32 swap = first;
+
+				first = second;
+				second = swap;
+				candidate = other;
+			}
+		}
+		if (all_hold(blob, candidate->c, candidate->d & ~LAST_CANDIDATE, data, end, p))
+			return candidate->a;
+		first = candidate->d & LAST_CANDIDATE ? 0 : first + 1;
+	}
+	return 0;
+}
+
+/* The cluster of an action, by weight. `ticket` is any random number. */
+static __always_inline __u32 pick_cluster(void *blob, __u32 action, struct word *route, __u32 ticket)
+{
+	__u32 at = from(1);
+	struct word *entry;
+
+	if (route->a == 1) {
+		entry = word_at(blob, action + 1);
+		return entry ? entry->a : 0;
+	}
+	if (!route->b)
+		return 0;
+	ticket %= route->b;
+	repeat (1024) {
+		if (at > route->a)
+			return 0;
+		entry = word_at(blob, action + at);
+		if (!entry)
+			return 0;
+		if (ticket < entry->b)
+			return entry->a;
+		at++;
+	}
+	return 0;
+}
+
+#endif

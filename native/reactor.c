@@ -1,0 +1,1320 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The reactor: one thread that does what would cost too much in JavaScript, and reports the rest to it.
+ *
+ *   listeners   accepts lazily, and ends connections whose client has already gone
+ *   sockets     tells when a watched one needs a look
+ *   ring        takes the records that BPF programs write
+ *   pumps       moves bytes from one socket to another
+ *
+ * Two locks, never held together. `table_lock` guards fds, listeners and pumps: the thread holds it while it touches a
+ * socket, so once reactorForget or reactorPumpCancel has returned, the thread does not touch it any more.
+ * `queue_lock` guards the events on their way to JavaScript.
+ *
+ * A record about a connection is written before the bytes it is about can be seen. JavaScript shall learn of them in
+ * this order: so in each round events about sockets are kept back (`held`) until the ring has been emptied once more.
+ */
+#include "common.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TICK_NS 1000000        /* how long a connection may wait to be accepted while others keep coming */
+#define QUIET_TICKS 50         /* so many without one, and the ticking stops */
+#define ACCEPTS_PER_ROUND 4096 /* so that sockets and pumps get their turn */
+#define EVENTS_PER_WAIT 256
+#define PUMP_BYTES 262144      /* what a pump holds at most */
+#define PUMP_TURN 1048576      /* what it moves before others get their turn */
+#define MAX_PUMPS 4096
+#define MAX_LISTENERS 64
+#define MAX_FDS 1048576        /* also the kernel's own default limit */
+#define MAX_RECORD 65536
+#define HELD_BYTES 1048576     /* events of one round */
+#define QUEUE_BYTES 8388608    /* events that JavaScript has not taken yet; beyond, the thread waits for it */
+#define QUEUE_RESERVE (HELD_BYTES + MAX_RECORD + 64)
+
+/* ---- the events, as src/kernel/native.ts reads them ---- */
+
+enum event_kind {
+	EVENT_ANCHOR = 1,
+	EVENT_READABLE = 2,
+	EVENT_GONE = 3,
+	EVENT_SOCKET = 4,
+	EVENT_RECORD = 5,
+	EVENT_PUMPED = 6,
+};
+
+enum look {
+	LOOK_QUIET = 1,
+	LOOK_DATA = 2,
+	LOOK_EOF = 4,
+	LOOK_RESET = 8, /* with LOOK_EOF */
+	LOOK_WRITABLE = 16,
+};
+
+enum pump_end {
+	END_LIMIT = 0,
+	END_EOF = 1,
+	END_SOURCE = 2, /* errors, by the side they came from */
+	END_SINK = 3,
+};
+
+struct event {
+	uint32_t size; /* of the whole, a multiple of 8 */
+	uint16_t kind;
+	uint16_t flags;
+	int32_t fd;
+	uint32_t generation;
+};
+
+struct address_key {
+	uint8_t ip[16]; /* network order; IPv4 as ::ffff:a.b.c.d */
+	uint16_t port;  /* host order */
+	uint16_t pad;
+};
+
+struct anchor_event {
+	struct event head;
+	struct address_key peer;
+	uint32_t pad;
+};
+
+struct socket_event {
+	struct event head;
+	uint32_t tag;
+	uint32_t events;
+};
+
+struct record_event {
+	struct event head;
+	uint32_t length; /* of the bytes that follow */
+	uint32_t pad;
+};
+
+struct pumped_event {
+	struct event head;
+	uint32_t tag;
+	int32_t error;
+	uint64_t moved;
+	uint64_t unsent;
+};
+
+_Static_assert(sizeof(struct address_key) == 20, "the key of conns, struct addr_key of bpf/contract.h");
+_Static_assert(ACCEPTS_PER_ROUND * sizeof(struct anchor_event) + EVENTS_PER_WAIT * sizeof(struct socket_event) +
+			       (MAX_PUMPS + 2 * EVENTS_PER_WAIT) * sizeof(struct pumped_event) <=
+		       HELD_BYTES,
+	       "the events of a round have room");
+
+/* ---- state ---- */
+
+enum watch_kind {
+	WATCH_NONE = 0,
+	WATCH_LISTENER,
+	WATCH_ANCHOR,
+	WATCH_SOCKET,
+	WATCH_GONE, /* an anchor that the thread has ended: /dev/null holds its number until JavaScript has heard */
+};
+
+/* One for each fd number. An epoll event or an event for JavaScript is stale when its generation is not this one. */
+struct watch {
+	uint32_t generation;
+	uint32_t kind;
+	uint32_t tag;
+	struct address_key peer;
+};
+
+struct pump {
+	uint32_t generation;
+	bool used;
+	bool kicked;  /* to be looked at without an event */
+	bool drained; /* the source has ended ... */
+	int error;    /* ... with this */
+	int from, to;
+	uint32_t tag;
+	uint32_t start, length; /* bytes held */
+	uint64_t limit, moved;
+	uint8_t *buffer;
+};
+
+struct stats {
+	uint64_t accepted, fast_closed, handed, accept_errors, ticks, rounds, records, records_dropped, pumps, pumped_bytes,
+		pauses, calls;
+};
+
+/* What an epoll event is about, where it is not a watched fd: these have generation 0, which no watch has. */
+enum { SOURCE_WAKE = 0, SOURCE_RING = 1, SOURCE_PUMPS_IN = 2, SOURCE_PUMPS_OUT = 3 };
+
+struct queue {
+	uint8_t *bytes;
+	size_t length;
+};
+
+static struct reactor {
+	bool running;
+	pthread_t thread;
+	int epoll, wake, tombstone;
+	/* A socket may be the source of one pump, the sink of another and watched: each role has its own epoll. */
+	int pumps_in, pumps_out;
+	struct ring_buffer *ring;
+	int64_t wake_type;
+	int conns;
+	uint32_t closed_offset;
+	uint8_t *conn_value;
+	uint32_t conn_value_size;
+
+	pthread_mutex_t table_lock;
+	struct watch *table;
+	int fd_end; /* no fd from here on was ever watched */
+	int listeners[MAX_LISTENERS];
+	uint32_t listener_count, first_listener;
+	struct pump pumps[MAX_PUMPS];
+	uint32_t pump_end;
+
+	/* the thread's own */
+	bool active; /* ticking: the listeners are not in the epoll. Changed under table_lock. */
+	uint32_t quiet_ticks;
+	uint64_t next_tick;
+	bool accept_now;
+	struct queue held;
+
+	pthread_mutex_t queue_lock;
+	struct queue queue, taken; /* filled by the thread, being read by JavaScript */
+	bool called;               /* JavaScript is about to take what is there */
+	bool waiting;              /* the thread waits for JavaScript to do so */
+
+	/* atomics */
+	bool stopping, kicked;
+	struct stats stats;
+
+	napi_threadsafe_function call;
+	napi_ref callback;
+	napi_env env;
+} r = {.table_lock = PTHREAD_MUTEX_INITIALIZER, .queue_lock = PTHREAD_MUTEX_INITIALIZER};
+
+#define count(name, n) __atomic_fetch_add(&r.stats.name, n, __ATOMIC_RELAXED)
+#define is_set(flag) __atomic_load_n(&(flag), __ATOMIC_ACQUIRE)
+#define raise_flag(flag) __atomic_store_n(&(flag), true, __ATOMIC_RELEASE)
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ull + now.tv_nsec;
+}
+
+static void wake_thread(void)
+{
+	uint64_t one = 1;
+
+	/* Fails only when the counter is full, and then the thread is awake. */
+	while (write(r.wake, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+}
+
+static void clear_wake(void)
+{
+	uint64_t times;
+
+	while (read(r.wake, &times, sizeof(times)) < 0 && errno == EINTR)
+		;
+}
+
+/* ---- epoll ---- */
+
+static uint64_t epoll_data(uint32_t generation, uint32_t index)
+{
+	return (uint64_t)generation << 32 | index;
+}
+
+static int epoll_add(int epoll, int fd, uint32_t events, uint64_t data)
+{
+	struct epoll_event event = {.events = events, .data.u64 = data};
+
+	return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+/* Once: each event disarms the fd until it is armed again. */
+static int epoll_arm(int epoll, int fd, uint32_t events, uint64_t data)
+{
+	struct epoll_event event = {.events = events | EPOLLONESHOT, .data.u64 = data};
+
+	if (!epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &event))
+		return 0;
+	return errno == ENOENT ? epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) : -1;
+}
+
+/* It may not be there; then there is nothing to do. */
+static void epoll_remove(int epoll, int fd)
+{
+	epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL);
+}
+
+/* ---- events on their way to JavaScript ---- */
+
+static void append(struct queue *queue, const void *event, size_t size)
+{
+	memcpy(queue->bytes + queue->length, event, size);
+	queue->length += size;
+}
+
+#define hold(event) append(&r.held, &(event), sizeof(event))
+
+static bool has_room(void)
+{
+	bool room;
+
+	pthread_mutex_lock(&r.queue_lock);
+	room = QUEUE_BYTES - r.queue.length >= QUEUE_RESERVE;
+	pthread_mutex_unlock(&r.queue_lock);
+	return room;
+}
+
+/* libbpf's callback: one record. A negative answer ends the round; the record counts as taken all the same. */
+static int take_record(void *context, void *data, size_t length)
+{
+	size_t padded = (length + 7) & ~7ul;
+	struct record_event event = {
+		.head = {.size = sizeof(event) + padded, .kind = EVENT_RECORD},
+		.length = length,
+	};
+	static const uint8_t padding[8];
+	uint32_t type;
+	bool room;
+
+	(void)context;
+	if (length > MAX_RECORD) {
+		count(records_dropped, 1);
+		return 0;
+	}
+	count(records, 1);
+	if (length >= sizeof(type)) {
+		memcpy(&type, data, sizeof(type));
+		if (type == r.wake_type)
+			r.accept_now = true;
+	}
+	pthread_mutex_lock(&r.queue_lock);
+	append(&r.queue, &event, sizeof(event));
+	append(&r.queue, data, length);
+	append(&r.queue, padding, padded - length);
+	room = QUEUE_BYTES - r.queue.length >= QUEUE_RESERVE;
+	pthread_mutex_unlock(&r.queue_lock);
+	return room ? 0 : -ENOBUFS;
+}
+
+/* Takes all records there are. False: JavaScript has to take some events first. */
+static bool take_records(void)
+{
+	if (!has_room())
+		return false;
+	return !r.ring || ring_buffer__consume(r.ring) >= 0;
+}
+
+static void wait_for_javascript(void)
+{
+	struct pollfd wake = {.fd = r.wake, .events = POLLIN};
+
+	bool wait;
+
+	pthread_mutex_lock(&r.queue_lock);
+	wait = r.waiting = QUEUE_BYTES - r.queue.length < QUEUE_RESERVE;
+	pthread_mutex_unlock(&r.queue_lock);
+	if (!wait || is_set(r.stopping))
+		return;
+	count(pauses, 1);
+	poll(&wake, 1, -1);
+	clear_wake();
+}
+
+/* Once for all that has gathered until it comes. */
+static void call_javascript(void)
+{
+	bool call;
+
+	pthread_mutex_lock(&r.queue_lock);
+	call = r.queue.length && !r.called;
+	r.called = r.called || call;
+	pthread_mutex_unlock(&r.queue_lock);
+	if (call)
+		napi_call_threadsafe_function(r.call, NULL, napi_tsfn_nonblocking);
+}
+
+/* The end of a round. Records first: see the head of this file. */
+static void publish(void)
+{
+	while (!take_records()) {
+		if (is_set(r.stopping))
+			return;
+		/* Records alone may fill the queue: JavaScript has to know of them before the thread waits for it. */
+		call_javascript();
+		wait_for_javascript();
+	}
+	pthread_mutex_lock(&r.queue_lock);
+	append(&r.queue, r.held.bytes, r.held.length);
+	pthread_mutex_unlock(&r.queue_lock);
+	r.held.length = 0;
+	call_javascript();
+}
+
+/* On JavaScript's thread. */
+static void deliver(napi_env env, napi_value unused, void *context, void *data)
+{
+	napi_value receiver, callback, exception, bytes = NULL;
+	napi_handle_scope scope;
+	struct queue taken;
+	bool waiting;
+
+	(void)unused;
+	(void)context;
+	(void)data;
+	if (!env || !r.running) /* being torn down */
+		return;
+	pthread_mutex_lock(&r.queue_lock);
+	taken = r.queue;
+	r.queue = r.taken;
+	r.queue.length = 0;
+	r.taken = taken;
+	r.called = false;
+	waiting = r.waiting;
+	r.waiting = false;
+	pthread_mutex_unlock(&r.queue_lock);
+	if (waiting)
+		wake_thread();
+	count(calls, 1);
+	napi_open_handle_scope(env, &scope);
+	bytes = make_buffer(env, taken.bytes, taken.length);
+	if (bytes && napi_get_reference_value(env, r.callback, &callback) == napi_ok &&
+	    napi_get_global(env, &receiver) == napi_ok &&
+	    napi_call_function(env, receiver, callback, 1, &bytes, NULL) == napi_pending_exception &&
+	    napi_get_and_clear_last_exception(env, &exception) == napi_ok)
+		napi_fatal_exception(env, exception);
+	napi_close_handle_scope(env, scope);
+}
+
+/* ---- anchors ---- */
+
+/* What there is to see at a connection, without taking it. */
+static uint16_t look_at(int fd)
+{
+	uint8_t byte;
+	ssize_t got;
+
+	do
+		got = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	while (got < 0 && errno == EINTR);
+	if (got > 0)
+		return LOOK_DATA;
+	if (got == 0)
+		return LOOK_EOF;
+	return errno == EAGAIN ? LOOK_QUIET : LOOK_EOF | LOOK_RESET;
+}
+
+/* Did the client close both ways? Then nobody is left to whom our end of the connection could matter. */
+static bool client_closed(const struct address_key *client)
+{
+	return r.conns >= 0 && !bpf_map_lookup_elem(r.conns, client, r.conn_value) && r.conn_value[r.closed_offset];
+}
+
+/* The entry goes first: when the connection has gone, the next one of the same port may make a new one. */
+static void forget_client(int fd, const struct address_key *client)
+{
+	struct linger at_once = {.l_onoff = 1};
+
+	bpf_map_delete_elem(r.conns, client);
+	/* A reset frees the client's port at once; a FIN would leave it in TIME_WAIT. */
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+	count(fast_closed, 1);
+}
+
+static struct address_key key_of(const struct sockaddr_storage *address)
+{
+	struct address_key key = {0};
+
+	if (address->ss_family == AF_INET6) {
+		const struct sockaddr_in6 *v6 = (const void *)address;
+
+		memcpy(key.ip, &v6->sin6_addr, sizeof(key.ip));
+		key.port = ntohs(v6->sin6_port);
+	} else {
+		const struct sockaddr_in *v4 = (const void *)address;
+
+		key.ip[10] = key.ip[11] = 0xff;
+		memcpy(key.ip + 12, &v4->sin_addr, sizeof(v4->sin_addr));
+		key.port = ntohs(v4->sin_port);
+	}
+	return key;
+}
+
+/* A new life for the fd's number. Needs table_lock. */
+static struct watch *watch_fd(int fd, enum watch_kind kind)
+{
+	struct watch *watch = &r.table[fd];
+
+	if (!++watch->generation)
+		watch->generation = 1;
+	watch->kind = kind;
+	watch->tag = 0;
+	if (fd >= r.fd_end)
+		r.fd_end = fd + 1;
+	return watch;
+}
+
+static void forget_fd(int fd)
+{
+	watch_fd(fd, WATCH_NONE);
+}
+
+/* A connection just accepted. Needs table_lock. */
+static void meet(int fd, const struct sockaddr_storage *address)
+{
+	struct address_key peer = key_of(address);
+	uint16_t look = look_at(fd);
+	struct anchor_event event;
+	struct watch *watch;
+
+	if (look & LOOK_EOF && client_closed(&peer)) {
+		forget_client(fd, &peer);
+		close(fd);
+		return;
+	}
+	watch = watch_fd(fd, WATCH_ANCHOR);
+	watch->peer = peer;
+	if (look & LOOK_QUIET &&
+	    epoll_arm(r.epoll, fd, EPOLLIN | EPOLLRDHUP, epoll_data(watch->generation, fd)))
+		count(accept_errors, 1); /* out of epoll watches; JavaScript gets the same error when it arms the fd */
+	event = (struct anchor_event){
+		.head = {.size = sizeof(event), .kind = EVENT_ANCHOR, .flags = look, .fd = fd, .generation = watch->generation},
+		.peer = peer,
+	};
+	hold(event);
+	count(handed, 1);
+}
+
+/* A watched fd has something to say. Needs table_lock. */
+static void socket_event(uint32_t fd, uint32_t generation, uint32_t events)
+{
+	struct watch *watch = &r.table[fd];
+	struct socket_event about = {
+		.head = {.size = sizeof(about), .kind = EVENT_SOCKET, .fd = fd, .generation = generation},
+		.tag = watch->tag,
+		.events = events & ~EPOLLONESHOT,
+	};
+	struct event event = {.size = sizeof(event), .kind = EVENT_READABLE, .fd = fd, .generation = generation};
+	uint16_t look;
+
+	if (watch->generation != generation)
+		return;
+	if (watch->kind == WATCH_SOCKET) {
+		hold(about);
+		return;
+	}
+	if (watch->kind != WATCH_ANCHOR)
+		return;
+	look = look_at(fd);
+	if (look & LOOK_EOF && client_closed(&watch->peer)) {
+		forget_client(fd, &watch->peer);
+		/*
+		 * JavaScript knows this number and may be about to use it. Replacing what it stands for ends the connection
+		 * but keeps the number from being given to another one.
+		 */
+		epoll_remove(r.epoll, fd); /* by itself it would stay for as long as there is a dup */
+		dup3(r.tombstone, fd, O_CLOEXEC);
+		watch->kind = WATCH_GONE;
+		event.kind = EVENT_GONE;
+		hold(event);
+		return;
+	}
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		look |= LOOK_EOF;
+	if (events & EPOLLOUT)
+		look |= LOOK_WRITABLE;
+	event.flags = look;
+	hold(event);
+}
+
+/* ---- accepting ---- */
+
+enum accepted { ACCEPTED, ACCEPTED_ALL, ACCEPT_FAILED };
+
+static enum accepted accept_one(uint32_t listener)
+{
+	enum accepted result = ACCEPTED_ALL;
+	struct sockaddr_storage address;
+	socklen_t length = sizeof(address);
+	int fd;
+
+	pthread_mutex_lock(&r.table_lock);
+	if (listener < r.listener_count) {
+		fd = accept4(r.listeners[listener], (struct sockaddr *)&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd >= MAX_FDS) {
+			close(fd);
+			count(accept_errors, 1);
+			result = ACCEPTED;
+		} else if (fd >= 0) {
+			count(accepted, 1);
+			meet(fd, &address);
+			result = ACCEPTED;
+		} else if (errno == EINTR || errno == ECONNABORTED) {
+			result = ACCEPTED;
+		} else if (errno != EAGAIN) {
+			count(accept_errors, 1); /* mostly no fds left */
+			result = ACCEPT_FAILED;
+		}
+	}
+	pthread_mutex_unlock(&r.table_lock);
+	return result;
+}
+
+static uint32_t count_listeners(void)
+{
+	uint32_t n;
+
+	pthread_mutex_lock(&r.table_lock);
+	n = r.listener_count;
+	pthread_mutex_unlock(&r.table_lock);
+	return n;
+}
+
+/* In the epoll when idle, out of it when ticking. */
+static void set_active(bool active)
+{
+	pthread_mutex_lock(&r.table_lock);
+	for (uint32_t i = 0; i < r.listener_count; i++) {
+		int fd = r.listeners[i];
+
+		if (active)
+			epoll_remove(r.epoll, fd);
+		else
+			epoll_add(r.epoll, fd, EPOLLIN, epoll_data(r.table[fd].generation, fd));
+	}
+	r.active = active;
+	r.quiet_ticks = 0;
+	pthread_mutex_unlock(&r.table_lock);
+}
+
+static void accept_round(void)
+{
+	uint32_t n = count_listeners(), taken = 0;
+	enum accepted last = ACCEPTED_ALL;
+	bool failed = false;
+
+	r.accept_now = false;
+	/* The first is another one each time, so that a flood at one does not starve the rest. */
+	r.first_listener++;
+	for (uint32_t i = 0; i < n; i++) {
+		while (taken < ACCEPTS_PER_ROUND && (last = accept_one((r.first_listener + i) % n)) == ACCEPTED)
+			taken++;
+		failed = failed || last == ACCEPT_FAILED;
+	}
+	/* Ticks also pace the retries: a listener that cannot be served would otherwise keep the thread spinning. */
+	if ((taken || failed) && !r.active)
+		set_active(true);
+	if (!r.active)
+		return;
+	count(ticks, 1);
+	r.next_tick = now_ns() + (taken < ACCEPTS_PER_ROUND ? TICK_NS : 0);
+	r.quiet_ticks = taken ? 0 : r.quiet_ticks + 1;
+	if (r.quiet_ticks >= QUIET_TICKS)
+		set_active(false);
+}
+
+/* ---- pumps; all of these need table_lock ---- */
+
+static void pump_close(struct pump *pump)
+{
+	epoll_remove(r.pumps_in, pump->from);
+	epoll_remove(r.pumps_out, pump->to);
+	free(pump->buffer);
+	pump->buffer = NULL;
+	pump->used = false;
+	if (!++pump->generation)
+		pump->generation = 1;
+}
+
+static void pump_finish(struct pump *pump, enum pump_end end, int error)
+{
+	struct pumped_event event = {
+		.head = {.size = sizeof(event), .kind = EVENT_PUMPED, .flags = end, .fd = -1},
+		.tag = pump->tag,
+		.error = error,
+		.moved = pump->moved,
+		.unsent = pump->length,
+	};
+
+	pump_close(pump);
+	hold(event);
+}
+
+static uint64_t min(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static void pump_wait(struct pump *pump, int epoll, int fd, uint32_t events, enum pump_end side)
+{
+	if (epoll_arm(epoll, fd, events, epoll_data(pump->generation, pump - r.pumps)))
+		pump_finish(pump, side, errno);
+}
+
+/* Reads only when all that was read has been written: this is the back-pressure. */
+static void pump_run(struct pump *pump)
+{
+	uint64_t turn_ends = pump->moved + PUMP_TURN;
+	ssize_t n;
+
+	for (;;) {
+		if (pump->moved >= pump->limit)
+			return pump_finish(pump, END_LIMIT, 0);
+		if (!pump->length) {
+			if (pump->drained)
+				return pump_finish(pump, pump->error ? END_SOURCE : END_EOF, pump->error);
+			if (pump->moved >= turn_ends)
+				return pump_wait(pump, r.pumps_in, pump->from, EPOLLIN, END_SOURCE);
+			n = recv(pump->from, pump->buffer, min(PUMP_BYTES, pump->limit - pump->moved), MSG_DONTWAIT);
+			if (n < 0 && errno == EINTR)
+				continue;
+			if (n < 0 && errno == EAGAIN)
+				return pump_wait(pump, r.pumps_in, pump->from, EPOLLIN | EPOLLRDHUP, END_SOURCE);
+			pump->drained = n <= 0;
+			pump->error = n < 0 ? errno : 0;
+			pump->start = 0;
+			pump->length = n < 0 ? 0 : n;
+			continue;
+		}
+		n = send(pump->to, pump->buffer + pump->start, min(pump->length, pump->limit - pump->moved),
+			 MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return pump_wait(pump, r.pumps_out, pump->to, EPOLLOUT, END_SINK);
+		if (n < 0)
+			return pump_finish(pump, END_SINK, errno);
+		pump->start += n;
+		pump->length -= n;
+		pump->moved += n;
+		count(pumped_bytes, n);
+	}
+}
+
+static void run_pump(uint32_t index, uint32_t generation)
+{
+	pthread_mutex_lock(&r.table_lock);
+	if (r.pumps[index].used && r.pumps[index].generation == generation)
+		pump_run(&r.pumps[index]);
+	pthread_mutex_unlock(&r.table_lock);
+}
+
+static void run_pumps_of(int epoll)
+{
+	struct epoll_event events[EVENTS_PER_WAIT];
+	int n = epoll_wait(epoll, events, EVENTS_PER_WAIT, 0);
+
+	for (int i = 0; i < n; i++)
+		run_pump((uint32_t)events[i].data.u64, events[i].data.u64 >> 32);
+}
+
+static void run_kicked_pumps(void)
+{
+	if (!__atomic_exchange_n(&r.kicked, false, __ATOMIC_ACQ_REL))
+		return;
+	/* The lock is let go between two, so that JavaScript never waits for more than one pump's turn. */
+	for (uint32_t i = 0, end = 1; i < end; i++) {
+		struct pump *pump = &r.pumps[i];
+
+		pthread_mutex_lock(&r.table_lock);
+		if (pump->used && pump->kicked) {
+			pump->kicked = false;
+			pump_run(pump);
+		}
+		end = r.pump_end;
+		pthread_mutex_unlock(&r.table_lock);
+	}
+}
+
+static struct pump *pump_of_tag(uint32_t tag)
+{
+	for (uint32_t i = 0; i < r.pump_end; i++) {
+		if (r.pumps[i].used && r.pumps[i].tag == tag)
+			return &r.pumps[i];
+	}
+	return NULL;
+}
+
+static void kick(struct pump *pump)
+{
+	pump->kicked = true;
+	raise_flag(r.kicked);
+}
+
+/* ---- the thread ---- */
+
+/* Forever when there is nothing to do. */
+static int wait_for_events(struct epoll_event *events)
+{
+	struct timespec wait = {0}, *timeout = NULL;
+
+	if (r.accept_now || is_set(r.kicked)) {
+		timeout = &wait;
+	} else if (r.active) {
+		uint64_t now = now_ns();
+
+		wait.tv_nsec = r.next_tick > now ? min(r.next_tick - now, TICK_NS) : 0;
+		timeout = &wait;
+	}
+	return epoll_pwait2(r.epoll, events, EVENTS_PER_WAIT, timeout, NULL);
+}
+
+static void handle(const struct epoll_event *event)
+{
+	uint32_t generation = event->data.u64 >> 32, fd = (uint32_t)event->data.u64;
+
+	if (generation) {
+		pthread_mutex_lock(&r.table_lock);
+		if (r.table[fd].kind == WATCH_LISTENER)
+			r.accept_now = true;
+		else
+			socket_event(fd, generation, event->events);
+		pthread_mutex_unlock(&r.table_lock);
+		return;
+	}
+	switch (fd) {
+	case SOURCE_WAKE:
+		clear_wake();
+		break;
+	case SOURCE_PUMPS_IN:
+		run_pumps_of(r.pumps_in);
+		break;
+	case SOURCE_PUMPS_OUT:
+		run_pumps_of(r.pumps_out);
+		break;
+	case SOURCE_RING: /* emptied in every round */
+		break;
+	}
+}
+
+static void *run(void *unused)
+{
+	struct epoll_event events[EVENTS_PER_WAIT];
+
+	(void)unused;
+	pthread_setname_np(pthread_self(), "xlb-reactor");
+	while (!is_set(r.stopping)) {
+		int n = wait_for_events(events);
+
+		count(rounds, 1);
+		take_records();
+		for (int i = 0; i < n; i++)
+			handle(&events[i]);
+		run_kicked_pumps();
+		if (r.accept_now || (r.active && now_ns() >= r.next_tick))
+			accept_round();
+		publish();
+	}
+	return NULL;
+}
+
+/* ---- start and stop ---- */
+
+static void release_all(void)
+{
+	if (r.ring)
+		ring_buffer__free(r.ring);
+	for (uint32_t i = 0; i < r.pump_end; i++) {
+		free(r.pumps[i].buffer);
+		r.pumps[i] = (struct pump){.generation = r.pumps[i].generation};
+	}
+	for (int fd = 0; r.table && fd < r.fd_end; fd++) {
+		if (r.table[fd].kind == WATCH_GONE)
+			close(fd);
+	}
+	int *const fds[] = {&r.epoll, &r.pumps_in, &r.pumps_out, &r.wake, &r.tombstone};
+
+	for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++) {
+		if (*fds[i] >= 0)
+			close(*fds[i]);
+		*fds[i] = -1;
+	}
+	if (r.table)
+		munmap(r.table, MAX_FDS * sizeof(*r.table));
+	free(r.conn_value);
+	free(r.held.bytes);
+	free(r.queue.bytes);
+	free(r.taken.bytes);
+	r.ring = NULL;
+	r.table = NULL;
+	r.conn_value = NULL;
+	r.held = r.queue = r.taken = (struct queue){0};
+	r.fd_end = 0;
+	r.pump_end = 0;
+	r.listener_count = r.first_listener = 0;
+	r.active = r.accept_now = r.called = r.waiting = r.stopping = r.kicked = false;
+	r.quiet_ticks = 0;
+}
+
+/* Also the hook that runs when the environment goes: a thread must not outlive the code it runs. */
+static void stop(void *unused)
+{
+	(void)unused;
+	if (!r.running)
+		return;
+	raise_flag(r.stopping);
+	wake_thread();
+	pthread_join(r.thread, NULL);
+	r.running = false;
+	napi_release_threadsafe_function(r.call, napi_tsfn_abort);
+	napi_delete_reference(r.env, r.callback);
+	napi_remove_env_cleanup_hook(r.env, stop, NULL);
+	release_all();
+}
+
+/* A map of another shape would have its rows read into too little room. */
+static bool conns_fits(void)
+{
+	struct bpf_map_info map = {0};
+	uint32_t length = sizeof(map);
+
+	if (bpf_obj_get_info_by_fd(r.conns, &map, &length))
+		return false;
+	errno = EINVAL;
+	return map.key_size == sizeof(struct address_key) && map.value_size == r.conn_value_size &&
+	       r.closed_offset < r.conn_value_size;
+}
+
+/* The name of the call that failed, or NULL. */
+static const char *open_all(int ring_fd)
+{
+	r.epoll = epoll_create1(EPOLL_CLOEXEC);
+	r.pumps_in = epoll_create1(EPOLL_CLOEXEC);
+	r.pumps_out = epoll_create1(EPOLL_CLOEXEC);
+	r.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r.tombstone = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (r.epoll < 0 || r.pumps_in < 0 || r.pumps_out < 0 || r.wake < 0 || r.tombstone < 0)
+		return "open";
+	if (epoll_add(r.epoll, r.wake, EPOLLIN, SOURCE_WAKE) ||
+	    epoll_add(r.epoll, r.pumps_in, EPOLLIN, SOURCE_PUMPS_IN) ||
+	    epoll_add(r.epoll, r.pumps_out, EPOLLIN, SOURCE_PUMPS_OUT))
+		return "epoll_ctl";
+	r.table = mmap(NULL, MAX_FDS * sizeof(*r.table), PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (r.table == MAP_FAILED) {
+		r.table = NULL;
+		return "mmap";
+	}
+	/* All at once, so that nothing needs memory while it runs; untouched pages cost nothing. */
+	r.held.bytes = malloc(HELD_BYTES);
+	r.queue.bytes = malloc(QUEUE_BYTES);
+	r.taken.bytes = malloc(QUEUE_BYTES);
+	r.conn_value = calloc(1, r.conn_value_size ? r.conn_value_size : 1);
+	if (!r.held.bytes || !r.queue.bytes || !r.taken.bytes || !r.conn_value)
+		return "malloc";
+	if (ring_fd < 0)
+		return NULL;
+	r.ring = ring_buffer__new(ring_fd, take_record, NULL, NULL);
+	if (!r.ring)
+		return "ring_buffer__new";
+	return epoll_add(r.epoll, ring_buffer__epoll_fd(r.ring), EPOLLIN, SOURCE_RING) ? "epoll_ctl" : NULL;
+}
+
+static napi_value reactor_start(napi_env env, napi_callback_info info)
+{
+	int32_t ring = -1, conns = -1;
+	napi_value options, callback;
+	uint64_t wake_type = UINT64_MAX;
+	sigset_t all, before;
+	const char *failed;
+	int error;
+
+	if (r.running)
+		return throw_errno(env, "reactorStart", EALREADY);
+	r.conn_value_size = r.closed_offset = 0;
+	if (!take(env, info, "vv", &options, &callback) || !option_i32(env, options, "ringbufFd", &ring) ||
+	    !option_i32(env, options, "connsMapFd", &conns) ||
+	    !option_u32(env, options, "connValueSize", &r.conn_value_size) ||
+	    !option_u32(env, options, "closedOffset", &r.closed_offset) ||
+	    !option_u64(env, options, "wakeType", &wake_type))
+		return NULL;
+	r.conns = conns;
+	if (conns >= 0 && !conns_fits())
+		return throw_errno(env, "reactorStart: connsMapFd", errno);
+	r.wake_type = wake_type <= UINT32_MAX ? (int64_t)wake_type : -1;
+	r.stats = (struct stats){0};
+	r.env = env;
+	failed = open_all(ring);
+	if (failed) {
+		error = errno;
+		release_all();
+		return throw_errno(env, failed, error);
+	}
+	if (napi_create_reference(env, callback, 1, &r.callback) != napi_ok) {
+		release_all();
+		return throw_type(env, "the callback is no function");
+	}
+	if (napi_create_threadsafe_function(env, NULL, NULL, make_text(env, "xlb-reactor"), 0, 1, NULL, NULL, NULL,
+					    deliver, &r.call) != napi_ok) {
+		napi_delete_reference(env, r.callback);
+		release_all();
+		return throw_errno(env, "napi_create_threadsafe_function", ENOMEM);
+	}
+	/* Signals are for the main thread. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	error = pthread_create(&r.thread, NULL, run, NULL);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (error) {
+		napi_release_threadsafe_function(r.call, napi_tsfn_abort);
+		napi_delete_reference(env, r.callback);
+		release_all();
+		return throw_errno(env, "pthread_create", error);
+	}
+	r.running = true;
+	/* After the function's own hook, so that it runs before that one. */
+	napi_add_env_cleanup_hook(env, stop, NULL);
+	return make_undefined(env);
+}
+
+static napi_value reactor_stop(napi_env env, napi_callback_info info)
+{
+	(void)info;
+	stop(NULL);
+	return make_undefined(env);
+}
+
+static bool check_running(napi_env env, const char *call)
+{
+	if (!r.running)
+		throw_errno(env, call, ESRCH);
+	return r.running;
+}
+
+static bool check_fd(napi_env env, int32_t fd)
+{
+	if (fd < 0 || fd >= MAX_FDS)
+		throw_errno(env, "reactor", EBADF);
+	return fd >= 0 && fd < MAX_FDS;
+}
+
+static napi_value reactor_ref(napi_env env, napi_callback_info info)
+{
+	(void)info;
+	if (r.running)
+		napi_ref_threadsafe_function(env, r.call);
+	return make_undefined(env);
+}
+
+static napi_value reactor_unref(napi_env env, napi_callback_info info)
+{
+	(void)info;
+	if (r.running)
+		napi_unref_threadsafe_function(env, r.call);
+	return make_undefined(env);
+}
+
+static napi_value reactor_listen(napi_env env, napi_callback_info info)
+{
+	struct watch *watch;
+	int error = 0;
+	int32_t fd;
+
+	if (!take(env, info, "i", &fd) || !check_running(env, "reactorListen") || !check_fd(env, fd))
+		return NULL;
+	pthread_mutex_lock(&r.table_lock);
+	if (r.table[fd].kind == WATCH_LISTENER) {
+		error = EEXIST;
+	} else if (r.listener_count == MAX_LISTENERS) {
+		error = ENOSPC;
+	} else {
+		watch = watch_fd(fd, WATCH_LISTENER);
+		if (!r.active && epoll_add(r.epoll, fd, EPOLLIN, epoll_data(watch->generation, fd))) {
+			error = errno;
+			forget_fd(fd);
+		} else {
+			r.listeners[r.listener_count++] = fd;
+		}
+	}
+	pthread_mutex_unlock(&r.table_lock);
+	return error ? throw_errno(env, "reactorListen", error) : make_undefined(env);
+}
+
+static napi_value reactor_watch(napi_env env, napi_callback_info info)
+{
+	uint32_t events, tag;
+	struct watch *watch;
+	int error = 0;
+	int32_t fd;
+
+	if (!take(env, info, "iuu", &fd, &events, &tag) || !check_running(env, "reactorWatch") || !check_fd(env, fd))
+		return NULL;
+	pthread_mutex_lock(&r.table_lock);
+	if (r.table[fd].kind == WATCH_LISTENER) {
+		pthread_mutex_unlock(&r.table_lock);
+		return throw_errno(env, "reactorWatch", EEXIST);
+	}
+	watch = watch_fd(fd, WATCH_SOCKET);
+	watch->tag = tag;
+	if (epoll_arm(r.epoll, fd, events, epoll_data(watch->generation, fd))) {
+		error = errno;
+		forget_fd(fd);
+	}
+	pthread_mutex_unlock(&r.table_lock);
+	return error ? throw_errno(env, "epoll_ctl", error) : make_undefined(env);
+}
+
+static napi_value reactor_arm(napi_env env, napi_callback_info info)
+{
+	struct watch *watch;
+	bool known = false;
+	uint32_t events;
+	int error = 0;
+	int32_t fd;
+
+	if (!take(env, info, "iu", &fd, &events) || !check_running(env, "reactorArm") || !check_fd(env, fd))
+		return NULL;
+	pthread_mutex_lock(&r.table_lock);
+	watch = &r.table[fd];
+	known = watch->kind == WATCH_ANCHOR || watch->kind == WATCH_SOCKET;
+	if (known && epoll_arm(r.epoll, fd, events, epoll_data(watch->generation, fd)))
+		error = errno;
+	pthread_mutex_unlock(&r.table_lock);
+	return error ? throw_errno(env, "epoll_ctl", error) : make_bool(env, known);
+}
+
+static napi_value reactor_forget(napi_env env, napi_callback_info info)
+{
+	enum watch_kind kind;
+	int32_t fd;
+
+	if (!take(env, info, "i", &fd))
+		return NULL;
+	if (!r.running || fd < 0 || fd >= MAX_FDS)
+		return make_bool(env, false);
+	pthread_mutex_lock(&r.table_lock);
+	kind = r.table[fd].kind;
+	if (kind == WATCH_LISTENER) {
+		uint32_t i = 0;
+
+		while (r.listeners[i] != fd)
+			i++;
+		r.listeners[i] = r.listeners[--r.listener_count];
+	}
+	if (kind != WATCH_NONE) {
+		epoll_remove(r.epoll, fd);
+		forget_fd(fd);
+	}
+	pthread_mutex_unlock(&r.table_lock);
+	return make_bool(env, kind != WATCH_NONE && kind != WATCH_GONE);
+}
+
+/* Is an event of that generation still about this fd? */
+static napi_value reactor_is_current(napi_env env, napi_callback_info info)
+{
+	uint32_t generation;
+	bool current;
+	int32_t fd;
+
+	if (!take(env, info, "iu", &fd, &generation))
+		return NULL;
+	if (!r.running || fd < 0 || fd >= MAX_FDS)
+		return make_bool(env, false);
+	pthread_mutex_lock(&r.table_lock);
+	current = r.table[fd].kind != WATCH_NONE && r.table[fd].generation == generation;
+	pthread_mutex_unlock(&r.table_lock);
+	return make_bool(env, current);
+}
+
+/* JavaScript has come to the news that an anchor is gone: its number may be given away again. */
+static napi_value reactor_bury(napi_env env, napi_callback_info info)
+{
+	uint32_t generation;
+	bool gone;
+	int32_t fd;
+
+	if (!take(env, info, "iu", &fd, &generation))
+		return NULL;
+	if (!r.running || fd < 0 || fd >= MAX_FDS)
+		return make_bool(env, false);
+	pthread_mutex_lock(&r.table_lock);
+	gone = r.table[fd].kind == WATCH_GONE && r.table[fd].generation == generation;
+	if (gone) {
+		forget_fd(fd);
+		close(fd);
+	}
+	pthread_mutex_unlock(&r.table_lock);
+	return make_bool(env, gone);
+}
+
+static int pump_open(int from, int to, uint32_t tag, uint64_t limit)
+{
+	struct pump *free_one = NULL;
+
+	for (uint32_t i = 0; i < MAX_PUMPS; i++) {
+		struct pump *pump = &r.pumps[i];
+
+		if (pump->used && (pump->tag == tag || pump->from == from || pump->to == to))
+			return EEXIST;
+		if (!pump->used && !free_one)
+			free_one = pump;
+		if (i >= r.pump_end)
+			break;
+	}
+	if (!free_one)
+		return ENOSPC;
+	*free_one = (struct pump){
+		.generation = free_one->generation ? free_one->generation : 1,
+		.used = true,
+		.from = from,
+		.to = to,
+		.tag = tag,
+		.limit = limit,
+		.buffer = malloc(PUMP_BYTES),
+	};
+	if (!free_one->buffer) {
+		free_one->used = false;
+		return ENOMEM;
+	}
+	if (free_one - r.pumps >= r.pump_end)
+		r.pump_end = free_one - r.pumps + 1;
+	kick(free_one);
+	return 0;
+}
+
+static napi_value reactor_pump(napi_env env, napi_callback_info info)
+{
+	uint64_t limit = UINT64_MAX;
+	int32_t from = -1, to = -1;
+	napi_value options;
+	uint32_t tag = 0;
+	int error;
+
+	if (!take(env, info, "v", &options) || !option_i32(env, options, "from", &from) ||
+	    !option_i32(env, options, "to", &to) || !option_u32(env, options, "tag", &tag) ||
+	    !option_u64(env, options, "limitBytes", &limit) || !check_running(env, "reactorPump"))
+		return NULL;
+	pthread_mutex_lock(&r.table_lock);
+	error = pump_open(from, to, tag, limit);
+	pthread_mutex_unlock(&r.table_lock);
+	if (error)
+		return throw_errno(env, "reactorPump", error);
+	count(pumps, 1);
+	wake_thread();
+	return make_undefined(env);
+}
+
+static napi_value reactor_pump_limit(napi_env env, napi_callback_info info)
+{
+	struct pump *pump;
+	uint64_t limit;
+	uint32_t tag;
+
+	if (!take(env, info, "uq", &tag, &limit))
+		return NULL;
+	if (!r.running)
+		return make_bool(env, false);
+	pthread_mutex_lock(&r.table_lock);
+	pump = pump_of_tag(tag);
+	if (pump) {
+		pump->limit = limit;
+		kick(pump);
+	}
+	pthread_mutex_unlock(&r.table_lock);
+	if (pump)
+		wake_thread();
+	return make_bool(env, pump);
+}
+
+static napi_value reactor_pump_progress(napi_env env, napi_callback_info info)
+{
+	struct pump *pump;
+	uint64_t moved = 0;
+	uint32_t tag;
+
+	if (!take(env, info, "u", &tag))
+		return NULL;
+	if (!r.running)
+		return make_null(env);
+	pthread_mutex_lock(&r.table_lock);
+	pump = pump_of_tag(tag);
+	if (pump)
+		moved = pump->moved;
+	pthread_mutex_unlock(&r.table_lock);
+	return pump ? make_u64(env, moved) : make_null(env);
+}
+
+static napi_value reactor_pump_cancel(napi_env env, napi_callback_info info)
+{
+	struct pump *pump;
+	uint64_t moved = 0;
+	uint32_t tag;
+
+	if (!take(env, info, "u", &tag))
+		return NULL;
+	if (!r.running)
+		return make_null(env);
+	pthread_mutex_lock(&r.table_lock);
+	pump = pump_of_tag(tag);
+	if (pump) {
+		moved = pump->moved;
+		pump_close(pump);
+	}
+	pthread_mutex_unlock(&r.table_lock);
+	return pump ? make_u64(env, moved) : make_null(env);
+}
+
+static napi_value reactor_stats(napi_env env, napi_callback_info info)
+{
+	napi_value result = make_object(env);
+	const struct {
+		const char *name;
+		uint64_t *value;
+	} rows[] = {
+		{"accepted", &r.stats.accepted},
+		{"fastClosed", &r.stats.fast_closed},
+		{"handed", &r.stats.handed},
+		{"acceptErrors", &r.stats.accept_errors},
+		{"ticks", &r.stats.ticks},
+		{"rounds", &r.stats.rounds},
+		{"records", &r.stats.records},
+		{"recordsDropped", &r.stats.records_dropped},
+		{"pumps", &r.stats.pumps},
+		{"pumpedBytes", &r.stats.pumped_bytes},
+		{"pauses", &r.stats.pauses},
+		{"calls", &r.stats.calls},
+	};
+
+	(void)info;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
+		set(env, result, rows[i].name, make_number(env, __atomic_load_n(rows[i].value, __ATOMIC_RELAXED)));
+	return result;
+}
+
+const struct entry reactor_functions[] = {
+	{"reactorStart", reactor_start},
+	{"reactorStop", reactor_stop},
+	{"reactorRef", reactor_ref},
+	{"reactorUnref", reactor_unref},
+	{"reactorListen", reactor_listen},
+	{"reactorWatch", reactor_watch},
+	{"reactorArm", reactor_arm},
+	{"reactorForget", reactor_forget},
+	{"reactorIsCurrent", reactor_is_current},
+	{"reactorBury", reactor_bury},
+	{"reactorPump", reactor_pump},
+	{"reactorPumpLimit", reactor_pump_limit},
+	{"reactorPumpProgress", reactor_pump_progress},
+	{"reactorPumpCancel", reactor_pump_cancel},
+	{"reactorStats", reactor_stats},
+	{NULL, NULL},
+};

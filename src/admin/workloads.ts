@@ -1,0 +1,120 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, statSync } from "node:fs";
+import { basename, join } from "node:path";
+
+/**
+ * Where enrolled processes live: `<cgroup2 mount>/xlb/<leaf>`. The daemon attaches its hooks to `xlb`, `xlb exec` makes
+ * the leaves, and both may come first. No cgroup outside of `xlb` is ever touched.
+ */
+
+export class CgroupError extends Error {}
+
+const LEAF = /^exec-(\d+)-[0-9a-z]+$/;
+/** An empty leaf this young may be one that `xlb exec` is about to enter. */
+const GRACE_MS = 10_000;
+
+/** The first cgroup2 file system that is mounted here. */
+export function findCgroupMount(): string {
+  for (const line of readFileSync("/proc/self/mounts", "utf8").split("\n")) {
+    const [, target, type] = line.split(" ");
+    if (type === "cgroup2" && target !== undefined) return unescapeMount(target);
+  }
+  throw new CgroupError("no cgroup v2 file system is mounted (try: mount -t cgroup2 none /sys/fs/cgroup/unified)");
+}
+
+/** Octal escapes stand for white space in /proc/mounts. */
+function unescapeMount(path: string): string {
+  return path.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+}
+
+/** The cgroup under which all workloads are; it need not exist. */
+export function workloadsRoot(): string {
+  return join(findCgroupMount(), "xlb");
+}
+
+/** Makes an empty leaf for one command, and `xlb` itself where it is missing. */
+export function makeLeaf(): string {
+  const root = workloadsRoot();
+  const leaf = join(root, `exec-${process.pid}-${Math.random().toString(36).slice(2, 8)}`);
+  try {
+    mkdirSync(leaf, { recursive: true });
+  } catch (error) {
+    throw new CgroupError(explainMake(leaf, error as NodeJS.ErrnoException));
+  }
+  return leaf;
+}
+
+function explainMake(leaf: string, error: NodeJS.ErrnoException): string {
+  switch (error.code) {
+    case "EACCES":
+    case "EPERM":
+      return `may not make ${leaf}: xlb exec needs root (or an xlb cgroup that was delegated to you)`;
+    case "EROFS":
+      return `may not make ${leaf}: the cgroup file system is mounted read-only, as in most containers`;
+    default:
+      return `cannot make ${leaf}: ${error.message}`;
+  }
+}
+
+/** Every process in the cgroup and below it. */
+export function pidsIn(cgroup: string): number[] {
+  const own = read(join(cgroup, "cgroup.procs")).split("\n").filter(Boolean).map(Number);
+  return own.concat(...childrenOf(cgroup).map(pidsIn));
+}
+
+function isPopulated(cgroup: string): boolean {
+  return /^populated 1$/m.test(read(join(cgroup, "cgroup.events")));
+}
+
+function childrenOf(cgroup: string): string[] {
+  try {
+    const entries = readdirSync(cgroup, { withFileTypes: true });
+    return entries.filter((entry) => entry.isDirectory()).map((entry) => join(cgroup, entry.name));
+  } catch {
+    return []; // it went away between two looks
+  }
+}
+
+function read(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+/** Removes a cgroup and the ones that its processes made below it. False: somebody still lives in it. */
+export function removeCgroup(cgroup: string): boolean {
+  if (isPopulated(cgroup)) return false;
+  for (const child of childrenOf(cgroup)) removeCgroup(child);
+  try {
+    rmdirSync(cgroup);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ENOENT";
+  }
+}
+
+export interface Swept {
+  readonly removed: readonly string[];
+  /** Leaves with processes in them. */
+  readonly populated: readonly { readonly cgroup: string; readonly pids: readonly number[] }[];
+}
+
+/** Removes every empty leaf. Kills nothing, and leaves `xlb` itself, to which a daemon's hooks may be attached. */
+export function sweepLeaves(now: number = Date.now()): Swept {
+  const removed: string[] = [];
+  const populated: { cgroup: string; pids: number[] }[] = [];
+  for (const leaf of childrenOf(workloadsRoot())) {
+    if (isAboutToStart(leaf, now)) continue;
+    if (removeCgroup(leaf)) removed.push(leaf);
+    else populated.push({ cgroup: leaf, pids: pidsIn(leaf) });
+  }
+  return { removed, populated };
+}
+
+function isAboutToStart(leaf: string, now: number): boolean {
+  const pid = LEAF.exec(basename(leaf))?.[1];
+  if (pid === undefined || !existsSync(`/proc/${pid}`)) return false;
+  const made = statSync(leaf, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  return now - made < GRACE_MS;
+}

@@ -1,0 +1,240 @@
+import { readFileSync } from "node:fs";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { adminSocketPath, DEFAULT_ADMIN_SOCKET } from "../admin/messages.ts";
+
+/**
+ * The program `xlb`. Each command loads what it needs when it is called: `xlb exec` stands before every start of a
+ * service and must not wait for a compiler of rules.
+ */
+
+declare const XLB_VERSION: string; // from package.json, by tools/build.mjs
+const VERSION = typeof XLB_VERSION === "undefined" ? "unbuilt" : XLB_VERSION;
+
+const OK = 0;
+const FAILED = 1;
+const USAGE = 2;
+const EXEC_FAILED = 125; // as env(1): the command's own statuses stay apart
+
+const DOCUMENTED_STATUS = `
+Exit status: 0 success, 1 failure, 2 wrong usage. "xlb exec" ends as its command ends, or with 125 (xlb failed),
+126 (the command cannot be run) or 127 (no such command).`;
+
+function createProgram(done: (status: number) => void): Command {
+  const program = new Command("xlb")
+    .description("Balances HTTP requests by Envoy's rules inside the Linux socket layer.")
+    .version(VERSION, "-V, --version")
+    .addHelpText("after", DOCUMENTED_STATUS)
+    .enablePositionalOptions()
+    .showHelpAfterError('(try "xlb --help")')
+    .exitOverride();
+
+  sources(program.command("run"))
+    .description("run the daemon in the foreground, until SIGTERM or SIGINT; it logs to stderr")
+    .addOption(
+      new Option("--mode <mode>", "serve, or check the configuration and end")
+        .choices(["serve", "validate"])
+        .default("serve"),
+    )
+    .addOption(
+      new Option("-l, --log-level <level>", "least severe log to print")
+        .choices(["trace", "debug", "info", "warning", "warn", "error", "critical", "off"])
+        .default("info"),
+    )
+    .addOption(
+      new Option("--datapath <path>", "auto takes the kernel path where xlb doctor finds it works")
+        .choices(["auto", "kernel", "userspace"])
+        .default("auto"),
+    )
+    .option("--cgroup <path>", "enrol the processes of this cgroup too, which must exist (repeatable)", collect, [])
+    .addOption(socketOption())
+    .action(async (flags: RunFlags) => {
+      if (flags.mode === "validate") return done(await validate(flags));
+      const { runDaemon } = await import("../daemon/main.ts");
+      done(
+        await runDaemon({
+          ...flags,
+          logLevel: pinoLevel(flags.logLevel),
+          cgroups: flags.cgroup,
+          adminSocket: socketOf(flags),
+        }),
+      );
+    });
+
+  program
+    .command("exec")
+    .usage("[--] COMMAND [ARGUMENTS...]")
+    .description("run a command whose connections to listener addresses are balanced; its exit status is xlb's")
+    .argument("<command>", "program to run, looked up in PATH")
+    .argument("[arguments...]", "its arguments")
+    .addOption(socketOption())
+    .passThroughOptions()
+    .action(async (command: string, args: string[], flags: SocketFlag) => {
+      const { execInWorkload } = await import("./exec.ts");
+      try {
+        done(await execInWorkload([command, ...args], socketOf(flags)));
+      } catch (error) {
+        complain((error as Error).message);
+        done(EXEC_FAILED);
+      }
+    });
+
+  sources(program.command("validate"))
+    .description("check a configuration; name every problem with its place, and what will need the slow path")
+    .action(async (flags: SourceFlags) => done(await validate(flags)));
+
+  program
+    .command("doctor")
+    .description("say what this machine can do and which datapath auto would take; 0 only if the kernel path works")
+    .option("--json", "as JSON")
+    .action(async (flags: { json?: boolean }) => {
+      const { runDoctor } = await import("../daemon/doctor.ts");
+      done(await runDoctor({ json: flags.json === true }));
+    });
+
+  program
+    .command("stats")
+    .description("show the counters of the running daemon")
+    .option("--json", "as JSON")
+    .addOption(socketOption())
+    .action(async (flags: SocketFlag & { json?: boolean }) => {
+      const { askStats } = await import("../admin/client.ts");
+      const { formatStats } = await import("./stats.ts");
+      done(show(await askStats(socketOf(flags)), flags.json ? formatJson : formatStats));
+    });
+
+  const dump = program.command("dump").description("show what the daemon was told, or what the kernel's maps hold");
+  dump
+    .command("config")
+    .description("the configuration in force")
+    .option("--json", "as JSON")
+    .addOption(socketOption())
+    .action(async (flags: SocketFlag & { json?: boolean }) => {
+      const { askConfig } = await import("../admin/client.ts");
+      const { formatConfig } = await import("./dump.ts");
+      done(show(await askConfig(socketOf(flags)), flags.json ? formatJson : formatConfig));
+    });
+  dump
+    .command("maps")
+    .description("every entry of the kernel's maps, decoded")
+    .option("--json", "as JSON")
+    .addOption(socketOption())
+    .action(async (flags: SocketFlag & { json?: boolean }) => {
+      const { askMaps } = await import("../admin/client.ts");
+      const { formatMaps } = await import("./dump.ts");
+      done(show(await askMaps(socketOf(flags)), flags.json ? formatJson : formatMaps));
+    });
+
+  program
+    .command("cleanup")
+    .description("remove every pin, link and cgroup that dead runs left; kills nothing")
+    .addOption(socketOption())
+    .action(async (flags: SocketFlag) => {
+      const { cleanUp } = await import("./cleanup.ts");
+      const cleaning = await cleanUp(socketOf(flags));
+      for (const line of cleaning.done) print(`${line}\n`);
+      for (const line of cleaning.left) complain(line);
+      if (cleaning.done.length === 0 && cleaning.left.length === 0) print("nothing to remove\n");
+      done(cleaning.left.length === 0 ? OK : FAILED);
+    });
+
+  return program;
+}
+
+interface SocketFlag {
+  readonly adminSocket?: string;
+}
+
+interface SourceFlags {
+  readonly configPath?: string;
+  readonly configYaml?: string;
+}
+
+interface RunFlags extends SourceFlags, SocketFlag {
+  readonly mode: "serve" | "validate";
+  readonly logLevel: string;
+  readonly datapath: "auto" | "kernel" | "userspace";
+  readonly cgroup: readonly string[];
+}
+
+/** The flags by which Envoy is told its bootstrap. */
+function sources(command: Command): Command {
+  return command
+    .option("-c, --config-path <file>", "Envoy bootstrap, YAML or JSON")
+    .option("--config-yaml <yaml>", "Envoy bootstrap as text; merged over the file where both are given")
+    .hook("preAction", (_, acting) => {
+      const { configPath, configYaml } = acting.opts<SourceFlags>();
+      if (configPath === undefined && configYaml === undefined) {
+        acting.error("error: give a bootstrap with -c/--config-path or --config-yaml", { exitCode: USAGE });
+      }
+    });
+}
+
+function socketOption(): Option {
+  const where = `where the daemon answers (default: $XLB_ADMIN_SOCKET or ${DEFAULT_ADMIN_SOCKET})`;
+  return new Option("--admin-socket <path>", where).argParser((path) => {
+    if (!path.startsWith("/")) throw new InvalidArgumentError("It must be an absolute path.");
+    return path;
+  });
+}
+
+const socketOf = (flags: SocketFlag) => adminSocketPath(flags.adminSocket);
+const collect = (value: string, before: string[]) => [...before, value];
+
+/** Envoy's words for pino's. */
+function pinoLevel(level: string): string {
+  return { warning: "warn", critical: "fatal", off: "silent" }[level] ?? level;
+}
+
+/** Problems to stdout, as a compiler lists them: `file:line:column: path: message`. */
+async function validate({ configPath, configYaml }: SourceFlags): Promise<number> {
+  const { formatRejections, parseBootstrap } = await import("../envoy/parse.ts");
+  const name = configPath ?? "--config-yaml";
+  const text = configPath === undefined ? (configYaml ?? "") : readFileSync(configPath, "utf8");
+  const parsed = parseBootstrap(text, name, configPath === undefined ? undefined : configYaml);
+  if (!parsed.ok) {
+    for (const line of formatRejections(parsed.rejections, name)) print(`${line}\n`);
+    return FAILED;
+  }
+  print(`${name}: valid\n`);
+  return OK;
+}
+
+function show<T>(
+  answer: { ok: true; value: T } | { ok: false; message: string },
+  format: (value: T) => string,
+): number {
+  if (answer.ok) print(format(answer.value));
+  else complain(answer.message);
+  return answer.ok ? OK : FAILED;
+}
+
+const formatJson = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`;
+const print = (text: string) => void process.stdout.write(text);
+const complain = (line: string) => void process.stderr.write(`xlb: ${line}\n`);
+
+async function main(): Promise<number> {
+  let status = OK;
+  const program = createProgram((result) => {
+    status = result;
+  });
+  try {
+    await program.parseAsync();
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    return error.exitCode === OK ? OK : USAGE;
+  }
+  return status;
+}
+
+// A reader that has seen enough (`xlb dump maps | head`) is no failure of ours.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? OK : FAILED));
+
+main().then(
+  (status) => {
+    process.exitCode = status;
+  },
+  (error: Error) => {
+    complain(process.env.XLB_DEBUG ? (error.stack ?? error.message) : error.message);
+    process.exitCode = FAILED;
+  },
+);

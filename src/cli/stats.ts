@@ -1,0 +1,60 @@
+import type { ClusterStats, EndpointStats, ListenerStats, Stats } from "../admin/messages.ts";
+import { bold, bytes, type Cell, dim, duration, table } from "./table.ts";
+
+const PATHS = ["SAME HOST", "CROSS HOST", "SLOW"] as const;
+
+/** The counters as a page of text. */
+export function formatStats(stats: Stats): string {
+  const { open, slow_path } = stats.connections;
+  const sections = [
+    `${bold("xlb")}  ${stats.datapath} datapath · up ${duration(stats.uptime)} · ${bytes(stats.memory)} resident` +
+      ` · ${open} connections open, ${slow_path} on the slow path`,
+    table(["LISTENER", "ADDRESS", "CONNECTIONS", "REQUESTS", ...PATHS, "NO ROUTE"], stats.listeners.map(listenerRow)),
+    table(
+      ["ROUTE", "REQUESTS"],
+      stats.routes.map((route) => [route.name, route.requests]),
+    ),
+    ...stats.clusters.map(formatCluster),
+    formatReasons(stats.reasons),
+  ];
+  return `${sections.join("\n\n")}\n`;
+}
+
+function listenerRow(row: ListenerStats): Cell[] {
+  const paths = [row.same_host, row.cross_host, row.slow];
+  return [row.name, row.address, row.connections, row.requests, ...paths, row.no_route_match];
+}
+
+const CLASSES = ["1xx", "2xx", "3xx", "4xx", "5xx"] as const;
+
+function formatCluster(cluster: ClusterStats): string {
+  const title = `${bold("CLUSTER")} ${cluster.name}`;
+  if (cluster.endpoints.length === 0) return `${title}\n${dim("no endpoints")}`;
+  // A column of zeros says nothing that its absence does not.
+  const classes = CLASSES.filter((kind) => kind === "2xx" || cluster.endpoints.some((row) => row.responses[kind] > 0));
+  const heads = ["ENDPOINT", "HEALTH", "ACTIVE", "REQUESTS", ...PATHS, ...classes.map((kind) => kind.toUpperCase())];
+  const row = (endpoint: EndpointStats): Cell[] => [
+    endpoint.address,
+    endpoint.health,
+    endpoint.active,
+    endpoint.requests,
+    endpoint.same_host,
+    endpoint.cross_host,
+    endpoint.slow,
+    ...classes.map((kind) => endpoint.responses[kind]),
+    bytes(endpoint.request_bytes),
+    bytes(endpoint.response_bytes),
+    endpoint.mean_us === 0 ? "-" : `${Math.round(endpoint.mean_us)} µs`,
+    `${endpoint.pool.total} (${endpoint.pool.idle} idle, ${endpoint.pool.busy} busy)`,
+  ];
+  return `${title}\n${table([...heads, "IN", "OUT", "MEAN", "POOL"], cluster.endpoints.map(row))}`;
+}
+
+function formatReasons(reasons: Stats["reasons"]): string {
+  const counted = Object.entries(reasons).filter(([, count]) => count > 0);
+  if (counted.length === 0) return dim("no request was counted yet");
+  return table(
+    ["REASON", "COUNT"],
+    counted.sort(([, a], [, b]) => b - a),
+  );
+}

@@ -1,0 +1,367 @@
+import type {
+  Cluster,
+  Config,
+  Endpoint,
+  HeaderMatch,
+  PathMatch,
+  Route,
+  RouteConfig,
+  VirtualHost,
+} from "../model/config.ts";
+import { BlobBuilder } from "../tables/blob.ts";
+import type { HostBlob, Ids, SlowRule, Tables } from "../tables/compiled.ts";
+import {
+  CONDITION_IGNORE_CASE,
+  CONDITION_INVERT,
+  ConditionKind,
+  HEADER_AUTHORITY,
+  HEADER_FIRST,
+  HEADER_METHOD,
+  HEADER_PATH,
+  HOSTS_HEADERS,
+  HOSTS_STRIP_PORT,
+  Policy,
+  RULES_NONE,
+  XLB_MAX_HEADER_NAME,
+  XLB_MAX_HEADERS,
+} from "../tables/layout.gen.ts";
+import { packTrie, Trie } from "../tables/trie.ts";
+
+/** What of a cluster takes part in balancing, in what order. */
+export interface Balancing {
+  readonly hosts: readonly Endpoint[];
+  /** Positions in `hosts`, to be taken in turn. */
+  readonly schedule: readonly number[];
+}
+
+class HostTable implements HostBlob {
+  readonly #routes: RouteConfig;
+  readonly #asksHeaders: boolean;
+
+  constructor(routes: RouteConfig, asksHeaders: boolean) {
+    this.#routes = routes;
+    this.#asksHeaders = asksHeaders;
+  }
+
+  blob(rulesOf: (place: number) => number): Uint32Array {
+    const forward = new Trie<{ exact: number; prefix: number }>(() => ({ exact: RULES_NONE, prefix: RULES_NONE }));
+    const backward = new Trie<{ suffix: number }>(() => ({ suffix: RULES_NONE }));
+    let any: number = RULES_NONE;
+    let [hasForward, hasBackward] = [false, false];
+    this.#routes.virtualHosts.forEach((vhost, place) => {
+      const rules = rulesOf(place);
+      for (const domain of vhost.domains) {
+        const bytes = Buffer.from(domain.toLowerCase(), "latin1");
+        if (domain === "*") {
+          any = rules;
+        } else if (domain.startsWith("*")) {
+          backward.at([...bytes.subarray(1)].reverse()).value.suffix = rules;
+          hasBackward = true;
+        } else if (domain.endsWith("*")) {
+          forward.at(bytes.subarray(0, -1)).value.prefix = rules;
+          hasForward = true;
+        } else {
+          forward.at(bytes).value.exact = rules;
+          hasForward = true;
+        }
+      }
+    });
+    const blob = new BlobBuilder();
+    blob.reserve(1);
+    const f = hasForward ? packTrie(blob, forward, (v) => [v.exact, v.prefix]) : 0;
+    const b = hasBackward ? packTrie(blob, backward, (v) => [RULES_NONE, v.suffix]) : 0;
+    const flags =
+      (this.#routes.ignorePortInHostMatching ? HOSTS_STRIP_PORT : 0) | (this.#asksHeaders ? HOSTS_HEADERS : 0);
+    blob.put(0, flags, f, b, any);
+    return blob.finish();
+  }
+}
+
+/** All candidates of one virtual host may not be more: nested prefixes with many conditions multiply. */
+const MAX_CANDIDATES = 262_144;
+const MAX_CONDITIONS = 64;
+const MAX_VALUE = 1_024;
+const LAST = 0x80000000;
+const PSEUDO: Readonly<Record<string, number>> = {
+  ":method": HEADER_METHOD,
+  ":authority": HEADER_AUTHORITY,
+  host: HEADER_AUTHORITY,
+  ":path": HEADER_PATH,
+};
+
+/** Compiles a configuration for the kernel. Pure: equal input gives equal bytes. `balancing` says who takes part. */
+export function compile(config: Config, balancing: (cluster: Cluster) => Balancing, previous?: Ids): Tables {
+  const ids = assignIds(config, previous);
+  const slow: SlowRule[] = [];
+  const names = new HeaderNames();
+  const listeners = config.listeners.map((listener) => {
+    const asksHeaders = listener.routes.virtualHosts.some((v) =>
+      v.routes.some((r) => r.headers.some((h) => PSEUDO[h.name] === undefined)),
+    );
+    return {
+      name: listener.name,
+      id: ids.listeners.get(listener.name)!,
+      address: listener.address,
+      hosts: new HostTable(listener.routes, asksHeaders),
+      virtualHosts: listener.routes.virtualHosts.map((vhost) => {
+        const reason = whyNot(vhost, names);
+        const blob = reason === undefined ? compileVirtualHost(vhost, ids, names) : undefined;
+        if (!blob) {
+          slow.push({
+            where: `${listener.name}: virtual host ${vhost.name}`,
+            reason: reason ?? `its routes combine to more than ${MAX_CANDIDATES} candidates`,
+          });
+        }
+        return blob;
+      }),
+    };
+  });
+  const clusters = config.clusters.map((cluster) => ({
+    name: cluster.name,
+    id: ids.clusters.get(cluster.name)!,
+    blob: compileCluster(cluster, balancing(cluster), ids),
+  }));
+  return { ids, listeners, clusters, headerNames: names.list(), slow };
+}
+
+class HeaderNames {
+  readonly #index = new Map<string, number>();
+
+  /** The index of an ordinary header; undefined when there are too many, or its name is too long. */
+  index(name: string): number | undefined {
+    const found = PSEUDO[name] ?? this.#index.get(name);
+    if (found !== undefined) return found;
+    const next = HEADER_FIRST + this.#index.size;
+    if (name.startsWith(":") || name.length > XLB_MAX_HEADER_NAME || next >= XLB_MAX_HEADERS) return undefined;
+    this.#index.set(name, next);
+    return next;
+  }
+
+  list(): { name: string; index: number }[] {
+    return [...this.#index].map(([name, index]) => ({ name, index }));
+  }
+}
+
+const isAscii = (text: string) => /^[\x00-\x7f]*$/.test(text);
+
+/** Headers that the kernel path reads for itself and never keeps for the rules. */
+const NOT_KEPT = ["content-length", "transfer-encoding", "connection", "upgrade", "expect", "te"];
+
+/** Why the kernel cannot follow the rules of a virtual host; undefined when it can. */
+function whyNot(vhost: VirtualHost, names: HeaderNames): string | undefined {
+  for (const route of vhost.routes) {
+    if (!isAscii(route.path.value)) return `route ${route.name}: its path is not ASCII`;
+    if (route.headers.length > MAX_CONDITIONS)
+      return `route ${route.name}: more than ${MAX_CONDITIONS} header conditions`;
+    for (const header of route.headers) {
+      if (NOT_KEPT.includes(header.name)) return `route ${route.name}: the kernel path does not match ${header.name}`;
+      if (names.index(header.name) === undefined) {
+        return `route ${route.name}: header ${header.name} is one name too many, too long or not known to the kernel path`;
+      }
+      if (header.value.kind !== "present" && (!isAscii(header.value.value) || header.value.value.length > MAX_VALUE)) {
+        return `route ${route.name}: the value asked of ${header.name} is not ASCII or too long`;
+      }
+    }
+  }
+  return vhost.domains.every(isAscii) ? undefined : "a domain is not ASCII";
+}
+
+interface Candidate {
+  readonly order: number;
+  readonly route: Route;
+}
+
+/** Routes whose path matches in a state: if the text goes on below it, and if it ends there. */
+interface PathState {
+  below: Candidate[];
+  exact: Candidate[];
+}
+
+function addPath(trie: Trie<PathState>, path: PathMatch, candidate: Candidate): void {
+  const bytes = Buffer.from(path.caseSensitive ? path.value : path.value.toLowerCase(), "latin1");
+  switch (path.kind) {
+    case "path":
+      trie.at(bytes).value.exact.push(candidate);
+      return;
+    case "prefix":
+      trie.at(bytes).value.below.push(candidate);
+      return;
+    case "pathSeparatedPrefix":
+      trie.at(bytes).value.exact.push(candidate);
+      trie.at([...bytes, 0x2f]).value.below.push(candidate);
+      return;
+    default:
+      path.kind satisfies never;
+  }
+}
+
+/** Both ascend; what follows the first candidate without conditions can never be asked. */
+function merge(a: readonly Candidate[], b: readonly Candidate[]): Candidate[] {
+  const all = b.length === 0 ? a : [...a, ...b].sort((x, y) => x.order - y.order);
+  const last = all.findIndex((c) => c.route.headers.length === 0);
+  return last < 0 ? [...all] : all.slice(0, last + 1);
+}
+
+/** The virtual host's blob; undefined when its lists would grow out of hand. */
+function compileVirtualHost(vhost: VirtualHost, ids: Ids, names: HeaderNames): Uint32Array | undefined {
+  const exactTrie = new Trie<PathState>(() => ({ below: [], exact: [] }));
+  const foldTrie = new Trie<PathState>(() => ({ below: [], exact: [] }));
+  let folds = false;
+  vhost.routes.forEach((route, order) => {
+    if (!route.path.caseSensitive) folds = true;
+    addPath(route.path.caseSensitive ? exactTrie : foldTrie, route.path, { order, route });
+  });
+  let total = 0;
+  const inherit = (trie: Trie<PathState>): boolean => {
+    const stack = [{ node: trie.root, above: [] as Candidate[] }];
+    for (let top = stack.pop(); top; top = stack.pop()) {
+      const { node, above } = top;
+      const own = node.value.below.length > 0;
+      const below = own ? merge(above, node.value.below) : above;
+      const ends = node.value.exact.length > 0;
+      const exact = ends ? merge(below, node.value.exact) : below;
+      total += (own ? below.length : 0) + (ends ? exact.length : 0);
+      if (total > MAX_CANDIDATES) return false;
+      node.value = { below, exact };
+      for (const child of node.children.values()) stack.push({ node: child, above: below });
+    }
+    return true;
+  };
+  if (!inherit(exactTrie) || !inherit(foldTrie)) return undefined;
+
+  const blob = new BlobBuilder();
+  blob.reserve(1);
+  const written = new Map<Route, readonly [action: number, conditions: number]>();
+  const candidate = (route: Route): readonly [number, number] => {
+    let at = written.get(route);
+    if (!at) {
+      at = [writeAction(blob, route, ids), writeConditions(blob, route.headers, names)];
+      written.set(route, at);
+    }
+    return at;
+  };
+  const lists = new Map<Candidate[], number>();
+  const list = (candidates: Candidate[]): number => {
+    if (candidates.length === 0) return 0;
+    let first = lists.get(candidates);
+    if (first === undefined) {
+      const rows = candidates.map(({ route, order }) => ({ order, count: route.headers.length, at: candidate(route) }));
+      first = blob.reserve(rows.length);
+      rows.forEach(({ order, count, at }, i) => {
+        blob.put(first! + i, at[0], order, at[1], (count | (i === rows.length - 1 ? LAST : 0)) >>> 0);
+      });
+      lists.set(candidates, first);
+    }
+    return first;
+  };
+  /* The lists are written first: a trie takes the end of the blob. */
+  const values = new Map<PathState, readonly [number, number]>();
+  const visit = (trie: Trie<PathState>) => {
+    const stack = [trie.root];
+    for (let node = stack.pop(); node; node = stack.pop()) {
+      values.set(node.value, [list(node.value.below), list(node.value.exact)]);
+      for (const child of node.children.values()) stack.push(child);
+    }
+  };
+  visit(exactTrie);
+  if (folds) visit(foldTrie);
+  const root = packTrie(blob, exactTrie, (v) => values.get(v)!);
+  const foldRoot = folds ? packTrie(blob, foldTrie, (v) => values.get(v)!) : 0;
+  blob.put(0, root, foldRoot, 0, 0);
+  return blob.finish();
+}
+
+function writeConditions(blob: BlobBuilder, headers: readonly HeaderMatch[], names: HeaderNames): number {
+  if (headers.length === 0) return 0;
+  const rows = headers.map((header) => {
+    const index = names.index(header.name)!;
+    const invert = header.invert ? CONDITION_INVERT : 0;
+    const value = header.value;
+    if (value.kind === "present") {
+      return [index | (ConditionKind.present << 8) | (invert << 16), 0, value.present ? 1 : 0] as const;
+    }
+    const fold = value.ignoreCase ? CONDITION_IGNORE_CASE : 0;
+    const bytes = Buffer.from(value.ignoreCase ? value.value.toLowerCase() : value.value, "latin1");
+    const kind = ConditionKind[value.kind];
+    return [index | (kind << 8) | ((invert | fold) << 16), blob.bytes(bytes), bytes.length] as const;
+  });
+  const first = blob.reserve(rows.length);
+  rows.forEach(([a, b, c], i) => {
+    blob.put(first + i, a, b, c, 0);
+  });
+  return first;
+}
+
+function writeAction(blob: BlobBuilder, route: Route, ids: Ids): number {
+  const entries = route.action.clusters.filter((c) => c.weight > 0);
+  const first = blob.reserve(1 + entries.length);
+  let sum = 0;
+  entries.forEach((entry, i) => {
+    sum += entry.weight;
+    blob.put(first + 1 + i, ids.clusters.get(entry.name) ?? 0, sum, 0, 0);
+  });
+  blob.put(first, entries.length, sum, route.action.timeoutMs, ids.routes.get(route.name) ?? 0);
+  return first;
+}
+
+const POLICIES = { roundRobin: Policy.roundRobin, leastRequest: Policy.leastRequest, random: Policy.random } as const;
+
+function compileCluster(cluster: Cluster, { hosts, schedule }: Balancing, ids: Ids): Uint32Array {
+  const blob = new BlobBuilder();
+  const head = blob.reserve(2);
+  const first = blob.reserve(hosts.length);
+  hosts.forEach((host, i) => {
+    const name = `${cluster.name} ${endpointText(host)}`;
+    blob.put(first + i, ids.endpoints.get(name)!, host.weight, 0, 0);
+  });
+  const turns = blob.length;
+  for (let i = 0; i < schedule.length; i += 4) {
+    blob.push(schedule[i]!, schedule[i + 1] ?? 0, schedule[i + 2] ?? 0, schedule[i + 3] ?? 0);
+  }
+  const { policy } = cluster;
+  const choices = policy.kind === "leastRequest" ? policy.choiceCount : 0;
+  blob.put(head, POLICIES[policy.kind], hosts.length, schedule.length, choices);
+  blob.put(head + 1, first, turns, 0, 0);
+  return blob.finish();
+}
+
+const endpointText = ({ address: { ip, port } }: Endpoint) => (ip.includes(":") ? `[${ip}]:${port}` : `${ip}:${port}`);
+
+/** New names get the lowest free numbers; 0 stays free, because a word of 0 means "none". */
+function assignIds(config: Config, previous: Ids | undefined): Ids {
+  return {
+    listeners: assign(
+      config.listeners.map((l) => l.name),
+      previous?.listeners,
+    ),
+    routes: assign(
+      config.listeners.flatMap((l) => l.routes.virtualHosts.flatMap((v) => v.routes.map((r) => r.name))),
+      previous?.routes,
+    ),
+    clusters: assign(
+      config.clusters.map((c) => c.name),
+      previous?.clusters,
+    ),
+    endpoints: assign(
+      config.clusters.flatMap((c) => c.endpoints.map((e) => `${c.name} ${endpointText(e)}`)),
+      previous?.endpoints,
+    ),
+  };
+}
+
+function assign(names: readonly string[], previous: ReadonlyMap<string, number> | undefined): Map<string, number> {
+  const out = new Map<string, number>();
+  for (const name of names) {
+    const kept = previous?.get(name);
+    if (kept !== undefined) out.set(name, kept);
+  }
+  const taken = new Set(out.values());
+  let next = 1;
+  for (const name of names) {
+    if (out.has(name)) continue;
+    while (taken.has(next)) next++;
+    out.set(name, next);
+    taken.add(next);
+  }
+  return out;
+}

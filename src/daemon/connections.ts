@@ -1,0 +1,255 @@
+import { Socket } from "node:net";
+import type { Datapath, Native } from "../kernel/datapath.ts";
+import type { Conn } from "../tables/layout.gen.ts";
+import { addrKeyRow } from "../tables/layout.gen.ts";
+import { EPOLL } from "./isocks.ts";
+
+/** How long a client that was told the end may take to close, as Envoy's delayed_close_timeout. Milliseconds. */
+const DELAYED_CLOSE = 1_000;
+
+/** The anchor's end of one client connection. */
+export interface Anchor {
+  readonly id: string;
+  readonly key: Buffer;
+  readonly fd: number;
+  readonly cookie: bigint;
+  readonly info: Conn;
+  /** Set when the slow path has taken the connection over; Node owns the fd from then on. */
+  stream: Socket | undefined;
+  /** Bytes written to the client beside the stream. */
+  beside: number;
+  ending: boolean;
+}
+
+export interface ConnectionEvents {
+  /** The client's bytes have come to the anchor: the slow path is to serve them. */
+  serve(anchor: Anchor, stream: Socket, initial: Buffer | undefined): void;
+}
+
+type Task = (anchor: Anchor) => void;
+
+/**
+ * All anchors. The reactor accepts them late and owns the quiet ones; what the kernel declines makes a Node socket of
+ * them. What has to be done to a connection that was not reported yet waits for its report.
+ */
+export class Connections {
+  readonly #native: Native;
+  readonly #datapath: Datapath;
+  readonly #events: ConnectionEvents;
+  readonly #byId = new Map<string, Anchor>();
+  readonly #byFd = new Map<number, Anchor>();
+  readonly #waiting = new Map<string, { tasks: Task[]; since: number }>();
+
+  constructor(native: Native, datapath: Datapath, events: ConnectionEvents) {
+    this.#native = native;
+    this.#datapath = datapath;
+    this.#events = events;
+  }
+
+  get open(): number {
+    return this.#byId.size;
+  }
+
+  get slow(): number {
+    let n = 0;
+    for (const a of this.#byId.values()) if (a.stream) n++;
+    return n;
+  }
+
+  all(): Iterable<Anchor> {
+    return this.#byId.values();
+  }
+
+  // ---- events of the reactor ----
+
+  onAnchor(fd: number, key: Buffer, state: "data" | "quiet" | "eof"): void {
+    const info = this.#datapath.conn(key);
+    if (!info) {
+      /* Somebody has found the anchor's port, or the client was gone before it was known. */
+      this.#native.reactorForget(fd);
+      this.#native.closeReset(fd);
+      return;
+    }
+    const id = key.toString("latin1");
+    const stale = this.#byId.get(id);
+    if (stale) this.#drop(stale);
+    const anchor: Anchor = {
+      id,
+      key,
+      fd,
+      cookie: info.cookie,
+      info,
+      stream: undefined,
+      beside: 0,
+      ending: false,
+    };
+    this.#byId.set(id, anchor);
+    this.#byFd.set(fd, anchor);
+    if (state !== "eof") {
+      try {
+        this.#datapath.addAnchor(info.cookie, fd);
+      } catch {
+        /* Without it a body in several pieces takes the slow path; nothing is lost. */
+      }
+    }
+    const waiting = this.#waiting.get(id);
+    if (waiting) {
+      this.#waiting.delete(id);
+      for (const task of waiting.tasks) task(anchor);
+    }
+    if (anchor.stream || anchor.ending) return;
+    if (state === "data") this.takeOver(anchor);
+    else if (state === "eof") this.#clientEnded(anchor);
+  }
+
+  onReadable(fd: number, eof: boolean): void {
+    const anchor = this.#byFd.get(fd);
+    if (!anchor || anchor.stream) return;
+    if (eof) this.#clientEnded(anchor);
+    else if (!anchor.ending) this.takeOver(anchor);
+    else this.#native.reactorArm(fd, EPOLL.rdhup);
+  }
+
+  /** The reactor has closed it, because its client had closed both ways. */
+  onGone(fd: number): void {
+    const anchor = this.#byFd.get(fd);
+    if (anchor && !anchor.stream) this.#forget(anchor);
+  }
+
+  // ---- what the kernel path asks for ----
+
+  find(key: Conn["destination"]): Anchor | undefined {
+    return this.#byId.get(Buffer.from(addrKeyRow.encode(key)).toString("latin1"));
+  }
+
+  /** Does it now, or when the reactor has reported the connection. Nothing happens if it never does. */
+  when(key: Conn["destination"], cookie: bigint, task: Task): void {
+    const id = Buffer.from(addrKeyRow.encode(key)).toString("latin1");
+    const anchor = this.#byId.get(id);
+    if (anchor && anchor.cookie === cookie) {
+      task(anchor);
+      return;
+    }
+    const guarded: Task = (a) => {
+      if (a.cookie === cookie) task(a);
+    };
+    const waiting = this.#waiting.get(id);
+    if (waiting) waiting.tasks.push(guarded);
+    else this.#waiting.set(id, { tasks: [guarded], since: performance.now() });
+  }
+
+  /** Forgets tasks whose connection was never reported: it was short, and is gone. */
+  sweep(): void {
+    const limit = performance.now() - 5_000;
+    for (const [id, w] of this.#waiting) if (w.since < limit) this.#waiting.delete(id);
+  }
+
+  /** The slow path takes the connection over, with bytes that it is to serve before the client's own. */
+  takeOver(anchor: Anchor, initial?: Buffer): void {
+    if (anchor.stream || anchor.ending) return;
+    this.#native.reactorForget(anchor.fd);
+    const stream = new Socket({ fd: anchor.fd, readable: true, writable: true, allowHalfOpen: true });
+    anchor.stream = stream;
+    stream.setNoDelay(true);
+    stream.on("error", () => {});
+    stream.once("close", () => this.#forget(anchor));
+    this.#events.serve(anchor, stream, initial);
+  }
+
+  /** Is an answer by the kernel path still due on this connection? */
+  answerDue(anchor: Anchor): boolean {
+    const info = this.#datapath.conn(anchor.key);
+    if (!info || info.cookie !== anchor.cookie || info.waitGeneration === 0) return false;
+    return this.#datapath.inService(info.waitSlot, info.waitGeneration);
+  }
+
+  async answered(anchor: Anchor): Promise<void> {
+    for (let ms = 1; this.answerDue(anchor) && this.#byId.get(anchor.id) === anchor; ms = Math.min(ms * 2, 16)) {
+      await new Promise((r) => setTimeout(r, ms));
+    }
+  }
+
+  /** The client gets the end of the stream, after the last redirected byte: reference rule of order, see ARCHITECTURE. */
+  end(anchor: Anchor): void {
+    if (anchor.ending) return;
+    anchor.ending = true;
+    this.#whenDrained(anchor, () => {
+      if (anchor.stream) {
+        anchor.stream.end();
+        setTimeout(() => anchor.stream?.destroy(), DELAYED_CLOSE).unref();
+        return;
+      }
+      try {
+        this.#native.shutdownWrite(anchor.fd);
+        this.#native.reactorArm(anchor.fd, EPOLL.rdhup);
+      } catch {
+        this.#drop(anchor);
+        return;
+      }
+      setTimeout(() => this.#drop(anchor), DELAYED_CLOSE).unref();
+    });
+  }
+
+  /** The client sees its connection break: an answer was cut short. */
+  reset(anchor: Anchor): void {
+    anchor.ending = true;
+    this.#whenDrained(anchor, () => {
+      if (anchor.stream) anchor.stream.resetAndDestroy();
+      else this.#drop(anchor, true);
+    });
+  }
+
+  #whenDrained(anchor: Anchor, then: () => void, tries = 0): void {
+    if (this.#byId.get(anchor.id) !== anchor) return;
+    if (this.#datapath.drained(anchor.cookie) !== "queued" || tries > 2_000) {
+      then();
+      return;
+    }
+    setTimeout(() => this.#whenDrained(anchor, then, tries + 1), Math.min(1 + tries, 10));
+  }
+
+  /** The client sends no more. It may still read: then its answer comes first. */
+  #clientEnded(anchor: Anchor): void {
+    const info = this.#datapath.conn(anchor.key);
+    if (!info || info.closed || info.cookie !== anchor.cookie) {
+      this.#drop(anchor);
+      return;
+    }
+    void this.answered(anchor).then(() => {
+      if (this.#byId.get(anchor.id) !== anchor || anchor.ending) return;
+      anchor.ending = true;
+      this.#whenDrained(anchor, () => {
+        try {
+          this.#native.shutdownWrite(anchor.fd);
+        } catch {
+          /* it has gone meanwhile */
+        }
+        this.#drop(anchor);
+      });
+    });
+  }
+
+  #drop(anchor: Anchor, abort = false): void {
+    if (this.#byFd.get(anchor.fd) !== anchor) return;
+    if (anchor.stream) {
+      anchor.stream.destroy();
+      return;
+    }
+    this.#forget(anchor);
+    this.#native.reactorForget(anchor.fd);
+    if (abort) this.#native.closeReset(anchor.fd);
+    else this.#native.close(anchor.fd);
+  }
+
+  #forget(anchor: Anchor): void {
+    if (this.#byId.get(anchor.id) === anchor) {
+      this.#byId.delete(anchor.id);
+      this.#datapath.forgetConn(anchor.key);
+    }
+    if (this.#byFd.get(anchor.fd) === anchor) this.#byFd.delete(anchor.fd);
+  }
+
+  closeAll(): void {
+    for (const anchor of [...this.#byId.values()]) this.#drop(anchor);
+  }
+}

@@ -1,0 +1,3 @@
+export function explainConfig(): string[] {
+  return [];
+}

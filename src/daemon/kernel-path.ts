@@ -1,0 +1,396 @@
+import { readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import type { Datapath, Native } from "../kernel/datapath.ts";
+import type { ReactorEvent } from "../kernel/native.ts";
+import { defaultLimits, Pools } from "../pool/pools.ts";
+import type { EndpointTarget } from "../pool/ports.ts";
+import type { Event, Slot } from "../tables/layout.gen.ts";
+import { EventType, eventRow, FramingState, SlotFlag, XLB_CHUNK_SLOTS, XLB_POOL_CHUNKS } from "../tables/layout.gen.ts";
+import type { Anchor } from "./connections.ts";
+import { Connections } from "./connections.ts";
+import { KernelISocks } from "./isocks.ts";
+import type { TailEnd } from "./tail.ts";
+import { followFrom, Tail } from "./tail.ts";
+
+/** Reactor tags from here on are tails'; below it they are slots'. */
+const TAIL_TAG = 1 << 24;
+
+/** Why a request that the kernel path took ended without its server's answer. */
+export type Lost = "terminated" | "timeout" | "protocol";
+
+export interface KernelPathPorts {
+  /** The slow path serves the connection from here on, `initial` first. */
+  serve(anchor: Anchor, stream: NonNullable<Anchor["stream"]>, initial: Buffer | undefined): void;
+  /** Answers a request whose server failed before it said a word, and closes. */
+  refuse(anchor: Anchor, why: Lost): void;
+  log(level: "debug" | "info" | "warn", fields: object, message: string): void;
+  connectTimeout(endpoint: number): number;
+}
+
+/**
+ * What the hooks cannot do by themselves: i-socks made and buried, clients whose answers fail, responses too large for
+ * a client's queue, cgroups that come and go. Driven by the reactor's events; idle when the kernel needs nothing.
+ */
+export class KernelPath {
+  readonly #native: Native;
+  readonly #datapath: Datapath;
+  readonly #ports: KernelPathPorts;
+  readonly pools: Pools;
+  readonly connections: Connections;
+  readonly #isocks: KernelISocks;
+  readonly #tails = new Map<number, Tail>();
+  readonly #tenants = new Map<bigint, { id: number; path: string; leaf: boolean }>();
+  #nextTenant = 1;
+  #timers: NodeJS.Timeout[] = [];
+  #leafRoot: string | undefined;
+  #listeners: number[] = [];
+
+  constructor(native: Native, datapath: Datapath, ports: KernelPathPorts) {
+    this.#native = native;
+    this.#datapath = datapath;
+    this.#ports = ports;
+    this.#isocks = new KernelISocks(
+      native,
+      datapath,
+      {
+        connected: (slot) => this.pools.connected(slot),
+        failed: (slot) => this.pools.failed(slot),
+        ended: (slot) => this.#ended(slot),
+      },
+      ports.connectTimeout,
+    );
+    this.pools = new Pools(
+      this.#isocks,
+      { now: () => performance.now(), after: (ms, f) => void setTimeout(f, ms).unref() },
+      {
+        ...defaultLimits,
+        chunkSlots: XLB_CHUNK_SLOTS,
+        chunksPerPool: XLB_POOL_CHUNKS,
+        maxChunks: datapath.maxChunks,
+      },
+    );
+    this.connections = new Connections(native, datapath, {
+      serve: (anchor, stream, initial) => ports.serve(anchor, stream, initial),
+    });
+  }
+
+  /** Begins to take anchors in. `fds` are listening sockets. */
+  start(fds: readonly number[]): void {
+    const { ringbuf, conns, connSize, closedOffset, wakeType } = this.#datapath.reactorFds;
+    this.#native.reactorStart(
+      { ringbufFd: ringbuf, connsMapFd: conns, connValueSize: connSize, closedOffset, wakeType },
+      (events) => {
+        for (const e of events) this.#onEvent(e);
+      },
+    );
+    for (const fd of fds) this.#native.reactorListen(fd);
+    this.#listeners = [...fds];
+    this.#timers = [
+      setInterval(() => this.#expire(), 250),
+      setInterval(() => this.pools.shrink((slot) => this.#datapath.isIdle(slot)), defaultLimits.shrinkMs),
+      setInterval(() => this.connections.sweep(), 2_000),
+      setInterval(() => this.#watchLeaves(), 500),
+    ];
+  }
+
+  setTargets(targets: readonly EndpointTarget[]): void {
+    this.pools.setTargets(targets);
+  }
+
+  // ---- tenants ----
+
+  /** Enrols a cgroup; its processes' connections to listeners are balanced from now on. */
+  enrol(path: string): number {
+    this.#datapath.enrol(path);
+    return this.tenant(path, false);
+  }
+
+  /** Attaches the hooks to the folder in which `xlb exec` makes its cgroups: each of them is a tenant of its own. */
+  enrolLeaves(root: string): void {
+    this.#leafRoot = root;
+    this.#datapath.enrol(root);
+    this.#watchLeaves();
+  }
+
+  tenant(path: string, leaf = true): number {
+    const cgroup = this.#native.cgroupId(path);
+    const known = this.#tenants.get(cgroup);
+    if (known) return known.id;
+    const id = this.#nextTenant++;
+    this.#tenants.set(cgroup, { id, path, leaf });
+    this.#datapath.setTenant(cgroup, id);
+    this.pools.warm(id);
+    return id;
+  }
+
+  tenantPaths(): { id: number; path: string }[] {
+    return [...this.#tenants.values()];
+  }
+
+  async warm(tenants: readonly number[], limitMs: number): Promise<boolean> {
+    const until = performance.now() + limitMs;
+    while (!tenants.every((t) => this.pools.isWarm(t))) {
+      if (performance.now() > until) return false;
+      await new Promise((r) => setTimeout(r, 2));
+    }
+    return true;
+  }
+
+  #watchLeaves(): void {
+    if (!this.#leafRoot) return;
+    let names: string[];
+    try {
+      names = readdirSync(this.#leafRoot, { withFileTypes: true })
+        .filter((d) => d.isDirectory())
+        .map((d) => d.name);
+    } catch {
+      return;
+    }
+    const there = new Set(names.map((n) => join(this.#leafRoot!, n)));
+    for (const path of there) {
+      if ([...this.#tenants.values()].some((t) => t.path === path)) continue;
+      try {
+        this.tenant(path);
+      } catch {
+        /* it has gone again */
+      }
+    }
+    for (const [cgroup, t] of this.#tenants) {
+      if (!t.leaf || there.has(t.path)) continue;
+      this.#tenants.delete(cgroup);
+      this.#datapath.removeTenant(cgroup);
+      this.pools.drop(t.id);
+    }
+  }
+
+  // ---- events ----
+
+  #onEvent(e: ReactorEvent): void {
+    switch (e.type) {
+      case "anchor":
+        this.connections.onAnchor(e.fd, Buffer.from(e.key), e.state);
+        break;
+      case "readable":
+        this.connections.onReadable(e.fd, e.eof && !e.data);
+        break;
+      case "gone":
+        this.connections.onGone(e.fd);
+        break;
+      case "socket": {
+        if (e.tag >= TAIL_TAG) {
+          this.#tails.get(e.tag - TAIL_TAG)?.run();
+          break;
+        }
+        const tail = this.#tails.get(e.tag);
+        if (tail && this.#isocks.fd(e.tag) === e.fd) tail.run();
+        else this.#isocks.onSocket(e.tag, e.fd, e.events);
+        break;
+      }
+      case "record":
+        this.#onRecord(eventRow.decode(e.data));
+        break;
+    }
+  }
+
+  #onRecord(e: Event): void {
+    switch (e.type) {
+      case EventType.grow:
+        this.pools.grow(e.tenant, e.endpoint);
+        break;
+      case EventType.tenant:
+        this.#watchLeaves();
+        break;
+      case EventType.retire:
+        this.#retire(e.slot, e.generation, false);
+        break;
+      case EventType.abort:
+        this.#abandon(e.slot, e.generation);
+        break;
+      case EventType.fault:
+        this.#fault(e.slot, e.generation);
+        break;
+      case EventType.bypass:
+        this.#bypass(e.slot, e.generation);
+        break;
+      case EventType.close:
+        this.connections.when(e.client, e.cookie, (anchor) => this.connections.end(anchor));
+        break;
+    }
+  }
+
+  /** The response is over and the i-sock is not to be used again. */
+  #retire(slot: number, generation: number, abort: boolean): void {
+    const life = this.#datapath.life(slot);
+    if (life.generation !== generation || this.#isocks.fd(slot) === undefined) return;
+    if ((life.flags & SlotFlag.responseDone) === 0) return;
+    /* An idle one with unasked bytes: if a hook has just taken it, that request will find out. */
+    const idle = this.#datapath.withdraw(slot);
+    if (!idle && (life.flags & (SlotFlag.retire | SlotFlag.aborted | SlotFlag.fault)) === 0) return;
+    this.#bury(slot, abort);
+  }
+
+  #bury(slot: number, abort: boolean): void {
+    this.#tails.get(slot)?.cancel();
+    this.#tails.delete(slot);
+    this.pools.retired(slot, abort, this.#datapath.slot(slot).startedNs !== 0n);
+  }
+
+  /** Marks the request as over, once. False when somebody else did. */
+  #conclude(slot: number, generation: number): boolean {
+    const life = this.#datapath.life(slot);
+    if (life.generation !== generation || (life.flags & SlotFlag.responseDone) !== 0) return false;
+    if (!this.#datapath.mark(slot, generation, SlotFlag.responseDone | SlotFlag.requestDone | SlotFlag.retire)) {
+      return false;
+    }
+    this.#datapath.noLongerActive(this.#datapath.slot(slot).endpoint);
+    return true;
+  }
+
+  /** The client has gone in the middle of its request. */
+  #abandon(slot: number, generation: number): void {
+    if (this.#isocks.fd(slot) === undefined || this.#datapath.life(slot).generation !== generation) return;
+    this.#conclude(slot, generation);
+    this.#bury(slot, true);
+  }
+
+  /** The i-sock's connection ended. */
+  #ended(slot: number): void {
+    const fd = this.#isocks.fd(slot);
+    if (fd === undefined) return;
+    if (this.#datapath.withdraw(slot)) {
+      this.#bury(slot, false);
+      return;
+    }
+    /* The fence: a read takes the socket's lock, so whatever verdict was running has ended. */
+    let ending = true;
+    try {
+      const left = this.#native.peekNonblock(fd, 1);
+      ending = left !== null && left.length === 0;
+    } catch {
+      ending = true;
+    }
+    const life = this.#datapath.life(slot);
+    const record = this.#datapath.slot(slot);
+    if ((life.flags & SlotFlag.responseDone) !== 0) {
+      /* Complete, and either about to be given back or already ours to close. */
+      if ((life.flags & SlotFlag.requestDone) !== 0 || ending) this.#bury(slot, false);
+      return;
+    }
+    if ((life.flags & SlotFlag.bypass) !== 0) return;
+    this.#lose(slot, life.generation, life.flags, record, "terminated");
+  }
+
+  /** A request of the kernel path will get no (more) answer from its server. */
+  #lose(slot: number, generation: number, flags: number, record: Slot, why: Lost): void {
+    const stash = (flags & SlotFlag.stashed) !== 0 && why === "terminated" ? this.#datapath.stash(slot) : undefined;
+    const clean = record.frame.state === FramingState.untilClose && why === "terminated";
+    const started = (flags & SlotFlag.started) !== 0;
+    if (!this.#conclude(slot, generation)) return;
+    this.#bury(slot, why !== "terminated");
+    if ((flags & SlotFlag.aborted) !== 0) return;
+    this.#ports.log("debug", { slot, why, started, clean }, "a request of the kernel path lost its server");
+    this.connections.when(record.client, record.owner, (anchor) => {
+      if (clean) this.connections.end(anchor);
+      else if (started || anchor.stream) this.connections.reset(anchor);
+      else if (stash) this.connections.takeOver(anchor, stash);
+      else this.#ports.refuse(anchor, why);
+    });
+  }
+
+  /** The response cannot be framed: nobody may guess. */
+  #fault(slot: number, generation: number): void {
+    const life = this.#datapath.life(slot);
+    if (life.generation !== generation || this.#isocks.fd(slot) === undefined) return;
+    this.#lose(slot, generation, life.flags, this.#datapath.slot(slot), "protocol");
+  }
+
+  /** The client reads too slowly: hand the rest of its answer on, as fast as it takes it. */
+  #bypass(slot: number, generation: number): void {
+    const record = this.#datapath.slot(slot);
+    const from = this.#isocks.fd(slot);
+    if (record.generation !== generation || from === undefined) return;
+    this.connections.when(record.client, record.owner, (anchor) => {
+      if (this.#isocks.fd(slot) !== from || !this.#datapath.inService(slot, generation)) return;
+      const to = this.#native.dupFd(anchor.fd);
+      const follower = followFrom(record.frame.state, record.frame.remaining);
+      const tail = new Tail(this.#native, from, to, follower, TAIL_TAG + slot, (end, bytes) => {
+        this.#tails.delete(slot);
+        anchor.beside += bytes;
+        this.#bypassed(slot, generation, anchor, end, record);
+      });
+      this.#tails.set(slot, tail);
+      tail.run();
+    });
+  }
+
+  #bypassed(slot: number, generation: number, anchor: Anchor, end: TailEnd, record: Slot): void {
+    const life = this.#datapath.life(slot);
+    const clean =
+      end === "complete" || end === "extra" || (end === "eof" && record.frame.state === FramingState.untilClose);
+    const retire = end !== "complete" || (life.flags & (SlotFlag.retire | SlotFlag.aborted | SlotFlag.fault)) !== 0;
+    const close = retire || (life.flags & SlotFlag.closeClient) !== 0;
+    if (life.generation !== generation || (life.flags & SlotFlag.responseDone) !== 0) return;
+    if (!clean) {
+      this.#conclude(slot, generation);
+      this.#bury(slot, true);
+      this.connections.reset(anchor);
+      return;
+    }
+    if (retire || (life.flags & SlotFlag.requestDone) === 0) {
+      this.#conclude(slot, generation);
+      this.#bury(slot, false);
+    } else if (this.#datapath.mark(slot, generation, SlotFlag.responseDone)) {
+      this.#datapath.noLongerActive(record.endpoint);
+      this.#isocks.watchEnd(slot);
+      this.#datapath.publish(slot);
+    }
+    if (close && end !== "extra") this.connections.end(anchor);
+  }
+
+  /** Requests that outlived their route's timeout: 504, or a broken connection when the answer had begun. */
+  #expire(): void {
+    const now = process.hrtime.bigint();
+    for (const slot of this.pools.liveSlots()) {
+      if (this.#datapath.isIdle(slot)) continue;
+      const record = this.#datapath.slot(slot);
+      if (record.timeoutMs === 0 || (record.flags & SlotFlag.responseDone) !== 0) continue;
+      if (now - record.startedNs < BigInt(record.timeoutMs) * 1_000_000n) continue;
+      this.#lose(slot, record.generation, record.flags, record, "timeout");
+    }
+  }
+
+  /** How many requests the kernel path has in service. */
+  inService(): number {
+    let n = 0;
+    for (const slot of this.pools.liveSlots()) {
+      const { flags, generation } = this.#datapath.life(slot);
+      if (generation && (flags & SlotFlag.responseDone) === 0) n++;
+    }
+    return n;
+  }
+
+  /** New connections are left alone; requests in service may end within `graceMs`; then everything is closed. */
+  async stop(graceMs: number): Promise<void> {
+    this.#datapath.dismissAll();
+    const until = performance.now() + graceMs;
+    while (this.inService() > 0 && performance.now() < until) await new Promise((r) => setTimeout(r, 10));
+    for (const t of this.#timers) clearInterval(t);
+    this.pools.close();
+    this.connections.closeAll();
+    this.#native.reactorStop();
+    for (const fd of this.#listeners) this.#native.close(fd);
+    this.#datapath.close();
+  }
+
+  leavesEmpty(): boolean {
+    if (!this.#leafRoot) return true;
+    try {
+      return (
+        !statSync(this.#leafRoot).isDirectory() ||
+        readdirSync(this.#leafRoot, { withFileTypes: true }).every((d) => !d.isDirectory())
+      );
+    } catch {
+      return true;
+    }
+  }
+}

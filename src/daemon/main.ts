@@ -1,0 +1,250 @@
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
+import { type Logger, pino } from "pino";
+import { AdminSocketError, serveAdmin } from "../admin/server.ts";
+import { removeCgroup, workloadsRoot } from "../admin/workloads.ts";
+import { compile } from "../compile/compile.ts";
+import { formatRejections, parseBootstrap } from "../envoy/parse.ts";
+import { Datapath, type Native } from "../kernel/datapath.ts";
+import * as shim from "../kernel/native.ts";
+import type { Config, Listener } from "../model/config.ts";
+import { hostsToUse } from "../route/health.ts";
+import { schedule } from "../route/schedule.ts";
+import { apply, diff } from "../sync/sync.ts";
+import { addrKey } from "../tables/address.ts";
+import type { Tables } from "../tables/compiled.ts";
+import { SlowCounters } from "./counters.ts";
+import { dumpMaps } from "./dump.ts";
+import { allEndpoints } from "./endpoints.ts";
+import { KernelPath } from "./kernel-path.ts";
+import type { RunOptions } from "./options.ts";
+import { probeKernelPath } from "./probe.ts";
+import { ReferenceRouter } from "./router.ts";
+import { SlowSide } from "./slow.ts";
+import { collectStats } from "./stats.ts";
+
+const OK = 0;
+const FAILED = 1;
+
+/** Requests in service may take this long to end after SIGTERM. Milliseconds. */
+const DRAIN_MS = 5_000;
+
+/** Longest cycle of turns that a cluster's table holds. */
+const MAX_SCHEDULE = 4_096;
+
+/**
+ * Bytes that may lie unread at a client before its answer goes through the daemon. Enough for most bodies to arrive
+ * whole, and few enough that a sleeping client costs the machine little.
+ */
+const RECEIVE_LIMIT = 2 << 20;
+
+type Log = Logger;
+
+/** Runs the daemon until SIGTERM or SIGINT; the answer is the exit status. Logs to stderr. */
+export async function runDaemon(options: RunOptions): Promise<number> {
+  const startedAt = performance.now();
+  const log = pino({ level: options.logLevel, base: undefined }, pino.destination({ fd: 2, sync: true }));
+  const name = options.configPath ?? "--config-yaml";
+  let text: string;
+  try {
+    text = options.configPath === undefined ? (options.configYaml ?? "") : readFileSync(options.configPath, "utf8");
+  } catch (error) {
+    process.stderr.write(`xlb: ${name}: ${(error as Error).message}\n`);
+    return FAILED;
+  }
+  const parsed = parseBootstrap(text, name, options.configPath === undefined ? undefined : options.configYaml);
+  if (!parsed.ok) {
+    for (const line of formatRejections(parsed.rejections, name)) process.stderr.write(`${line}\n`);
+    return FAILED;
+  }
+  for (const cgroup of options.cgroups) {
+    if (!existsSync(`${cgroup}/cgroup.procs`)) {
+      process.stderr.write(`xlb: --cgroup ${cgroup}: no cgroup (v2) is there; make it first\n`);
+      return FAILED;
+    }
+  }
+  const daemon = new Daemon(parsed.value.config, log, options, startedAt);
+  try {
+    return await daemon.run();
+  } catch (error) {
+    if (error instanceof AdminSocketError) {
+      process.stderr.write(`xlb: ${error.message}\n`);
+    } else {
+      log.error({ err: error }, "the daemon failed");
+    }
+    await daemon.stop(0);
+    return FAILED;
+  }
+}
+
+interface KernelSide {
+  readonly datapath: Datapath;
+  readonly path: KernelPath;
+  readonly tables: Tables;
+}
+
+class Daemon {
+  readonly #config: Config;
+  readonly #log: Log;
+  readonly #options: RunOptions;
+  readonly #startedAt: number;
+  readonly #counters = new SlowCounters();
+  readonly #slow: SlowSide;
+  #kernel: KernelSide | undefined;
+  readonly #servers: Server[] = [];
+  #state: "INITIALIZING" | "LIVE" | "DRAINING" = "INITIALIZING";
+  #admin: { close(): Promise<void> } | undefined;
+  #quit: () => void = () => {};
+
+  constructor(config: Config, log: Log, options: RunOptions, startedAt: number) {
+    this.#config = config;
+    this.#log = log;
+    this.#options = options;
+    this.#startedAt = startedAt;
+    const router = new ReferenceRouter(
+      config,
+      (cluster, endpoint) => this.#slow.active(cluster, endpoint),
+      Math.floor(Math.random() * 2 ** 32),
+    );
+    this.#slow = new SlowSide(router, this.#counters, log);
+  }
+
+  async run(): Promise<number> {
+    const ended = new Promise<void>((resolve) => {
+      this.#quit = resolve;
+    });
+    for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => this.#quit());
+    this.#admin = await serveAdmin(this.#options.adminSocket, {
+      state: () => this.#state,
+      stats: () =>
+        collectStats({
+          config: this.#config,
+          startedAt: this.#startedAt,
+          slow: this.#counters,
+          openSlow: () => this.#slow.open,
+          ...(this.#kernel ? { kernel: { ...this.#kernel, ids: this.#kernel.tables.ids } } : {}),
+        }),
+      config: () => this.#config,
+      maps: () => (this.#kernel ? dumpMaps(this.#kernel.datapath, this.#kernel.tables) : []),
+      tenant: (cgroup) => this.#tenant(cgroup),
+      quit: () => this.#quit(),
+    });
+    const native = this.#choose();
+    if (native) await this.#startKernel(native);
+    else await this.#startUserspace();
+    this.#state = "LIVE";
+    this.#log.info(
+      { datapath: native ? "kernel" : "userspace", listeners: this.#config.listeners.length },
+      `all listeners are ready after ${Math.round(performance.now() - this.#startedAt)} ms`,
+    );
+    await ended;
+    this.#state = "DRAINING";
+    this.#log.info("draining");
+    await this.stop(DRAIN_MS);
+    this.#log.info("ended");
+    return OK;
+  }
+
+  /** The shim, when the kernel path is to be taken. Throws when it was asked for and does not work. */
+  #choose(): Native | undefined {
+    if (this.#options.datapath === "userspace") return undefined;
+    const why = shim.unavailable()?.message ?? probeKernelPath(shim);
+    if (why === undefined) return shim;
+    if (this.#options.datapath === "kernel") throw new Error(`the kernel path does not work here: ${why}`);
+    this.#log.warn({ why }, "no kernel path here: the slow path serves everything (see `xlb doctor`)");
+    return undefined;
+  }
+
+  async #startKernel(native: Native): Promise<void> {
+    const anchor4 = native.listen("127.0.0.1", 0, 65_535);
+    const fds = [anchor4.fd];
+    let anchor6: { fd: number; port: number } | undefined;
+    try {
+      anchor6 = native.listen("::1", 0, 65_535);
+      fds.push(anchor6.fd);
+    } catch {
+      this.#log.debug("no IPv6 here");
+    }
+    const datapath = new Datapath(native, {
+      anchor4: addrKey({ ip: "127.0.0.1", port: anchor4.port }),
+      ...(anchor6 ? { anchor6: addrKey({ ip: "::1", port: anchor6.port }) } : {}),
+      receiveLimit: RECEIVE_LIMIT,
+    });
+    const tables = compile(this.#config, (cluster) => {
+      const { hosts } = hostsToUse(cluster);
+      return {
+        hosts,
+        schedule: schedule(
+          hosts.map((h) => h.weight),
+          MAX_SCHEDULE,
+        ),
+      };
+    });
+    for (const { where, reason } of tables.slow) this.#log.warn({ where, reason }, "rules for the slow path only");
+    const timeouts = new Map<number, number>();
+    for (const { cluster, name } of allEndpoints(this.#config.clusters)) {
+      timeouts.set(tables.ids.endpoints.get(name)!, cluster.connectTimeoutMs);
+    }
+    const listeners = new Map([...tables.ids.listeners].map(([name, id]) => [id, name]));
+    const byName = new Map(this.#config.listeners.map((l) => [l.name, l]));
+    const listenerOf = (id: number): Listener | undefined => byName.get(listeners.get(id) ?? "");
+    const path = new KernelPath(native, datapath, {
+      serve: (anchor, stream, initial) =>
+        this.#slow.serveAnchor(anchor, stream, initial, listenerOf(anchor.info.listener)),
+      refuse: (anchor, why) => this.#slow.refuse(path.connections, anchor, why, listenerOf(anchor.info.listener)),
+      log: (level, fields, message) => this.#log[level](fields, message),
+      connectTimeout: (endpoint) => timeouts.get(endpoint) ?? 5_000,
+    });
+    this.#kernel = { datapath, path, tables };
+    this.#slow.joinKernel(datapath, path, tables.ids);
+    path.start(fds);
+    path.setTargets(
+      [...allEndpoints(this.#config.clusters)].map(({ cluster, endpoint, name }) => ({
+        endpoint: tables.ids.endpoints.get(name)!,
+        address: endpoint.address,
+        maxConnections: cluster.maxConnections,
+      })),
+    );
+    const tenants = this.#options.cgroups.map((cgroup) => path.enrol(cgroup));
+    mkdirSync(workloadsRoot(), { recursive: true });
+    path.enrolLeaves(workloadsRoot());
+    await path.warm([...tenants, ...path.tenantPaths().map((t) => t.id)], 1_500);
+    /* The switch: before this, connections to listeners are left alone. */
+    apply(datapath, diff(undefined, tables).ops);
+  }
+
+  async #tenant(cgroup: string): Promise<void> {
+    if (!this.#kernel) return;
+    const id = this.#kernel.path.tenant(cgroup);
+    await this.#kernel.path.warm([id], 1_000);
+  }
+
+  /** Without the kernel the daemon is an ordinary proxy on the listeners' own addresses. */
+  async #startUserspace(): Promise<void> {
+    for (const listener of this.#config.listeners) {
+      const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket: Socket) => {
+        this.#slow.serveSocket(socket, listener);
+      });
+      this.#servers.push(server);
+      await new Promise<void>((resolve, reject) => {
+        server.once("error", (error) =>
+          reject(new Error(`listener ${listener.name}: cannot listen on ${listener.address.ip}: ${error.message}`)),
+        );
+        server.listen({ host: listener.address.ip, port: listener.address.port, backlog: 4_096 }, resolve);
+      });
+    }
+  }
+
+  async stop(graceMs: number): Promise<void> {
+    for (const server of this.#servers) server.close();
+    await Promise.all([this.#kernel?.path.stop(graceMs), this.#slow.drain(graceMs)]);
+    await this.#admin?.close();
+    if (this.#kernel) {
+      try {
+        removeCgroup(workloadsRoot());
+      } catch {
+        /* workloads still run in it */
+      }
+    }
+  }
+}

@@ -1,0 +1,37 @@
+import { isIP, SocketAddress } from "node:net";
+import type { Address } from "../model/config.ts";
+import type { Fields } from "./fields.ts";
+
+/** Stands for an address that was rejected. */
+const NO_ADDRESS: Address = { ip: "", port: 0 };
+
+/** The `address` field of a listener, an endpoint or the admin interface. */
+export function readAddress(owner: Fields): Address {
+  if (!owner.has("address")) owner.reject("address", "is required", "write socket_address with address and port_value");
+  const socket = owner.message("address")?.message("socket_address");
+  if (socket === undefined) return NO_ADDRESS;
+  socket.oneOf("protocol", "TCP");
+  const text = socket.string("address");
+  const ip = canonicalIp(text);
+  if (ip === undefined && text !== "") {
+    socket.reject(
+      "address",
+      `must be an IP address, not ${JSON.stringify(text)}`,
+      "names are not looked up: write the IP itself",
+    );
+  }
+  const port = socket.number("port_value");
+  if (port === 0) socket.reject("port_value", "must be from 1 to 65535");
+  return ip === undefined || port === undefined ? NO_ADDRESS : { ip, port };
+}
+
+export function formatAddress({ ip, port }: Address): string {
+  return ip.includes(":") ? `[${ip}]:${port}` : `${ip}:${port}`;
+}
+
+/** As inet_ntop writes it, so that one address has one text. Zones (`fe80::1%eth0`) are refused. */
+function canonicalIp(text: string): string | undefined {
+  const version = isIP(text);
+  if (version === 0 || text.includes("%")) return undefined;
+  return version === 4 ? text : new SocketAddress({ address: text, family: "ipv6" }).address;
+}

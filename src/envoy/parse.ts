@@ -1,0 +1,97 @@
+import type { Address, Config } from "../model/config.ts";
+import type { Rejection, Result } from "../model/rejection.ts";
+import { formatAddress, readAddress } from "./address.ts";
+import { readCluster } from "./cluster.ts";
+import { messageNamed } from "./descriptors.ts";
+import { Fields } from "./fields.ts";
+import { readListener } from "./listener.ts";
+import { mergeMessages } from "./merge.ts";
+import { readText } from "./read.ts";
+import { checkRules } from "./rules.ts";
+import { Report } from "./tree.ts";
+
+/** What an Envoy bootstrap asks for. */
+export interface Bootstrap {
+  readonly config: Config;
+  readonly admin?: { readonly address: Address };
+  readonly node?: { readonly id: string; readonly cluster: string };
+}
+
+/**
+ * An Envoy bootstrap in YAML or JSON. Whatever is wrong with it, or beyond what XLB can do, is named with its place, all
+ * of it at once. `overlay` is the text of --config-yaml, laid over the first as Envoy does.
+ */
+export function parseBootstrap(text: string, fileName = "config", overlay?: string): Result<Bootstrap> {
+  const report = new Report();
+  const desc = messageNamed("envoy.config.bootstrap.v3.Bootstrap");
+  const base = readText(text, fileName, desc, report);
+  const above = overlay === undefined ? undefined : readText(overlay, "--config-yaml", desc, report);
+  const message = above === undefined ? base.message : mergeMessages(base.message, above.message);
+  checkRules(message, report);
+  const fields = new Fields(message, report);
+  const value = readBootstrap(fields);
+  fields.refuseRest();
+  if (report.empty) return { ok: true, value };
+  return {
+    ok: false,
+    rejections: report.rejections(above === undefined ? [base.source] : [base.source, above.source]),
+  };
+}
+
+/** One line for each: `file:line:column: path: message (what to do)`. */
+export function formatRejections(rejections: readonly Rejection[], fileName: string): string[] {
+  return rejections.map(({ file, line, column, path, message, mend }) => {
+    const place = [file ?? fileName, line, column].filter((part) => part !== undefined).join(":");
+    return `${place}: ${path === "" ? "" : `${path}: `}${message}${mend === undefined ? "" : ` (${mend})`}`;
+  });
+}
+
+function readBootstrap(bootstrap: Fields): Bootstrap {
+  const admin = bootstrap.message("admin");
+  const node = bootstrap.message("node");
+  // What else a node says is for control planes.
+  node?.skipRest();
+  return {
+    config: readResources(bootstrap.message("static_resources")),
+    ...(admin?.has("address") ? { admin: { address: readAddress(admin) } } : {}),
+    ...(node === undefined ? {} : { node: { id: node.string("id"), cluster: node.string("cluster") } }),
+  };
+}
+
+function readResources(resources: Fields | undefined): Config {
+  const clusters = (resources?.messages("clusters") ?? []).map((fields) => ({ fields, ...readCluster(fields) }));
+  const known = new Set(clusters.map((cluster) => cluster.name));
+  const listeners = (resources?.messages("listeners") ?? []).map((fields) => ({
+    fields,
+    ...readListener(fields, known),
+  }));
+  refuseTwins(clusters, "name", (cluster) => cluster.name);
+  refuseTwins(listeners, "name", (listener) => listener.name);
+  refuseTwins(listeners, "address", ({ address }) => (address.ip === "" ? "" : formatAddress(address)));
+  return { listeners: listeners.map(withoutFields), clusters: clusters.map(withoutFields) };
+}
+
+/** Refuses each resource whose key another one before it has; an empty key was rejected already. */
+function refuseTwins<T extends { fields: Fields; name: string }>(
+  resources: readonly T[],
+  field: string,
+  keyOf: (resource: T) => string,
+): void {
+  const owners = new Map<string, T>();
+  for (const resource of resources) {
+    const key = keyOf(resource);
+    const owner = owners.get(key);
+    if (key === "") continue;
+    if (owner === undefined) owners.set(key, resource);
+    else
+      resource.fields.reject(
+        field,
+        `${JSON.stringify(key)} is the ${field} of ${owner.fields.place.path} too`,
+        "change one of the two",
+      );
+  }
+}
+
+function withoutFields<T extends { fields: Fields }>({ fields: _, ...rest }: T): Omit<T, "fields"> {
+  return rest;
+}

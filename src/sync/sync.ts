@@ -1,0 +1,146 @@
+import { addrKeyBytes } from "../tables/address.ts";
+import type { Tables } from "../tables/compiled.ts";
+import { fnv1a64 } from "../tables/hash.ts";
+import { headerNameRow, listenerEntryRow, RULES_SLOW, XLB_MAX_HEADER_NAME } from "../tables/layout.gen.ts";
+
+export type Outer = "rules" | "clusters";
+export type HashMap = "listeners" | "listener_rules" | "header_names";
+
+/** The kernel's configuration maps, as sync sees them. */
+export interface MapStore {
+  putBlob(outer: Outer, index: number, words: Uint32Array): void;
+  dropBlob(outer: Outer, index: number): void;
+  set(map: HashMap, key: Uint8Array, value: Uint8Array): void;
+  remove(map: HashMap, key: Uint8Array): void;
+}
+
+export type Op =
+  | { readonly op: "putBlob"; readonly outer: Outer; readonly index: number; readonly words: Uint32Array }
+  | { readonly op: "dropBlob"; readonly outer: Outer; readonly index: number }
+  | { readonly op: "set"; readonly map: HashMap; readonly key: Uint8Array; readonly value: Uint8Array }
+  | { readonly op: "remove"; readonly map: HashMap; readonly key: Uint8Array };
+
+/** What the maps hold now. Only `diff` makes one, only `diff` reads one. */
+export interface Installed {
+  /** By `listener/place` for virtual hosts and `listener` for host blobs: where the blob lies. */
+  readonly rules: ReadonlyMap<string, { readonly index: number; readonly words: Uint32Array }>;
+  readonly clusters: ReadonlyMap<number, Uint32Array>;
+  readonly entries: ReadonlyMap<
+    string,
+    { readonly map: HashMap; readonly key: Uint8Array; readonly value: Uint8Array }
+  >;
+}
+
+const nothing: Installed = { rules: new Map(), clusters: new Map(), entries: new Map() };
+
+/**
+ * What has to be done, in order, so that a hook that holds a parent always finds its children: new blobs first, then
+ * the entries that switch to them, then what nobody refers to any more. Blobs that did not change cost nothing. An index
+ * that becomes free here is given out again by a later diff at the earliest.
+ */
+export function diff(before: Installed | undefined, wanted: Tables): { ops: Op[]; installed: Installed } {
+  const old = before ?? nothing;
+  const puts: Op[] = [];
+  const switches: Op[] = [];
+  const drops: Op[] = [];
+
+  const clusters = new Map<number, Uint32Array>();
+  for (const { id, blob } of wanted.clusters) {
+    clusters.set(id, blob);
+    if (!same(old.clusters.get(id), blob)) puts.push({ op: "putBlob", outer: "clusters", index: id, words: blob });
+  }
+
+  const rules = new Map<string, { index: number; words: Uint32Array }>();
+  const taken = new Set([...old.rules.values()].map((r) => r.index));
+  let next = 1;
+  const place = (name: string, words: Uint32Array): number => {
+    const kept = old.rules.get(name);
+    if (kept && same(kept.words, words)) {
+      rules.set(name, kept);
+      return kept.index;
+    }
+    while (taken.has(next)) next++;
+    const index = next;
+    taken.add(index);
+    rules.set(name, { index, words });
+    puts.push({ op: "putBlob", outer: "rules", index, words });
+    return index;
+  };
+
+  const entries = new Map<string, { map: HashMap; key: Uint8Array; value: Uint8Array }>();
+  const entry = (map: HashMap, key: Uint8Array, value: Uint8Array) => {
+    const name = `${map} ${Buffer.from(key).toString("hex")}`;
+    entries.set(name, { map, key, value });
+    const was = old.entries.get(name);
+    if (!was || Buffer.compare(was.value, value) !== 0) switches.push({ op: "set", map, key, value });
+  };
+  for (const { name, index } of wanted.headerNames) entry("header_names", u64(fnv1a64(name)), headerName(name, index));
+  for (const listener of wanted.listeners) {
+    const indexes = listener.virtualHosts.map((blob, at) =>
+      blob === undefined ? RULES_SLOW : place(`${listener.name}/${at}`, blob),
+    );
+    const hosts = place(
+      listener.name,
+      listener.hosts.blob((at) => indexes[at]!),
+    );
+    entry("listener_rules", u32(listener.id), u32(hosts));
+    entry("listeners", addrKeyBytes(listener.address), listenerEntryRow.encode({ id: listener.id }));
+  }
+
+  for (const [name, { map, key, value }] of [...old.entries].reverse()) {
+    if (entries.has(name)) continue;
+    /* An array has no holes: an index of 0 is what a hook understands as "no rules". */
+    if (map === "listener_rules") drops.push({ op: "set", map, key, value: new Uint8Array(value.length) });
+    else drops.push({ op: "remove", map, key });
+  }
+  const used = new Set([...rules.values()].map((r) => r.index));
+  for (const { index } of old.rules.values())
+    if (!used.has(index)) drops.push({ op: "dropBlob", outer: "rules", index });
+  for (const id of old.clusters.keys())
+    if (!clusters.has(id)) drops.push({ op: "dropBlob", outer: "clusters", index: id });
+  return { ops: [...puts, ...switches, ...drops], installed: { rules, clusters, entries } };
+}
+
+/** The only effect. Throws at the first operation that the kernel refuses. */
+export function apply(store: MapStore, ops: readonly Op[]): void {
+  for (const op of ops) {
+    switch (op.op) {
+      case "putBlob":
+        store.putBlob(op.outer, op.index, op.words);
+        break;
+      case "dropBlob":
+        store.dropBlob(op.outer, op.index);
+        break;
+      case "set":
+        store.set(op.map, op.key, op.value);
+        break;
+      case "remove":
+        store.remove(op.map, op.key);
+        break;
+      default:
+        op satisfies never;
+    }
+  }
+}
+
+function same(a: Uint32Array | undefined, b: Uint32Array): boolean {
+  return a !== undefined && a.length === b.length && a.every((word, i) => word === b[i]);
+}
+
+function headerName(name: string, index: number): Uint8Array {
+  const bytes = new Uint8Array(XLB_MAX_HEADER_NAME);
+  bytes.set(Buffer.from(name, "latin1"));
+  return headerNameRow.encode({ index, length: name.length, name: bytes });
+}
+
+function u32(n: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, n, true);
+  return bytes;
+}
+
+function u64(n: bigint): Uint8Array {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setBigUint64(0, n, true);
+  return bytes;
+}

@@ -1,0 +1,44 @@
+/**
+ * Blobs of docs/tables.md: 16-byte words {a, b, c, d} that only ever grow while they are built and never change after.
+ */
+export class BlobBuilder {
+  #words = new Uint32Array(4 * 64);
+  #length = 0;
+
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Makes room for `n` words in a row, all zero, and gives the index of the first. */
+  reserve(n: number): number {
+    const first = this.#length;
+    this.#length += n;
+    if (this.#length * 4 > this.#words.length) {
+      const grown = new Uint32Array(Math.max(this.#words.length * 2, this.#length * 4));
+      grown.set(this.#words);
+      this.#words = grown;
+    }
+    return first;
+  }
+
+  put(index: number, a: number, b: number, c: number, d: number): void {
+    this.#words.set([a, b, c, d], index * 4);
+  }
+
+  push(a: number, b: number, c: number, d: number): number {
+    const index = this.reserve(1);
+    this.put(index, a, b, c, d);
+    return index;
+  }
+
+  /** Sixteen bytes to a word, in memory order. */
+  bytes(text: Uint8Array): number {
+    const first = this.reserve(Math.max(1, Math.ceil(text.length / 16)));
+    new Uint8Array(this.#words.buffer).set(text, first * 16);
+    return first;
+  }
+
+  finish(): Uint32Array {
+    return this.#words.slice(0, this.#length * 4);
+  }
+}

@@ -1,0 +1,65 @@
+// Builds src/envoy/gen/envoy.binpb: the descriptors of every Envoy message that a configuration for XLB may name.
+// `buf` compiles the .proto files that @grpc/grpc-js-xds ships, offline; only what the roots below import is taken,
+// so that the daemon loads little. The same input gives the same bytes.
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/** What a bootstrap may hold directly, then what it holds inside an Any. */
+const ROOTS = [
+  "envoy/config/bootstrap/v3/bootstrap.proto",
+  "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
+  "envoy/extensions/filters/http/router/v3/router.proto",
+  "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
+];
+
+const OUTPUT = fileURLToPath(new URL("../src/envoy/gen/envoy.binpb", import.meta.url));
+
+const require = createRequire(import.meta.url);
+const DEPS = join(dirname(require.resolve("@grpc/grpc-js-xds/package.json")), "deps");
+const FOLDERS = ["envoy-api", "xds", "protoc-gen-validate", "googleapis"].map((name) => join(DEPS, name));
+
+/** Envoy's files use one option that the shipped copy of protoc-gen-validate is too old to know. */
+const PATCHES = {
+  "validate/validate.proto": (text) => {
+    if (text.includes("ignore_empty = 26")) return text;
+    const anchor = "optional bool strict = 25 [default = true];";
+    if (!text.includes(anchor)) throw new Error(`validate.proto has changed: "${anchor}" is gone`);
+    return text.replace(anchor, `${anchor}\n  optional bool ignore_empty = 26;`);
+  },
+};
+
+/** The roots and all that they import, by name; google/protobuf/* comes with buf. */
+function closure(roots) {
+  const texts = new Map();
+  const waiting = [...roots];
+  for (let name = waiting.pop(); name !== undefined; name = waiting.pop()) {
+    if (texts.has(name) || name.startsWith("google/protobuf/")) continue;
+    const folder = FOLDERS.find((folder) => existsSync(join(folder, name)));
+    if (folder === undefined) throw new Error(`${name}: not in ${DEPS}`);
+    const text = readFileSync(join(folder, name), "utf8");
+    texts.set(name, PATCHES[name]?.(text) ?? text);
+    for (const [, imported] of text.matchAll(/^import\s+(?:public\s+)?"([^"]+)";/gm)) waiting.push(imported);
+  }
+  return texts;
+}
+
+const work = mkdtempSync(join(tmpdir(), "xlb-protogen-"));
+try {
+  const texts = closure(ROOTS);
+  writeFileSync(join(work, "buf.yaml"), "version: v2\n");
+  for (const [name, text] of texts) {
+    mkdirSync(join(work, dirname(name)), { recursive: true });
+    writeFileSync(join(work, name), text);
+  }
+  mkdirSync(dirname(OUTPUT), { recursive: true });
+  const buf = join(dirname(require.resolve("@bufbuild/buf/package.json")), "bin", "buf");
+  const options = ["--as-file-descriptor-set", "--exclude-source-info", "-o", OUTPUT];
+  execFileSync(process.execPath, [buf, "build", work, ...options], { stdio: "inherit" });
+  console.log(`${OUTPUT}: ${texts.size} files, ${readFileSync(OUTPUT).length} bytes`);
+} finally {
+  rmSync(work, { recursive: true, force: true });
+}
