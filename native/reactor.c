@@ -437,7 +437,6 @@ static void forget_client(int fd, const struct address_key *client)
 	bpf_map_delete_elem(r.conns, client);
 	/* A reset frees the client's port at once; a FIN would leave it in TIME_WAIT. */
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
-	count(fast_closed, 1);
 }
 
 static struct address_key key_of(const struct sockaddr_storage *address)
@@ -489,6 +488,7 @@ static void meet(int fd, const struct sockaddr_storage *address)
 	if (look & LOOK_EOF && client_closed(&peer)) {
 		forget_client(fd, &peer);
 		close(fd);
+		count(fast_closed, 1);
 		return;
 	}
 	watch = watch_fd(fd, WATCH_ANCHOR);
@@ -533,6 +533,7 @@ static void socket_event(uint32_t fd, uint32_t generation, uint32_t events)
 		 */
 		epoll_remove(r.epoll, fd); /* by itself it would stay for as long as there is a dup */
 		dup3(r.tombstone, fd, O_CLOEXEC);
+		count(fast_closed, 1);
 		watch->kind = WATCH_GONE;
 		event.kind = EVENT_GONE;
 		hold(event);

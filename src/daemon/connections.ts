@@ -66,8 +66,7 @@ export class Connections {
     const info = this.#datapath.conn(key);
     if (!info) {
       /* Somebody has found the anchor's port, or the client was gone before it was known. */
-      this.#native.reactorForget(fd);
-      this.#native.closeReset(fd);
+      this.#discard(fd, true);
       return;
     }
     const id = key.toString("latin1");
@@ -147,13 +146,32 @@ export class Connections {
   /** The slow path takes the connection over, with bytes that it is to serve before the client's own. */
   takeOver(anchor: Anchor, initial?: Buffer): void {
     if (anchor.stream || anchor.ending) return;
-    this.#native.reactorForget(anchor.fd);
+    if (!this.#native.reactorForget(anchor.fd)) {
+      /* Its client closed both ways a moment ago. */
+      this.#drop(anchor);
+      return;
+    }
+    this.#events.serve(anchor, this.#adopt(anchor), initial);
+  }
+
+  /** Node takes the connection over only to write a last answer. */
+  answer(anchor: Anchor, reply: (stream: Socket) => void): void {
+    if (anchor.stream || anchor.ending || !this.#native.reactorForget(anchor.fd)) {
+      this.reset(anchor);
+      return;
+    }
+    anchor.ending = true;
+    const stream = this.#adopt(anchor);
+    reply(stream);
+  }
+
+  #adopt(anchor: Anchor): Socket {
     const stream = new Socket({ fd: anchor.fd, readable: true, writable: true, allowHalfOpen: true });
     anchor.stream = stream;
     stream.setNoDelay(true);
     stream.on("error", () => {});
     stream.once("close", () => this.#forget(anchor));
-    this.#events.serve(anchor, stream, initial);
+    return stream;
   }
 
   /** Is an answer by the kernel path still due on this connection? */
@@ -236,9 +254,18 @@ export class Connections {
       return;
     }
     this.#forget(anchor);
-    this.#native.reactorForget(anchor.fd);
-    if (abort) this.#native.closeReset(anchor.fd);
-    else this.#native.close(anchor.fd);
+    this.#discard(anchor.fd, abort);
+  }
+
+  /** The thread may have ended it meanwhile: then the number is free again, whatever the calls say. */
+  #discard(fd: number, abort: boolean): void {
+    this.#native.reactorForget(fd);
+    try {
+      if (abort) this.#native.closeReset(fd);
+      else this.#native.close(fd);
+    } catch {
+      /* no socket any more */
+    }
   }
 
   #forget(anchor: Anchor): void {

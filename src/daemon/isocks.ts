@@ -48,7 +48,10 @@ export class KernelISocks implements ISocks {
   }
 
   connect(slot: number, tenant: number, endpoint: number, address: Address): void {
-    const { fd, localIp, localPort } = this.#native.sockBind(address.ip, { sndbuf: SEND_BUFFER, rcvbuf: RECEIVE_BUFFER });
+    const { fd, localIp, localPort } = this.#native.sockBind(address.ip, {
+      sndbuf: SEND_BUFFER,
+      rcvbuf: RECEIVE_BUFFER,
+    });
     const sock: ISock = {
       fd,
       cookie: this.#native.sockCookie(fd),

@@ -80,7 +80,14 @@ export class KernelPath {
     this.#native.reactorStart(
       { ringbufFd: ringbuf, connsMapFd: conns, connValueSize: connSize, closedOffset, wakeType },
       (events) => {
-        for (const e of events) this.#onEvent(e);
+        for (const e of events) {
+          try {
+            this.#onEvent(e);
+          } catch (error) {
+            /* One connection's misfortune is not the daemon's. */
+            this.#ports.log("warn", { err: error, event: e.type }, "an event could not be handled");
+          }
+        }
       },
     );
     for (const fd of fds) this.#native.reactorListen(fd);
@@ -95,6 +102,11 @@ export class KernelPath {
 
   setTargets(targets: readonly EndpointTarget[]): void {
     this.pools.setTargets(targets);
+  }
+
+  /** The slow path serves a request that the kernel path could have, had there been an i-sock. */
+  wanted(tenant: number, endpoint: number): void {
+    if (!this.pools.hasIdle(tenant, endpoint, (slot) => this.#datapath.isIdle(slot))) this.pools.grow(tenant, endpoint);
   }
 
   // ---- tenants ----

@@ -171,7 +171,9 @@ class Daemon {
       receiveLimit: RECEIVE_LIMIT,
     });
     const tables = compile(this.#config, (cluster) => {
-      const { hosts } = hostsToUse(cluster);
+      const { hosts, spill } = hostsToUse(cluster);
+      /* Degraded endpoints that take a share: the slow path's, until the kernel picks by health class too. */
+      if (spill) return { hosts: [], schedule: [] };
       return {
         hosts,
         schedule: schedule(

@@ -1,25 +1,154 @@
 import type { Socket } from "node:net";
 import type { Logger } from "pino";
 import type { Datapath } from "../kernel/datapath.ts";
-import type { Endpoint, Listener } from "../model/config.ts";
+import type { Cluster, Endpoint, Listener } from "../model/config.ts";
+import type { Decision, RoutedHead } from "../slowpath/slowpath.ts";
+import { SlowPath } from "../slowpath/slowpath.ts";
 import type { Ids } from "../tables/compiled.ts";
 import type { Anchor, Connections } from "./connections.ts";
 import type { SlowCounters } from "./counters.ts";
+import { endpointName } from "./endpoints.ts";
 import type { KernelPath, Lost } from "./kernel-path.ts";
 import type { ReferenceRouter } from "./router.ts";
 
+const LOST: Readonly<Record<Lost, { status: number; flag: string; body: string }>> = {
+  terminated: {
+    status: 503,
+    flag: "UC",
+    body: "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+  },
+  timeout: { status: 504, flag: "UT", body: "upstream request timeout" },
+  protocol: {
+    status: 502,
+    flag: "UPE",
+    body: "upstream connect error or disconnect/reset before headers. reset reason: protocol error",
+  },
+};
+
+interface Kernel {
+  readonly datapath: Datapath;
+  readonly path: KernelPath;
+  readonly ids: Ids;
+}
+
+/** The slow path with what it needs of the rest: the rules, the counters, and the kernel's say in who may answer. */
 export class SlowSide {
-  constructor(_router: ReferenceRouter, _counters: SlowCounters, _log: Logger) {}
-  open = 0;
-  joinKernel(_d: Datapath, _p: KernelPath, _ids: Ids): void {}
-  serveAnchor(_a: Anchor, stream: Socket, _i: Buffer | undefined, _l: Listener | undefined): void {
-    console.error("SLOW", _a.info.reason);
-    stream.destroy();
+  readonly #router: ReferenceRouter;
+  readonly #counters: SlowCounters;
+  readonly #slowPath: SlowPath;
+  #kernel: Kernel | undefined;
+
+  constructor(router: ReferenceRouter, counters: SlowCounters, log: Logger) {
+    this.#router = router;
+    this.#counters = counters;
+    this.#slowPath = new SlowPath({
+      decide: (listener, head, tenant) => this.#decide(listener, head, tenant),
+      finished: (listener, flag) => {
+        counters.listener(listener.name).requests++;
+        if (flag !== undefined) counters.flag(flag);
+      },
+      log: (fields, message) => log.debug(fields, message),
+    });
   }
-  serveSocket(_s: Socket, _l: Listener): void {}
-  refuse(_c: Connections, _a: Anchor, _why: Lost, _l: Listener | undefined): void { console.error("REFUSE", _why); _c.reset(_a); }
-  active(_c: string, _e: Endpoint): number {
-    return 0;
+
+  get open(): number {
+    return this.#slowPath.open;
   }
-  async drain(_ms: number): Promise<void> {}
+
+  joinKernel(datapath: Datapath, path: KernelPath, ids: Ids): void {
+    this.#kernel = { datapath, path, ids };
+  }
+
+  /** Requests in service at an endpoint, by both paths. */
+  active(cluster: string, endpoint: Endpoint): number {
+    const name = endpointName(cluster, endpoint);
+    const id = this.#kernel?.ids.endpoints.get(name);
+    if (this.#kernel && id !== undefined) return this.#kernel.datapath.active(id);
+    return this.#counters.endpoint(name).active;
+  }
+
+  serveAnchor(anchor: Anchor, stream: Socket, initial: Buffer | undefined, listener: Listener | undefined): void {
+    const kernel = this.#kernel!;
+    if (!listener) {
+      stream.destroy();
+      return;
+    }
+    const { connections } = kernel.path;
+    this.#slowPath.accept(stream, {
+      listener,
+      tenant: anchor.info.tenant,
+      onIdle: (read, written) => kernel.datapath.slowDone(anchor.key, read, written + anchor.beside),
+      gate: () => connections.answered(anchor),
+      ...(initial ? { initial } : {}),
+    });
+  }
+
+  serveSocket(socket: Socket, listener: Listener): void {
+    this.#counters.listener(listener.name).connections++;
+    this.#slowPath.accept(socket, { listener, tenant: 0 });
+  }
+
+  /** Answers for a server that failed a request of the kernel path before it said a word. */
+  refuse(connections: Connections, anchor: Anchor, why: Lost, listener: Listener | undefined): void {
+    const { status, flag, body } = LOST[why];
+    this.#counters.flag(flag);
+    if (listener) this.#counters.listener(listener.name).requests++;
+    connections.answer(anchor, (stream) => void this.#slowPath.refuse(stream, status, body));
+  }
+
+  async drain(graceMs: number): Promise<void> {
+    await this.#slowPath.drain(graceMs);
+  }
+
+  #decide(listener: Listener, head: RoutedHead, tenant: number): Decision {
+    const choice = this.#router.choose(listener, head);
+    switch (choice.kind) {
+      case "noRoute":
+        this.#counters.listener(listener.name).noRoute++;
+        return { kind: "reply", status: 404, flag: "NR", body: "" };
+      case "noCluster":
+        return { kind: "reply", status: 503, flag: "NC", body: "" };
+      case "noHost":
+        this.#counters.route(choice.route.name);
+        return { kind: "reply", status: 503, flag: "UH", body: "no healthy upstream" };
+      case "endpoint":
+        this.#counters.route(choice.route.name);
+        return this.#forward(choice.cluster, choice.endpoint, choice.route.action.timeoutMs, tenant);
+      default:
+        return choice satisfies never;
+    }
+  }
+
+  #forward(cluster: Cluster, endpoint: Endpoint, timeoutMs: number, tenant: number): Decision {
+    const name = endpointName(cluster.name, endpoint);
+    const counts = this.#counters.endpoint(name);
+    const id = this.#kernel?.ids.endpoints.get(name);
+    let since = 0;
+    return {
+      kind: "forward",
+      cluster: cluster.name,
+      address: endpoint.address,
+      timeoutMs,
+      connectTimeoutMs: cluster.connectTimeoutMs,
+      maxConnections: cluster.maxConnections,
+      started: () => {
+        since = performance.now();
+        counts.requests++;
+        counts.active++;
+        if (id !== undefined) this.#kernel?.datapath.nowActive(id);
+        /* The kernel may lack an i-sock for the next one too. */
+        if (id !== undefined && tenant !== 0) this.#kernel?.path.wanted(tenant, id);
+      },
+      ended: (status, requestBytes, responseBytes) => {
+        counts.active--;
+        if (id !== undefined) this.#kernel?.datapath.noLongerActive(id);
+        counts.requestBytes += requestBytes;
+        counts.responseBytes += responseBytes;
+        if (status === undefined) return;
+        counts.byClass[Math.min(5, Math.floor(status / 100)) - 1]!++;
+        counts.responses++;
+        counts.timeMs += performance.now() - since;
+      },
+    };
+  }
 }

@@ -155,14 +155,23 @@ export class Tail {
     try {
       for (let turns = 0; turns < 16; turns++) {
         if (this.#pending && !this.#flush()) return;
-        if (this.#follower.broken) return this.#finish("broken");
-        if (this.#follower.done) return this.#finish(this.#extra ? "extra" : "complete");
+        if (this.#follower.broken) {
+          this.#finish("broken");
+          return;
+        }
+        if (this.#follower.done) {
+          this.#finish(this.#extra ? "extra" : "complete");
+          return;
+        }
         const bytes = this.#read();
         if (bytes === null) {
           this.#native.reactorArm(this.#from, EPOLL.in | EPOLL.rdhup);
           return;
         }
-        if (bytes.length === 0) return this.#finish("eof");
+        if (bytes.length === 0) {
+          this.#finish("eof");
+          return;
+        }
         const n = this.#follower.take(bytes);
         this.#pending = bytes.subarray(0, n);
         this.#offset = 0;

@@ -34,8 +34,6 @@ interface Pool {
   leastIdle: number;
   /** i-socks that their server closed unused, one after another: no use in keeping many warm. */
   unusedCloses: number;
-  /** Has a request ever asked for it? */
-  asked: boolean;
 }
 
 const key = (tenant: number, endpoint: number) => tenant * 65536 + endpoint;
@@ -118,12 +116,20 @@ export class Pools {
   grow(tenant: number, endpoint: number): void {
     const pool = this.#pool(tenant, endpoint);
     if (!pool) return;
-    pool.asked = true;
     pool.unusedCloses = 0;
     pool.leastIdle = 0;
+    /* Hooks ask again and again while the last answer is still connecting. */
+    for (const state of pool.slots.values()) if (state === "connecting") return;
     const most = Math.min(pool.target.maxConnections, this.#limits.chunksPerPool * this.#limits.chunkSlots);
     pool.wanted = Math.min(most, Math.max(8, pool.wanted, pool.slots.size * 2));
     this.#fill(pool);
+  }
+
+  hasIdle(tenant: number, endpoint: number, isIdle: (slot: number) => boolean): boolean {
+    const pool = this.#pools.get(key(tenant, endpoint));
+    if (!pool) return false;
+    for (const [slot, state] of pool.slots) if (state === "live" && isIdle(slot)) return true;
+    return false;
   }
 
   connected(slot: number): void {
@@ -218,7 +224,6 @@ export class Pools {
       retryAt: 0,
       leastIdle: 0,
       unusedCloses: 0,
-      asked: false,
     };
     this.#pools.set(key(tenant, endpoint), pool);
     return pool;

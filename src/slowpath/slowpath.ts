@@ -1,0 +1,605 @@
+import type { Duplex } from "node:stream";
+import type { Address, Listener } from "../model/config.ts";
+import type { Body, Field, RequestLine, StatusLine } from "./http1.ts";
+import {
+  hostOf,
+  Malformed,
+  parseRequest,
+  parseResponse,
+  requestBody,
+  responseBody,
+  tokens,
+  writeHead,
+} from "./http1.ts";
+import { BodyReader, Broken, chunk, flushed, lastChunk, Source, write } from "./source.ts";
+import { ConnectFailed, type Upstream, Upstreams } from "./upstream.ts";
+
+/** What the rules see of a request. */
+export interface RoutedHead {
+  readonly method: string;
+  readonly authority: string;
+  readonly path: string;
+  readonly headers: readonly Field[];
+}
+
+/** Envoy's response flags, as far as they can occur here. */
+export type Flag = "NR" | "UH" | "NC" | "UF" | "UC" | "UT" | "UO" | "UPE" | "DC" | "DPE";
+
+export type Decision =
+  | {
+      readonly kind: "forward";
+      readonly cluster: string;
+      readonly address: Address;
+      readonly timeoutMs: number;
+      readonly connectTimeoutMs: number;
+      readonly maxConnections: number;
+      /** Called once when the request leaves for the endpoint, and once when it is over. */
+      started(): void;
+      ended(status: number | undefined, requestBytes: number, responseBytes: number): void;
+    }
+  | { readonly kind: "reply"; readonly status: number; readonly flag: Flag; readonly body: string };
+
+export interface Ports {
+  decide(listener: Listener, head: RoutedHead, tenant: number): Decision;
+  /** One request, with the response flag of a local reply or failure, if any. */
+  finished(listener: Listener, flag: Flag | undefined, details: string): void;
+  log(fields: object, message: string): void;
+}
+
+/** Where a client connection comes from and whom to tell about it. */
+export interface Downstream {
+  readonly listener: Listener;
+  readonly tenant: number;
+  /** All bytes that came were answered and all answers have left: totals since the beginning. */
+  onIdle?(read: number, written: number): void;
+  /** Awaited before the first byte of an answer: an answer by another way may be under way still. */
+  gate?(): Promise<void>;
+  /** Bytes to serve before the stream's own; they do not count as read. */
+  readonly initial?: Buffer;
+}
+
+/** How long a closing client may keep sending before it is cut off, as Envoy's delayed_close_timeout. Milliseconds. */
+const LINGER_MS = 1_000;
+
+const MAX_RESPONSE_HEAD = 64 << 10;
+
+/** Fields that speak of one connection only (RFC 9110 section 7.6.1) and that this proxy sets by itself. */
+const HOP_BY_HOP = new Set(["connection", "proxy-connection", "te", "upgrade", "http2-settings"]);
+
+/** Serves in user space what the kernel path cannot, by the same rules: a strict, verbatim HTTP/1.1 proxy. */
+export class SlowPath {
+  readonly #ports: Ports;
+  readonly #upstreams = new Upstreams();
+  readonly #connections = new Set<Connection>();
+  #draining = false;
+
+  constructor(ports: Ports) {
+    this.#ports = ports;
+  }
+
+  get open(): number {
+    return this.#connections.size;
+  }
+
+  /** Takes over the near end of a client's connection until it closes. */
+  accept(stream: Duplex, from: Downstream): void {
+    const connection = new Connection(stream, from, this.#ports, this.#upstreams, () => this.#draining);
+    this.#connections.add(connection);
+    void connection.serve().finally(() => this.#connections.delete(connection));
+  }
+
+  /** Answers a request that is lost to its server, and closes. */
+  async refuse(stream: Duplex, status: number, body: string): Promise<void> {
+    stream.on("error", () => {});
+    stream.end(localReply(status, body, { close: true, head: false, extra: [] }));
+    stream.resume();
+    setTimeout(() => stream.destroy(), LINGER_MS).unref();
+  }
+
+  /** Connections end after the request they are at; after `graceMs` they are cut off. */
+  async drain(graceMs: number): Promise<void> {
+    this.#draining = true;
+    for (const c of this.#connections) c.endIfIdle();
+    const until = performance.now() + graceMs;
+    while (this.#connections.size > 0 && performance.now() < until) await new Promise((r) => setTimeout(r, 10));
+    for (const c of this.#connections) c.destroy();
+    this.#upstreams.closeIdle();
+  }
+}
+
+const REASONS: Readonly<Record<number, string>> = {
+  400: "Bad Request",
+  403: "Forbidden",
+  404: "Not Found",
+  426: "Upgrade Required",
+  431: "Request Header Fields Too Large",
+  501: "Not Implemented",
+  502: "Bad Gateway",
+  503: "Service Unavailable",
+  504: "Gateway Timeout",
+};
+
+function localReply(
+  status: number,
+  body: string,
+  how: { close: boolean; head: boolean; extra: readonly Field[] },
+): Buffer {
+  const reason = REASONS[status] ?? "Unknown";
+  const headers: Field[] = [
+    ...how.extra,
+    ["content-length", String(Buffer.byteLength(body))],
+    ...(body === "" ? [] : ([["content-type", "text/plain"]] as Field[])),
+    ["date", new Date().toUTCString()],
+    ["server", "xlb"],
+    ...(how.close ? ([["connection", "close"]] as Field[]) : []),
+  ];
+  const head = writeHead(`HTTP/1.1 ${status} ${reason}`, headers);
+  return how.head ? head : Buffer.concat([head, Buffer.from(body)]);
+}
+
+const before = "upstream connect error or disconnect/reset before headers. reset reason: ";
+
+/** What went wrong, as Envoy would put it. */
+class Failure {
+  readonly status: number;
+  readonly flag: Flag;
+  readonly body: string;
+  readonly extra: readonly Field[];
+
+  constructor(status: number, flag: Flag, body: string, extra: readonly Field[] = []) {
+    this.status = status;
+    this.flag = flag;
+    this.body = body;
+    this.extra = extra;
+  }
+}
+
+function failureOf(error: unknown, timedOut: boolean): Failure {
+  if (timedOut) return new Failure(504, "UT", "upstream request timeout");
+  if (error instanceof Failure) return error;
+  if (error instanceof ConnectFailed) {
+    if (error.code === "ETIMEDOUT") return new Failure(503, "UF", `${before}connection timeout`);
+    const why = error.code === "ECONNREFUSED" ? "delayed connect error: Connection refused" : error.message;
+    return new Failure(503, "UF", `${before}remote connection failure, transport failure reason: ${why}`);
+  }
+  if (error instanceof Malformed) return new Failure(502, "UPE", `${before}protocol error`);
+  return new Failure(503, "UC", `${before}connection termination`);
+}
+
+type Forward = Extract<Decision, { kind: "forward" }>;
+
+class Connection {
+  readonly #stream: Duplex;
+  readonly #from: Downstream;
+  readonly #ports: Ports;
+  readonly #upstreams: Upstreams;
+  readonly #source: Source;
+  readonly #draining: () => boolean;
+  #written = 0;
+  #between = true;
+
+  constructor(stream: Duplex, from: Downstream, ports: Ports, upstreams: Upstreams, draining: () => boolean) {
+    this.#stream = stream;
+    this.#from = from;
+    this.#ports = ports;
+    this.#upstreams = upstreams;
+    this.#draining = draining;
+    this.#source = new Source(stream, from.initial);
+    stream.on("error", () => {});
+  }
+
+  destroy(): void {
+    this.#stream.destroy();
+  }
+
+  endIfIdle(): void {
+    if (this.#between && this.#source.empty) this.#stream.end();
+  }
+
+  async serve(): Promise<void> {
+    try {
+      while (await this.#one()) {
+        this.#between = true;
+        await flushed(this.#stream);
+        if (this.#source.empty && !this.#stream.destroyed) this.#from.onIdle?.(this.#source.taken, this.#written);
+        if (this.#draining()) break;
+      }
+      await this.#close();
+    } catch (error) {
+      if (!(error instanceof Broken)) this.#ports.log({ err: error }, "a slow path connection failed");
+      this.#stream.destroy();
+    }
+  }
+
+  /** Ends the stream, and takes in what the client still sends, so that no reset runs over the last answer. */
+  async #close(): Promise<void> {
+    this.#stream.end();
+    const cut = setTimeout(() => this.#stream.destroy(), LINGER_MS);
+    while (await this.#source.more()) this.#source.consume(this.#source.buffer.length);
+    clearTimeout(cut);
+    this.#stream.destroy();
+  }
+
+  async #write(bytes: Buffer): Promise<void> {
+    this.#written += bytes.length;
+    await write(this.#stream, bytes);
+  }
+
+  async #reply(
+    status: number,
+    flag: Flag | undefined,
+    body: string,
+    how: { close: boolean; head?: boolean; extra?: readonly Field[] },
+  ) {
+    const { listener } = this.#from;
+    this.#ports.finished(listener, flag, `${status}`);
+    await this.#write(localReply(status, body, { close: how.close, head: how.head ?? false, extra: how.extra ?? [] }));
+  }
+
+  /** Serves one request. False when the connection is to be closed. */
+  async #one(): Promise<boolean> {
+    const { listener } = this.#from;
+    let request: RequestLine;
+    let body: Body;
+    let host: string | undefined;
+    try {
+      if (!(await this.#source.some())) return false;
+      this.#between = false;
+      const head = await this.#source.head(listener.http.maxRequestHeadersKb * 1_024);
+      if (head === undefined) return false;
+      request = parseRequest(head, listener.http.maxHeadersCount);
+      body = requestBody(request);
+      host = hostOf(request);
+    } catch (error) {
+      await this.#from.gate?.();
+      if (!(error instanceof Malformed)) throw error;
+      await this.#reply(error.status, "DPE", REASONS[error.status] ?? "Bad Request", { close: true });
+      return false;
+    }
+    if (request.minor === 0 && !listener.http.acceptHttp10) {
+      await this.#from.gate?.();
+      await this.#reply(426, "DPE", "Upgrade Required", { close: true });
+      return false;
+    }
+    const persistent = wantsMore(request);
+    const routed = this.#routed(request, host);
+    if (typeof routed === "number") {
+      await this.#from.gate?.();
+      await this.#reply(routed, routed === 404 ? "NR" : "DPE", routed === 404 ? "" : (REASONS[routed] ?? ""), {
+        close: true,
+      });
+      return false;
+    }
+    const upgrade = upgradeOf(request);
+    if (upgrade !== undefined && !listener.http.upgrades.includes(upgrade)) {
+      await this.#from.gate?.();
+      await this.#reply(403, undefined, "", { close: true });
+      return false;
+    }
+    const decision = this.#ports.decide(listener, routed, this.#from.tenant);
+    const reader = new BodyReader(this.#source, body, 400);
+    if (decision.kind === "reply") {
+      await this.#from.gate?.();
+      const head = request.method === "HEAD";
+      await this.#reply(decision.status, decision.flag, decision.body, { close: !persistent || !reader.done, head });
+      return persistent && reader.done;
+    }
+    const exchange = new Exchange(
+      { request, routed, body, reader, persistent, upgrade },
+      decision,
+      { stream: this.#stream, source: this.#source, tenant: this.#from.tenant },
+      this.#upstreams,
+      async (bytes) => {
+        await this.#from.gate?.();
+        await this.#write(bytes);
+      },
+      (bytes) => this.#write(bytes),
+    );
+    const outcome = await exchange.run();
+    if (outcome.kind === "failed") {
+      const { failure } = outcome;
+      if (outcome.started) {
+        this.#ports.finished(listener, failure.flag, "reset");
+        this.#stream.destroy();
+        return false;
+      }
+      await this.#from.gate?.();
+      const close = !persistent || !reader.done;
+      const head = request.method === "HEAD";
+      await this.#reply(failure.status, failure.flag, failure.body, { close, head, extra: failure.extra });
+      return !close;
+    }
+    this.#ports.finished(listener, undefined, "via_upstream");
+    return outcome.keep;
+  }
+
+  /** What the rules are asked about, or the status of the refusal. */
+  #routed(request: RequestLine, host: string | undefined): RoutedHead | number {
+    const { method, target, headers } = request;
+    if (method === "CONNECT") return 404;
+    const authority = host ?? this.#from.listener.http.defaultHostForHttp10;
+    if (target.startsWith("/")) {
+      return authority === undefined ? 400 : { method, authority, path: target, headers };
+    }
+    if (target === "*" && method === "OPTIONS")
+      return authority === undefined ? 400 : { method, authority, path: "*", headers };
+    const absolute = /^https?:\/\/([A-Za-z0-9\-._~%!$&'()*+,;=:[\]]+)([/?].*)?$/i.exec(target);
+    if (!absolute) return 400;
+    const [, named = "", rest = "/"] = absolute;
+    const path = rest.startsWith("?") ? `/${rest}` : rest;
+    return {
+      method,
+      authority: named,
+      path,
+      headers: headers.map(([n, v]) => (n.toLowerCase() === "host" ? [n, named] : [n, v])),
+    };
+  }
+}
+
+/** RFC 9112 section 9.3. */
+function wantsMore({ headers, minor }: RequestLine): boolean {
+  const words = tokens(headers, "connection");
+  return minor === 1 ? !words.includes("close") : words.includes("keep-alive") && !words.includes("close");
+}
+
+/** The protocol a client asks to change to; h2c is not offered, as in Envoy. */
+function upgradeOf({ headers, minor }: RequestLine): string | undefined {
+  if (minor === 0 || !tokens(headers, "connection").includes("upgrade")) return undefined;
+  const wanted = tokens(headers, "upgrade").filter((t) => t !== "h2c");
+  return wanted[0];
+}
+
+interface Asked {
+  readonly request: RequestLine;
+  readonly routed: RoutedHead;
+  readonly body: Body;
+  readonly reader: BodyReader;
+  readonly persistent: boolean;
+  readonly upgrade: string | undefined;
+}
+
+type Outcome =
+  | { readonly kind: "done"; readonly keep: boolean }
+  | { readonly kind: "failed"; readonly failure: Failure; readonly started: boolean };
+
+const REPEATABLE = new Set(["GET", "HEAD", "OPTIONS"]);
+
+/** One request on its way to a server and back. */
+class Exchange {
+  readonly #asked: Asked;
+  readonly #to: Forward;
+  readonly #client: { readonly stream: Duplex; readonly source: Source; readonly tenant: number };
+  readonly #upstreams: Upstreams;
+  readonly #first: (bytes: Buffer) => Promise<void>;
+  readonly #write: (bytes: Buffer) => Promise<void>;
+  #up: Upstream | undefined;
+  #started = false;
+  #timedOut = false;
+  #timer: NodeJS.Timeout | undefined;
+  #sent = 0;
+  #received = 0;
+  #status: number | undefined;
+
+  constructor(
+    asked: Asked,
+    to: Forward,
+    client: { stream: Duplex; source: Source; tenant: number },
+    upstreams: Upstreams,
+    first: (bytes: Buffer) => Promise<void>,
+    rest: (bytes: Buffer) => Promise<void>,
+  ) {
+    this.#asked = asked;
+    this.#to = to;
+    this.#client = client;
+    this.#upstreams = upstreams;
+    this.#first = first;
+    this.#write = rest;
+  }
+
+  async run(): Promise<Outcome> {
+    const { stream } = this.#client;
+    const gone = () => this.#up?.socket.destroy();
+    stream.once("close", gone);
+    this.#to.started();
+    try {
+      return await this.#attempt();
+    } catch (error) {
+      const { reader, request, body } = this.#asked;
+      this.#up?.socket.destroy();
+      const again = this.#up?.reused && !this.#started && !this.#timedOut && body.kind === "none";
+      if (error instanceof Broken && again && reader.done && REPEATABLE.has(request.method) && !stream.destroyed) {
+        try {
+          return await this.#attempt(true);
+        } catch (second) {
+          this.#up?.socket.destroy();
+          return this.#failed(second);
+        }
+      }
+      return this.#failed(error);
+    } finally {
+      clearTimeout(this.#timer);
+      stream.off("close", gone);
+      this.#to.ended(this.#status, this.#sent, this.#received);
+    }
+  }
+
+  /** A fault of the client's is thrown on, a fault of the server's is an answer. */
+  #failed(error: unknown): Outcome {
+    if (this.#client.stream.destroyed) throw new Broken("the client has gone");
+    if (error instanceof Malformed && error.status < 500) {
+      return {
+        kind: "failed",
+        failure: new Failure(error.status, "DPE", REASONS[error.status] ?? ""),
+        started: this.#started,
+      };
+    }
+    return { kind: "failed", failure: failureOf(error, this.#timedOut), started: this.#started };
+  }
+
+  async #attempt(fresh = false): Promise<Outcome> {
+    const target = { tenant: this.#client.tenant, ...this.#to };
+    const idle = fresh ? undefined : this.#upstreams.reuse(target);
+    if (!idle && this.#upstreams.count(this.#to.cluster) >= this.#to.maxConnections) {
+      throw new Failure(503, "UO", `${before}overflow`, [["x-envoy-overloaded", "true"]]);
+    }
+    const up = idle ?? (await this.#upstreams.connect(target));
+    this.#up = up;
+    const sending = this.#send(up);
+    /* Its failure shows in the response's, or right below. */
+    sending.catch(() => {});
+    const { response, head } = await this.#final(up, sending);
+    if (response.status === 101) return await this.#tunnel(up, head);
+    return await this.#deliver(up, response, sending);
+  }
+
+  async #send(up: Upstream): Promise<void> {
+    const { request, routed, reader, body, upgrade } = this.#asked;
+    const nominated = new Set(tokens(request.headers, "connection"));
+    const keepsAlive = nominated.size === 1 && nominated.has("keep-alive");
+    const expects = tokens(request.headers, "expect").includes("100-continue");
+    const headers = routed.headers.filter(([name]) => {
+      const lower = name.toLowerCase();
+      if (lower === "expect") return false;
+      if (upgrade !== undefined && (lower === "upgrade" || lower === "connection")) return true;
+      if (lower === "connection") return keepsAlive;
+      return !HOP_BY_HOP.has(lower) && (!nominated.has(lower) || lower === "keep-alive");
+    });
+    if (request.minor === 0 && !headers.some(([n]) => n.toLowerCase() === "host"))
+      headers.unshift(["Host", routed.authority]);
+    if (expects && request.minor === 1 && !reader.done) await this.#first(Buffer.from("HTTP/1.1 100 Continue\r\n\r\n"));
+    const head = writeHead(`${request.method} ${routed.path} HTTP/1.1`, headers);
+    this.#sent += head.length;
+    await write(up.socket, head);
+    for (let data = await reader.next(); data; data = await reader.next()) {
+      this.#sent += data.length;
+      await write(up.socket, body.kind === "chunked" ? chunk(data) : data);
+    }
+    if (body.kind === "chunked") await write(up.socket, lastChunk(reader.trailers));
+    this.#startTimer(up);
+  }
+
+  /** Envoy's route timeout: from the end of the request to the end of the response. */
+  #startTimer(up: Upstream): void {
+    if (this.#to.timeoutMs === 0) return;
+    this.#timer = setTimeout(() => {
+      this.#timedOut = true;
+      up.socket.destroy();
+    }, this.#to.timeoutMs);
+  }
+
+  /** The final response's head; interim ones are handed on, but for 100, which we gave ourselves. */
+  async #final(up: Upstream, sending: Promise<void>): Promise<{ response: StatusLine; head: Buffer }> {
+    const refused = this.#refusal(sending, up);
+    for (;;) {
+      const head = await Promise.race([serverHead(up), refused]);
+      if (head === undefined) throw new Broken("the server closed");
+      this.#received += head.length;
+      const response = parseResponse(head);
+      if (response.status >= 200 || (response.status === 101 && this.#asked.upgrade !== undefined)) {
+        this.#status = response.status;
+        return { response, head };
+      }
+      if (response.status === 101) throw new Malformed(502, "nobody asked to switch protocols");
+      if (response.status === 100 || this.#asked.request.minor === 0) continue;
+      await this.#first(head);
+    }
+  }
+
+  async #deliver(up: Upstream, response: StatusLine, sending: Promise<void>): Promise<Outcome> {
+    const { request, reader: upload } = this.#asked;
+    const body = responseBody(response, request.method);
+    const serverCloses =
+      tokens(response.headers, "connection").includes("close") ||
+      (response.minor === 0 && !tokens(response.headers, "connection").includes("keep-alive"));
+    const dechunk = body.kind === "chunked" && request.minor === 0;
+    let keep = this.#asked.persistent && body.kind !== "untilClose" && !dechunk;
+    if (!upload.done) keep = false;
+    const headers = response.headers.filter(([name, value]) => {
+      const lower = name.toLowerCase();
+      if (lower === "connection") return keep && value.toLowerCase() === "keep-alive";
+      if (lower === "keep-alive") return keep;
+      if (lower === "transfer-encoding") return !dechunk;
+      return !HOP_BY_HOP.has(lower);
+    });
+    if (!keep && body.kind !== "untilClose") headers.push(["Connection", "close"]);
+    else if (keep && request.minor === 0) headers.push(["Connection", "keep-alive"]);
+    this.#started = true;
+    const reader = new BodyReader(up.source, body, 502);
+    let head: Buffer | undefined = writeHead(`HTTP/1.1 ${response.status} ${response.reason}`, headers);
+    if (up.source.buffer.length === 0 || reader.done) {
+      await this.#first(head);
+      head = undefined;
+    }
+    for (let data = await reader.next(); data; data = await reader.next()) {
+      this.#received += data.length;
+      const framed = body.kind === "chunked" && !dechunk ? chunk(data) : data;
+      if (head) await this.#first(Buffer.concat([head, framed]));
+      else await this.#write(framed);
+      head = undefined;
+    }
+    if (head) await this.#first(head);
+    if (body.kind === "chunked" && !dechunk) await this.#write(lastChunk(reader.trailers));
+    /* The answer came before the request was over: what is left of it has nowhere to go. */
+    const whole = upload.done && (await settled(sending));
+    if (whole && !serverCloses && body.kind !== "untilClose" && up.source.empty) this.#giveBack(up);
+    else up.socket.destroy();
+    return { kind: "done", keep: keep && whole };
+  }
+
+  #giveBack(up: Upstream): void {
+    this.#upstreams.giveBack({ tenant: this.#client.tenant, ...this.#to }, up);
+  }
+
+  /** 101: the two sockets are one from now on; each end crosses in its own time. */
+  async #tunnel(up: Upstream, head: Buffer): Promise<Outcome> {
+    const { stream, source } = this.#client;
+    this.#started = true;
+    clearTimeout(this.#timer);
+    await this.#first(head);
+    const there = pass(source, up.socket).then(
+      () => up.socket.end(),
+      () => up.socket.destroy(),
+    );
+    const back = pass(up.source, stream).then(
+      () => stream.end(),
+      () => stream.destroy(),
+    );
+    await Promise.all([there, back]);
+    up.socket.destroy();
+    return { kind: "done", keep: false };
+  }
+
+  /** A server that does not read may still answer: only the client's own faults end the wait for it. */
+  #refusal(sending: Promise<void>, up: Upstream): Promise<never> {
+    const refused = new Promise<never>((_, reject) => {
+      sending.catch((error) => {
+        if (!(error instanceof Malformed) && !this.#client.source.over) return;
+        up.socket.destroy();
+        reject(error);
+      });
+    });
+    refused.catch(() => {});
+    return refused;
+  }
+}
+
+/** All that comes from one side, until its end. */
+async function pass(from: Source, to: Duplex): Promise<void> {
+  while (await from.some()) await write(to, from.consume(from.buffer.length));
+  if (from.broken) throw new Broken("the stream broke off");
+}
+
+/** The next head from a server; what is wrong with it is the server's fault. */
+async function serverHead(up: Upstream): Promise<Buffer | undefined> {
+  try {
+    return await up.source.head(MAX_RESPONSE_HEAD);
+  } catch (error) {
+    throw error instanceof Malformed ? new Malformed(502, error.message) : error;
+  }
+}
+
+const settled = (sending: Promise<void>) =>
+  sending.then(
+    () => true,
+    () => false,
+  );

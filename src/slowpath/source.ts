@@ -1,0 +1,206 @@
+import type { Duplex } from "node:stream";
+import type { Body, Field } from "./http1.ts";
+import { ChunkReader, HeadScanner, Malformed } from "./http1.ts";
+
+/** The stream broke off where more was due. */
+export class Broken extends Error {}
+
+/** Bytes of a stream, taken when they are wanted and not before: that is all the back-pressure there is. */
+export class Source {
+  readonly #stream: Duplex;
+  #buffer: Buffer;
+  #taken = 0;
+  #ended = false;
+  #failed = false;
+  #wake: (() => void) | undefined;
+
+  constructor(stream: Duplex, initial?: Buffer) {
+    this.#stream = stream;
+    this.#buffer = initial ?? Buffer.alloc(0);
+    const wake = () => this.#wake?.();
+    stream.on("readable", wake);
+    stream.on("end", () => {
+      this.#ended = true;
+      wake();
+    });
+    stream.on("error", () => {
+      this.#failed = true;
+      wake();
+    });
+    stream.on("close", () => {
+      if (!this.#ended) this.#failed = true;
+      wake();
+    });
+  }
+
+  /** Bytes that came out of the stream so far. */
+  get taken(): number {
+    return this.#taken;
+  }
+
+  /** Nothing is left here, nor in the stream's own buffer. */
+  get empty(): boolean {
+    return this.#buffer.length === 0 && this.#stream.readableLength === 0;
+  }
+
+  get broken(): boolean {
+    return this.#failed;
+  }
+
+  /** Has the stream ended, with nothing left to take? */
+  get over(): boolean {
+    return this.empty && (this.#ended || this.#failed);
+  }
+
+  get buffer(): Buffer {
+    return this.#buffer;
+  }
+
+  consume(n: number): Buffer {
+    const out = this.#buffer.subarray(0, n);
+    this.#buffer = this.#buffer.subarray(n);
+    return out;
+  }
+
+  /** Waits for more bytes behind those that are here. False: there will be none. */
+  async more(): Promise<boolean> {
+    for (;;) {
+      const bytes = this.#stream.read() as Buffer | null;
+      if (bytes !== null) {
+        this.#taken += bytes.length;
+        this.#buffer = this.#buffer.length === 0 ? bytes : Buffer.concat([this.#buffer, bytes]);
+        return true;
+      }
+      if (this.#ended || this.#failed || this.#stream.destroyed) return false;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+      this.#wake = undefined;
+    }
+  }
+
+  /** Something to read, or the end: whichever comes first. */
+  async some(): Promise<boolean> {
+    return this.#buffer.length > 0 || (await this.more());
+  }
+
+  /** A whole head; undefined where the stream ended before its first byte. Throws Malformed or Broken. */
+  async head(maxBytes: number): Promise<Buffer | undefined> {
+    const scanner = new HeadScanner(maxBytes);
+    /* RFC 9112 section 2.2: empty lines before a request are skipped. */
+    while (await this.some()) {
+      if (this.#buffer[0] !== 13) break;
+      if (this.#buffer.length < 2) {
+        if (!(await this.more())) return undefined;
+        continue;
+      }
+      if (this.#buffer[1] !== 10) throw new Malformed(400, "bare carriage return");
+      this.consume(2);
+    }
+    if (this.#buffer.length === 0) return undefined;
+    for (;;) {
+      const length = scanner.scan(this.#buffer);
+      if (length !== undefined) return this.consume(length);
+      if (!(await this.more())) throw new Broken("the stream ended inside a head");
+    }
+  }
+}
+
+/** Reads one body off a source. */
+export class BodyReader {
+  readonly #source: Source;
+  readonly #body: Body;
+  readonly #chunks: ChunkReader | undefined;
+  #left: number;
+  #done: boolean;
+  #pieces: Buffer[] = [];
+
+  constructor(source: Source, body: Body, status: number) {
+    this.#source = source;
+    this.#body = body;
+    this.#left = body.kind === "length" ? body.length : 0;
+    this.#chunks = body.kind === "chunked" ? new ChunkReader(status) : undefined;
+    this.#done = body.kind === "none";
+  }
+
+  get done(): boolean {
+    return this.#done && this.#pieces.length === 0;
+  }
+
+  get trailers(): readonly Field[] {
+    return this.#chunks?.trailers ?? [];
+  }
+
+  /** The next bytes of content; undefined behind the last. Throws Malformed, or Broken when the stream ends early. */
+  async next(): Promise<Buffer | undefined> {
+    for (;;) {
+      const piece = this.#pieces.shift();
+      if (piece) return piece;
+      if (this.#done) return undefined;
+      if (!(await this.#source.some())) {
+        if (this.#body.kind === "untilClose" && !this.#source.broken) {
+          this.#done = true;
+          return undefined;
+        }
+        throw new Broken("the stream ended inside a body");
+      }
+      const { buffer } = this.#source;
+      switch (this.#body.kind) {
+        case "length": {
+          const n = Math.min(this.#left, buffer.length);
+          this.#left -= n;
+          this.#done = this.#left === 0;
+          return this.#source.consume(n);
+        }
+        case "untilClose":
+          return this.#source.consume(buffer.length);
+        case "chunked": {
+          const { data, used } = this.#chunks!.feed(buffer);
+          this.#source.consume(used);
+          this.#pieces = data;
+          this.#done = this.#chunks!.done;
+          break;
+        }
+        default:
+          this.#done = true;
+      }
+    }
+  }
+}
+
+/** Writes with back-pressure. Throws Broken when the stream cannot take any more. */
+export async function write(stream: Duplex, bytes: Buffer): Promise<void> {
+  if (stream.destroyed || stream.writableEnded) throw new Broken("the stream is closed");
+  if (stream.write(bytes)) return;
+  await new Promise<void>((resolve, reject) => {
+    const settle = () => {
+      stream.off("drain", settle);
+      stream.off("close", settle);
+      if (stream.destroyed) reject(new Broken("the stream closed"));
+      else resolve();
+    };
+    stream.on("drain", settle);
+    stream.on("close", settle);
+  });
+}
+
+/** Resolves when all that was written has left for the kernel. */
+export async function flushed(stream: Duplex): Promise<void> {
+  if (stream.writableLength === 0 || stream.destroyed) return;
+  await new Promise<void>((resolve) => {
+    stream.once("close", resolve);
+    stream.write(Buffer.alloc(0), () => {
+      stream.off("close", resolve);
+      resolve();
+    });
+  });
+}
+
+export function chunk(data: Buffer): Buffer {
+  return Buffer.concat([Buffer.from(`${data.length.toString(16)}\r\n`), data, Buffer.from("\r\n")]);
+}
+
+export function lastChunk(trailers: readonly Field[]): Buffer {
+  const text = trailers.map(([n, v]) => `${n}: ${v}\r\n`).join("");
+  return Buffer.from(`0\r\n${text}\r\n`, "latin1");
+}
