@@ -420,12 +420,11 @@ describe("reactor: anchors", { skip }, () => {
     await eventually("as many gone as handed", () => watched.of("gone").length === stats.handed);
     assert.equal(watched.of("anchor").length, stats.handed);
     await eventually("no fd is left", () => openFds() === before);
-    const port = `:${watched.server.port.toString(16).toUpperCase().padStart(4, "0")} `;
-    const left = () =>
-      readFileSync("/proc/net/tcp", "latin1")
-        .split("\n")
-        .filter((line) => line.includes(port));
-    await eventually("the listener alone is left, nothing in FIN_WAIT or TIME_WAIT", () => left().length === 1);
+    // Their remote end in /proc/net/tcp; as a local port this number may be somebody else's.
+    const remote = ` 0100007F:${watched.server.port.toString(16).toUpperCase().padStart(4, "0")} `;
+    await eventually("nothing in FIN_WAIT or TIME_WAIT", () => {
+      return !readFileSync("/proc/net/tcp", "latin1").includes(remote);
+    });
   });
 
   test("a half-closed client is reported, and gets its answer", async () => {
@@ -494,9 +493,8 @@ describe("reactor: anchors", { skip }, () => {
     keep(other.fd);
     assert.notEqual(other.fd, anchor.fd);
     assert.deepEqual(await watched.next("gone"), { type: "gone", fd: anchor.fd });
-    assert.throws(() => native.close(anchor.fd), lost("EBADF"));
     assert.equal(native.mapLookup(watched.conns, key, CONN.size), null);
-    release((await watched.next("anchor")).fd);
+    release((await watched.next("anchor")).fd); // it may have got the number of the first one by now
   });
 
   test("an anchor forgotten and closed before the news of its end is heard of no more", async () => {
@@ -507,7 +505,7 @@ describe("reactor: anchors", { skip }, () => {
     native.close(fd);
     while (native.reactorStats().fastClosed === 0);
     assert.equal(native.reactorForget(anchor.fd), false);
-    native.close(anchor.fd);
+    native.close(anchor.fd); // as JavaScript does with each that it forgets
     const taken = native.openPath("/tmp"); // the number that has come free, most likely
     await setImmediate();
     await sleep(10);

@@ -35,12 +35,20 @@ static __always_inline bool all_printable(__u64 word)
 	return ((low | word | delete) & EVERY_BYTE(0x80)) == 0;
 }
 
-/* True when none of the eight bytes is a line feed. */
-static __always_inline bool no_line_feed(__u64 word)
+/* One bit, 0x80, at each line feed of the word; the lowest is right, higher ones may be too many. */
+static __always_inline __u64 line_feeds(__u64 word)
 {
 	__u64 x = word ^ EVERY_BYTE(0x0a);
 
-	return ((x - EVERY_BYTE(1)) & ~x & EVERY_BYTE(0x80)) == 0;
+	return (x - EVERY_BYTE(1)) & ~x & EVERY_BYTE(0x80);
+}
+
+/* How many whole bytes lie below the lowest bit of a mask of 0x80s. */
+static __always_inline __u32 bytes_below(__u64 mask)
+{
+	__u64 below = ((mask & -mask) - 1) & EVERY_BYTE(0x80);
+
+	return (below >> 7) * EVERY_BYTE(1) >> 56;
 }
 
 #endif
