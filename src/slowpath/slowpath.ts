@@ -512,17 +512,19 @@ class Exchange {
       tokens(response.headers, "connection").includes("close") ||
       (response.minor === 0 && !tokens(response.headers, "connection").includes("keep-alive"));
     const dechunk = body.kind === "chunked" && request.minor === 0;
-    let keep = this.#asked.persistent && body.kind !== "untilClose" && !dechunk;
-    if (!upload.done) keep = false;
-    const headers = response.headers.filter(([name, value]) => {
+    /* As on the kernel path, where a server's wish to close reaches the client as it was said. */
+    const keep = this.#asked.persistent && body.kind !== "untilClose" && !dechunk && !serverCloses;
+    const headers = response.headers.flatMap(([name, value]): Field[] => {
       const lower = name.toLowerCase();
-      if (lower === "connection") return keep && value.toLowerCase() === "keep-alive";
-      if (lower === "keep-alive") return keep;
-      if (lower === "transfer-encoding") return !dechunk;
-      return !HOP_BY_HOP.has(lower);
+      if (lower === "connection")
+        return [[name, keep || tokens([[name, value]], lower).includes("close") ? value : "close"]];
+      if (lower === "keep-alive" && !keep) return [];
+      if (lower === "transfer-encoding" && dechunk) return [];
+      return HOP_BY_HOP.has(lower) ? [] : [[name, value]];
     });
-    if (!keep && body.kind !== "untilClose") headers.push(["Connection", "close"]);
-    else if (keep && request.minor === 0) headers.push(["Connection", "keep-alive"]);
+    const spoken = headers.some(([name]) => name.toLowerCase() === "connection");
+    if (!spoken && !this.#asked.persistent) headers.push(["Connection", "close"]);
+    else if (!spoken && keep && request.minor === 0) headers.push(["Connection", "keep-alive"]);
     this.#started = true;
     const reader = new BodyReader(up.source, body, 502);
     let head: Buffer | undefined = writeHead(`HTTP/1.1 ${response.status} ${response.reason}`, headers);
@@ -539,8 +541,8 @@ class Exchange {
     }
     if (head) await this.#first(head);
     if (body.kind === "chunked" && !dechunk) await this.#write(lastChunk(reader.trailers));
-    /* The answer came before the request was over: what is left of it has nowhere to go. */
-    const whole = upload.done && (await settled(sending));
+    /* Where the answer came first, the rest of the request still belongs to the server. */
+    const whole = (await settled(sending)) && upload.done;
     if (whole && !serverCloses && body.kind !== "untilClose" && up.source.empty) this.#giveBack(up);
     else up.socket.destroy();
     return { kind: "done", keep: keep && whole };
