@@ -15,6 +15,12 @@ import { followFrom, Tail } from "./tail.ts";
 /** Reactor tags from here on are tails'; below it they are slots'. */
 const TAIL_TAG = 1 << 24;
 
+/** How long a server that said it would close may take to do so. Milliseconds. */
+const SERVER_CLOSE = 1_000;
+
+/** How long redirected bytes may take from the hook to the client's queue. Milliseconds. */
+const MOVE_TIME = 5;
+
 /** Why a request that the kernel path took ended without its server's answer. */
 export type Lost = "terminated" | "timeout" | "protocol";
 
@@ -40,6 +46,9 @@ export class KernelPath {
   readonly #isocks: KernelISocks;
   readonly #tails = new Map<number, Tail>();
   readonly #tenants = new Map<bigint, { id: number; path: string; leaf: boolean }>();
+  /** Clients whose connection ends when their server's does. */
+  readonly #serverClosing = new Map<number, Event>();
+  #ending: Event[] = [];
   #nextTenant = 1;
   #timers: NodeJS.Timeout[] = [];
   #leafRoot: string | undefined;
@@ -225,16 +234,40 @@ export class KernelPath {
         this.#bypass(e.slot, e.generation);
         break;
       case EventType.close:
-        this.connections.when(e.client, e.cookie, (anchor) => this.connections.end(anchor));
+        this.#closeClient(e);
         break;
     }
+  }
+
+  /**
+   * The response is complete in the hook, but a hook runs before its bytes are moved, and whoever moves them may be
+   * interrupted. A server that closes does so behind its last byte: then its end is the sign. A server that stays gives
+   * no sign: there only time helps, and most clients who asked for the end close by themselves.
+   */
+  #closeClient(e: Event): void {
+    const life = this.#datapath.life(e.slot);
+    const serverCloses = life.generation === e.generation && (life.flags & SlotFlag.retire) !== 0;
+    if (serverCloses && this.#isocks.fd(e.slot) !== undefined) {
+      this.#serverClosing.set(e.slot, e);
+      setTimeout(() => {
+        if (this.#serverClosing.get(e.slot) === e) this.#bury(e.slot, false);
+      }, SERVER_CLOSE).unref();
+      return;
+    }
+    this.#ending.push(e);
+    if (this.#ending.length > 1) return;
+    setTimeout(() => {
+      const due = this.#ending;
+      this.#ending = [];
+      for (const { client, cookie } of due) this.connections.when(client, cookie, (a) => this.connections.end(a));
+    }, MOVE_TIME);
   }
 
   /** The response is over and the i-sock is not to be used again. */
   #retire(slot: number, generation: number, abort: boolean): void {
     const life = this.#datapath.life(slot);
     if (life.generation !== generation || this.#isocks.fd(slot) === undefined) return;
-    if ((life.flags & SlotFlag.responseDone) === 0) return;
+    if ((life.flags & SlotFlag.responseDone) === 0 || this.#serverClosing.has(slot)) return;
     /* An idle one with unasked bytes: if a hook has just taken it, that request will find out. */
     const idle = this.#datapath.withdraw(slot);
     if (!idle && (life.flags & (SlotFlag.retire | SlotFlag.aborted | SlotFlag.fault)) === 0) return;
@@ -244,6 +277,9 @@ export class KernelPath {
   #bury(slot: number, abort: boolean): void {
     this.#tails.get(slot)?.cancel();
     this.#tails.delete(slot);
+    const closing = this.#serverClosing.get(slot);
+    this.#serverClosing.delete(slot);
+    if (closing) this.connections.when(closing.client, closing.cookie, (anchor) => this.connections.end(anchor));
     this.pools.retired(slot, abort, this.#datapath.slot(slot).startedNs !== 0n);
   }
 
