@@ -182,6 +182,7 @@ struct slot {
 	__u64 p_sk;         /* that socket's address, to look at its receive queue; may be stale, never trusted */
 	__u64 started_ns;   /* when the request was taken */
 	__u64 response_bytes;
+	__u64 bypass_base;  /* what the client had received by TCP when SLOT_BYPASS was set */
 	__u32 flags;        /* enum slot_flag; with the generation one aligned word, so that both can be */
 	__u32 generation;   /* compared and changed at once. Counts the requests this i-sock has served. */
 	__u32 kind;

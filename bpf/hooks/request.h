@@ -19,16 +19,24 @@ static __always_inline __u32 passed(const struct p_state *p, struct tcp_sock *tp
 }
 
 /* Is an answer still due from the i-sock that was used last? */
-static __always_inline struct slot *outstanding(struct p_state *p)
+static __always_inline struct slot *outstanding(struct p_state *p, struct tcp_sock *tp)
 {
 	struct slot *slot;
+	__u32 flags;
 
 	if (!p->generation)
 		return NULL;
 	slot = slot_at(p->slot);
 	if (!slot || *(volatile __u32 *)&slot->generation != p->generation)
 		return NULL;
-	return *(volatile __u32 *)&slot->flags & SLOT_RESPONSE_DONE ? NULL : slot;
+	flags = *(volatile __u32 *)&slot->flags;
+	if (flags & SLOT_RESPONSE_DONE)
+		return NULL;
+	/* The daemon hands on the end of the answer and will say so a moment after the client has got all of it. */
+	if (flags & SLOT_BYPASS && slot->frame.state == FRAME_BODY &&
+	    tp->bytes_received - slot->bypass_base == slot->frame.remaining)
+		return NULL;
+	return slot;
 }
 
 /* Responses that crossed hosts wait in a queue that a worker empties: is there one? */
@@ -39,7 +47,8 @@ static __always_inline bool worker_has_bytes(struct tcp_sock *tp)
 	return psock && BPF_CORE_READ((struct sk_psock *)psock, ingress_skb.qlen) != 0;
 }
 
-static __always_inline int to_slow_path(struct sk_msg_md *msg, struct p_state *p, enum reason reason)
+static __always_inline int to_slow_path(struct sk_msg_md *msg, struct p_state *p, struct tcp_sock *tp,
+					enum reason reason)
 {
 	struct listener_stats *row;
 	struct conn *conn;
@@ -49,7 +58,7 @@ static __always_inline int to_slow_path(struct sk_msg_md *msg, struct p_state *p
 		p->mode = P_SLOW;
 		conn = bpf_map_lookup_elem(&conns, &p->key);
 		if (conn && conn->cookie == p->cookie) {
-			struct slot *slot = outstanding(p);
+			struct slot *slot = outstanding(p, tp);
 
 			conn->wait_slot = p->slot;
 			conn->wait_generation = slot ? p->generation : 0;
@@ -238,7 +247,7 @@ static __always_inline long redirect(struct sk_msg_md *msg, const struct slot *s
 }
 
 /* More of a request body whose head went to an i-sock. */
-static __always_inline int relay_body(struct sk_msg_md *msg, struct p_state *p)
+static __always_inline int relay_body(struct sk_msg_md *msg, struct p_state *p, struct tcp_sock *tp)
 {
 	struct slot *slot = slot_at(p->slot);
 	__u64 size = msg->size;
@@ -248,7 +257,7 @@ static __always_inline int relay_body(struct sk_msg_md *msg, struct p_state *p)
 	if (!slot || *(volatile __u32 *)&slot->generation != p->generation) {
 		/* The i-sock died and the daemon has ended this connection: nobody wants these bytes any more. */
 		p->body_remaining = 0;
-		return to_slow_path(msg, p, REASON_REQUEST_BODY);
+		return to_slow_path(msg, p, tp, REASON_REQUEST_BODY);
 	}
 	if (size > p->body_remaining) {
 		/* The next request follows in the same send. Behind a redirect only a redirect is possible. */
@@ -261,7 +270,7 @@ static __always_inline int relay_body(struct sk_msg_md *msg, struct p_state *p)
 		p->body_remaining = 0;
 		__sync_fetch_and_or(&slot->flags, SLOT_FAULT);
 		slot_event(EVENT_FAULT, p->slot, slot);
-		return to_slow_path(msg, p, REASON_REDIRECT_FAILED);
+		return to_slow_path(msg, p, tp, REASON_REDIRECT_FAILED);
 	}
 	p->body_remaining -= size;
 	endpoint = slot->endpoint;
@@ -283,12 +292,12 @@ static __always_inline int relay_body(struct sk_msg_md *msg, struct p_state *p)
 }
 
 /* The rest of a send whose first part was redirected. */
-static __always_inline int rest_to_anchor(struct sk_msg_md *msg, struct p_state *p)
+static __always_inline int rest_to_anchor(struct sk_msg_md *msg, struct p_state *p, struct tcp_sock *tp)
 {
 	int verdict;
 
 	p->to_anchor += msg->size;
-	verdict = to_slow_path(msg, p, REASON_PIPELINED);
+	verdict = to_slow_path(msg, p, tp, REASON_PIPELINED);
 	bpf_msg_redirect_hash(msg, &anchors, &p->cookie, BPF_F_INGRESS);
 	return verdict;
 }
@@ -468,34 +477,34 @@ static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *
 	if (size < XLB_MAX_HEAD ? (long)msg->data_end - (long)msg->data < size :
 				  (long)msg->data_end - (long)msg->data < XLB_MAX_HEAD) {
 		if (bpf_msg_pull_data(msg, 0, size < XLB_MAX_HEAD ? size : XLB_MAX_HEAD, 0))
-			return to_slow_path(msg, p, REASON_NO_MEMORY);
+			return to_slow_path(msg, p, tp, REASON_NO_MEMORY);
 	}
 	declined = read_head(msg, p);
 	if (declined)
-		return to_slow_path(msg, p, declined);
+		return to_slow_path(msg, p, tp, declined);
 	body = size - p->request.position;
 	if (p->request.content_length > XLB_MAX_BODY)
-		return to_slow_path(msg, p, REASON_BODY_TOO_LARGE);
+		return to_slow_path(msg, p, tp, REASON_BODY_TOO_LARGE);
 	if (body > p->request.content_length) {
 		p->pipeliner = 1;
-		return to_slow_path(msg, p, REASON_PIPELINED);
+		return to_slow_path(msg, p, tp, REASON_PIPELINED);
 	}
 	flags = body == p->request.content_length ? SLOT_REQUEST_DONE : 0;
 	if (!has_tenant(p))
-		return to_slow_path(msg, p, REASON_TENANT);
+		return to_slow_path(msg, p, tp, REASON_TENANT);
 	declined = choose(msg, p, &choice);
 	if (!declined)
 		declined = take(p, choice.endpoint, &id);
 	if (declined)
-		return to_slow_path(msg, p, declined);
+		return to_slow_path(msg, p, tp, declined);
 	slot = slot_at(id);
 	if (!slot)
-		return to_slow_path(msg, p, REASON_POOL_EMPTY);
+		return to_slow_path(msg, p, tp, REASON_POOL_EMPTY);
 	/* Should the next request come with the tail of this body, it will need a way to the anchor. */
 	if (!(flags & SLOT_REQUEST_DONE) &&
 	    bpf_msg_redirect_hash(msg, &anchors, &p->cookie, BPF_F_INGRESS) != SK_PASS) {
 		release(id);
-		return to_slow_path(msg, p, REASON_BODY_SPLIT);
+		return to_slow_path(msg, p, tp, REASON_BODY_SPLIT);
 	}
 	if (p->request.method == METHOD_HEAD)
 		flags |= SLOT_HEAD;
@@ -519,7 +528,7 @@ static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *
 		/* The look for the anchor has aimed this send at it: then there it goes, but not by TCP. */
 		if (!(flags & SLOT_REQUEST_DONE))
 			p->to_anchor += size;
-		return to_slow_path(msg, p, REASON_REDIRECT_FAILED);
+		return to_slow_path(msg, p, tp, REASON_REDIRECT_FAILED);
 	}
 	/* The client's wish to close is between it and us: the i-sock stays. */
 	if (p->request.flags & REQUEST_CLOSE)
@@ -547,10 +556,10 @@ int xlb_request(struct sk_msg_md *msg)
 		p->base_sequence = tp->write_seq;
 	}
 	if (p->body_remaining)
-		return relay_body(msg, p);
+		return relay_body(msg, p, tp);
 	if (p->cut) {
 		p->cut = 0;
-		return rest_to_anchor(msg, p);
+		return rest_to_anchor(msg, p, tp);
 	}
 	if (p->mode == P_SLOW) {
 		if (p->pipeliner || !slow_path_idle(p, tp))
@@ -558,16 +567,16 @@ int xlb_request(struct sk_msg_md *msg)
 		p->mode = P_KERNEL;
 	}
 	if (p->pipeliner)
-		return to_slow_path(msg, p, REASON_PIPELINER);
-	slot = outstanding(p);
+		return to_slow_path(msg, p, tp, REASON_PIPELINER);
+	slot = outstanding(p, tp);
 	if (slot) {
 		/* While the daemon hands on the end of an answer, it cannot say in time when it was over. */
 		if (slot->flags & SLOT_BYPASS)
-			return to_slow_path(msg, p, REASON_SLOW_BUSY);
+			return to_slow_path(msg, p, tp, REASON_SLOW_BUSY);
 		p->pipeliner = 1;
-		return to_slow_path(msg, p, REASON_PIPELINED);
+		return to_slow_path(msg, p, tp, REASON_PIPELINED);
 	}
 	if (worker_has_bytes(tp))
-		return to_slow_path(msg, p, REASON_PIPELINED);
+		return to_slow_path(msg, p, tp, REASON_PIPELINED);
 	return relay_request(msg, p, tp);
 }

@@ -94,6 +94,9 @@ static __always_inline void fault(struct slot *slot, __u32 id)
 
 static __always_inline void bypass(struct slot *slot, __u32 id)
 {
+	struct tcp_sock *client = (struct tcp_sock *)slot->p_sk;
+
+	slot->bypass_base = BPF_CORE_READ(client, bytes_received);
 	if (!(__sync_fetch_and_or(&slot->flags, SLOT_BYPASS) & SLOT_BYPASS))
 		slot_event(EVENT_BYPASS, id, slot);
 }

@@ -181,8 +181,13 @@ export class Connections {
     return this.#datapath.inService(info.waitSlot, info.waitGeneration);
   }
 
+  /**
+   * Resolves when the kernel path has delivered all it had for this client. Bytes that TCP brings while a worker still
+   * holds redirected ones would queue behind them, unseen by read(2) but not by poll(2).
+   */
   async answered(anchor: Anchor): Promise<void> {
-    for (let ms = 1; this.answerDue(anchor) && this.#byId.get(anchor.id) === anchor; ms = Math.min(ms * 2, 16)) {
+    const busy = () => this.answerDue(anchor) || this.#datapath.drained(anchor.cookie) === "queued";
+    for (let ms = 1; this.#byId.get(anchor.id) === anchor && busy(); ms = Math.min(ms * 2, 16)) {
       await new Promise((r) => setTimeout(r, ms));
     }
   }
@@ -191,7 +196,7 @@ export class Connections {
   end(anchor: Anchor): void {
     if (anchor.ending) return;
     anchor.ending = true;
-    this.#whenDrained(anchor, () => {
+    this.whenDrained(anchor, () => {
       if (anchor.stream) {
         anchor.stream.end();
         setTimeout(() => anchor.stream?.destroy(), DELAYED_CLOSE).unref();
@@ -211,19 +216,20 @@ export class Connections {
   /** The client sees its connection break: an answer was cut short. */
   reset(anchor: Anchor): void {
     anchor.ending = true;
-    this.#whenDrained(anchor, () => {
+    this.whenDrained(anchor, () => {
       if (anchor.stream) anchor.stream.resetAndDestroy();
       else this.#drop(anchor, true);
     });
   }
 
-  #whenDrained(anchor: Anchor, then: () => void, tries = 0): void {
+  /** Calls back when no redirected byte waits for this client in a worker's queue, however long it sleeps. */
+  whenDrained(anchor: Anchor, then: () => void, tries = 0): void {
     if (this.#byId.get(anchor.id) !== anchor) return;
-    if (this.#datapath.drained(anchor.cookie) !== "queued" || tries > 2_000) {
+    if (this.#datapath.drained(anchor.cookie) !== "queued") {
       then();
       return;
     }
-    setTimeout(() => this.#whenDrained(anchor, then, tries + 1), Math.min(1 + tries, 10));
+    setTimeout(() => this.whenDrained(anchor, then, tries + 1), Math.min(1 + tries, 10));
   }
 
   /** The client sends no more. It may still read: then its answer comes first. */
@@ -236,7 +242,7 @@ export class Connections {
     void this.answered(anchor).then(() => {
       if (this.#byId.get(anchor.id) !== anchor || anchor.ending) return;
       anchor.ending = true;
-      this.#whenDrained(anchor, () => {
+      this.whenDrained(anchor, () => {
         try {
           this.#native.shutdownWrite(anchor.fd);
         } catch {

@@ -199,11 +199,11 @@ export class KernelPath {
         break;
       case "socket": {
         if (e.tag >= TAIL_TAG) {
-          this.#tails.get(e.tag - TAIL_TAG)?.run();
+          this.#tails.get(e.tag - TAIL_TAG)?.ready();
           break;
         }
         const tail = this.#tails.get(e.tag);
-        if (tail && this.#isocks.fd(e.tag) === e.fd) tail.run();
+        if (tail && this.#isocks.fd(e.tag) === e.fd) tail.ready();
         else this.#isocks.onSocket(e.tag, e.fd, e.events);
         break;
       }
@@ -367,7 +367,7 @@ export class KernelPath {
         this.#bypassed(slot, generation, anchor, end, record);
       });
       this.#tails.set(slot, tail);
-      tail.run();
+      this.connections.whenDrained(anchor, () => tail.start());
     });
   }
 

@@ -135,6 +135,7 @@ export class Tail {
   #pending: Buffer | undefined;
   #offset = 0;
   #moved = 0;
+  #started = false;
   #extra = false;
   #over = false;
 
@@ -149,9 +150,19 @@ export class Tail {
     native.reactorWatch(to, 0, tag);
   }
 
+  /** Call it once the client has got all that was redirected to it. */
+  start(): void {
+    this.#started = true;
+    this.#run();
+  }
+
   /** Call it when either side may be ready. */
-  run(): void {
-    if (this.#over) return;
+  ready(): void {
+    this.#run();
+  }
+
+  #run(): void {
+    if (this.#over || !this.#started) return;
     try {
       for (let turns = 0; turns < 16; turns++) {
         if (this.#pending && !this.#flush()) return;
@@ -178,7 +189,7 @@ export class Tail {
         this.#extra = n < bytes.length;
       }
       /* Let others have their turn. */
-      setImmediate(() => this.run());
+      setImmediate(() => this.#run());
     } catch {
       this.#finish("clientGone");
     }

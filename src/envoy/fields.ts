@@ -45,7 +45,7 @@ export class Fields {
     return value?.kind === "scalar" && typeof value.value === "boolean" ? value.value : undefined;
   }
 
-  /** The value's name, when it is one of those given; any other is refused. The first stands for a field not written. */
+  /** The value's name when it is one of those given; any other is refused. The first stands for a field not written. */
   oneOf<Name extends string>(name: string, ...supported: readonly [Name, ...Name[]]): Name {
     const value = this.#ask(name);
     if (value?.kind !== "enum") return supported[0];

@@ -18,10 +18,11 @@ export interface Bootstrap {
 }
 
 /**
- * An Envoy bootstrap in YAML or JSON. Whatever is wrong with it, or beyond what XLB can do, is named with its place, all
- * of it at once. `overlay` is the text of --config-yaml, laid over the first as Envoy does.
+ * An Envoy bootstrap in YAML or JSON, best as the bytes of its file. Whatever is wrong with it, or beyond what XLB can
+ * do, is named with its place, all of it at once. `overlay` is the text of --config-yaml, laid over the first as Envoy
+ * does.
  */
-export function parseBootstrap(text: string, fileName = "config", overlay?: string): Result<Bootstrap> {
+export function parseBootstrap(text: string | Uint8Array, fileName = "config", overlay?: string): Result<Bootstrap> {
   const report = new Report();
   const desc = messageNamed("envoy.config.bootstrap.v3.Bootstrap");
   const base = readText(text, fileName, desc, report);

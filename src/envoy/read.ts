@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import { type DescEnum, type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
 import {
   type Document,
@@ -20,20 +21,22 @@ const MAX_ALIASES = 10_000;
 
 /** YAML or JSON text into a message of the given type. Everything that does not fit the type is reported. */
 export function readText(
-  text: string,
+  written: string | Uint8Array,
   name: string,
   desc: DescMessage,
   report: Report,
 ): { source: Source; message: Message } {
   const source = new Source(name);
+  const text = typeof written === "string" ? written : new TextDecoder().decode(written);
   const document = parseDocument(text, { lineCounter: source.lines, prettyErrors: false, logLevel: "error" });
   const root = new Place(source, 0);
+  if (typeof written === "string" || !isUtf8(written)) checkEncoding(text, source, report);
   for (const error of document.errors) {
-    report.reject(new Place(source, error.pos[0]), SYNTAX[error.code] ?? `not valid YAML: ${error.message}`);
+    report.reject(new Place(source, error.pos[0]), READABLE[error.code] ?? `not valid YAML: ${error.message}`);
   }
   const reader = new Reader(document, root, report);
   const empty: Message = { kind: "message", place: root, desc, fields: new Map() };
-  if (document.errors.length > 0) return { source, message: empty };
+  if (document.errors.some(({ code }) => READABLE[code] === undefined)) return { source, message: empty };
   if (isNull(document.contents)) {
     report.reject(root, "is empty", "write at least static_resources with listeners and clusters");
     return { source, message: empty };
@@ -42,7 +45,21 @@ export function readText(
   return { source, message: value.kind === "message" ? value : empty };
 }
 
-const SYNTAX: { readonly [code: string]: string } = {
+/** What a decoder puts for bytes that are not UTF-8. */
+const REPLACEMENT = "\uFFFD";
+
+/** One report for each line. A text that was decoded already may hold the character itself: that is refused as well. */
+function checkEncoding(text: string, source: Source, report: Report): void {
+  for (let at = text.indexOf(REPLACEMENT); at !== -1; at = text.indexOf(REPLACEMENT, at)) {
+    report.reject(new Place(source, at), "bytes that are not UTF-8", "save the file as UTF-8");
+    const end = text.indexOf("\n", at);
+    if (end === -1) return;
+    at = end;
+  }
+}
+
+/** Errors after which the rest of a text can still be read, and is, to tell all of its problems at once. */
+const READABLE: { readonly [code: string]: string } = {
   MULTIPLE_DOCS: "a configuration is one YAML document, and another one starts here",
   DUPLICATE_KEY: "this key was given before in the same mapping",
 };
@@ -51,12 +68,15 @@ class Reader {
   readonly #document: Document;
   readonly #root: Place;
   readonly #report: Report;
+  /** Where keys start that YAML itself has reported. */
+  readonly #repeated: ReadonlySet<number>;
   #aliases = 0;
 
   constructor(document: Document, root: Place, report: Report) {
     this.#document = document;
     this.#root = root;
     this.#report = report;
+    this.#repeated = new Set(document.errors.map((error) => error.pos[0]));
   }
 
   message(desc: DescMessage, written: Node, place: Place, depth: number): Value {
@@ -77,6 +97,7 @@ class Reader {
       // Envoy skips such entries: they only hold anchors.
       if (key === skip || (keyNode as Scalar).tag === "!ignore") continue;
       const keyPlace = place.field(key, startOf(keyNode, place));
+      if (this.#repeated.has(keyPlace.offset)) continue;
       const field = names.get(key);
       if (field === undefined) {
         this.#report.reject(keyPlace, `${desc.name} has no such field`, suggestField(key, desc));
@@ -146,6 +167,8 @@ class Reader {
 
   #scalar(type: ScalarType, node: Node | null, place: Place): Value {
     const value = isScalar(node) ? scalarValue(type, node) : undefined;
+    if (typeof value === "string" && HALF_PAIR.test(value))
+      return this.#broken(place, "holds half of a surrogate pair, which is no character", "write both halves");
     if (value !== undefined) return { kind: "scalar", place, value };
     const unquoted =
       type === ScalarType.STRING && isScalar(node)
@@ -259,6 +282,9 @@ const WELL_KNOWN: { readonly [typeName: string]: WellKnown } = {
   "google.protobuf.ListValue": "anything",
   "google.protobuf.Value": "anything",
 };
+
+/** JSON can write "\\ud800" alone; UTF-8, and with it protobuf, cannot. */
+const HALF_PAIR = /\p{Surrogate}/u;
 
 const MAX_DURATION_S = 315_576_000_000;
 

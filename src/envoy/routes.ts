@@ -75,8 +75,8 @@ function readPath(match: Fields): PathMatch {
 }
 
 /**
- * Headers that Envoy changes, removes or makes up before it looks for a route (so did Envoy 1.40), beside its own x-envoy-*. XLB leaves a request's headers alone, so a rule
- * about one of these would not mean the same.
+ * Headers that Envoy changes, removes or makes up before it looks for a route (so did Envoy 1.40), beside its own
+ * x-envoy-*. XLB leaves a request's headers alone, so a rule about one of these would not mean the same.
  */
 const REWRITTEN: ReadonlySet<string> = new Set([
   "connection",
@@ -140,7 +140,7 @@ function readSingleCluster(action: Fields, known: KnownClusters): WeightedCluste
 function readWeighted(weighted: Fields, known: KnownClusters): WeightedCluster[] {
   const clusters = weighted.messages("clusters").map((cluster) => {
     if (!cluster.has("weight")) cluster.reject("weight", "is required");
-    if (!cluster.has("name") && !cluster.has("cluster_header")) cluster.reject("name", "is required");
+    if (cluster.string("name") === "" && !cluster.has("cluster_header")) cluster.reject("name", "is required");
     return { name: readClusterName(cluster, "name", known), weight: cluster.number("weight") ?? 0 };
   });
   const sum = clusters.reduce((sum, cluster) => sum + cluster.weight, 0);

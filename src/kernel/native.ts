@@ -571,7 +571,7 @@ export type ReactorEvent =
   | { readonly type: "socket"; readonly fd: Fd; readonly tag: number; readonly events: number }
   /** A record of the ring buffer. */
   | { readonly type: "record"; readonly data: Buffer }
-  /** A pump has ended; its fds are the caller's again. `unsent` bytes were read but could not be, or were not, written. */
+  /** A pump has ended; its fds are the caller's again. `unsent` bytes were read but not written. */
   | ({ readonly type: "pumped"; readonly tag: number; readonly bytes: bigint; readonly unsent: bigint } & PumpEnd);
 
 /** The layout of events in native/reactor.c. */

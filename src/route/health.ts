@@ -1,8 +1,8 @@
 import type { Cluster, Endpoint, Health } from "../model/config.ts";
 
 /**
- * Which endpoints of a cluster get requests, by Envoy's rules for one priority (source/common/upstream/load_balancer_base.cc,
- * recalculatePerPriorityState and ...Panic). All percentages are whole and rounded down, as there.
+ * Which endpoints of a cluster get requests, by Envoy's rules for one priority (recalculatePerPriorityState and
+ * ...Panic in source/common/upstream/load_balancer_base.cc). All percentages are whole and rounded down, as there.
  */
 export interface HostsToUse {
   /** In the order of the cluster. Empty: answer 503. */
@@ -10,8 +10,8 @@ export interface HostsToUse {
   /** Too few endpoints are well: requests go to all of them, well or not. */
   readonly panic: boolean;
   /**
-   * Where healthy endpoints alone cannot bear the load (fewer than 72 % of all), degraded ones bear a part: of 100 requests
-   * `percent` go to these hosts, chosen at random, and the others to `hosts`.
+   * Where healthy endpoints alone cannot bear the load (fewer than 72 % of all), degraded ones bear a part: of 100
+   * requests `percent` go to these hosts, chosen at random, and the others to `hosts`.
    */
   readonly spill: { readonly hosts: readonly Endpoint[]; readonly percent: number } | undefined;
 }

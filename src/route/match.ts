@@ -27,8 +27,8 @@ export type RouteMatched = { readonly virtualHost: VirtualHost; readonly route: 
 export type Match = RouteMatched | { readonly none: "no_virtual_host" | "no_route" };
 
 /**
- * What a rule sees of a header that a request carries several times: all values as one, joined by commas, as Envoy had it
- * for years; or each by itself, any of which may match, as Envoy 1.40 does unless its runtime feature
+ * What a rule sees of a header that a request carries several times: all values as one, joined by commas, as Envoy had
+ * it for years; or each by itself, any of which may match, as Envoy 1.40 does unless its runtime feature
  * `match_headers_individually` is off.
  */
 export type Repeated = "joined" | "each";
@@ -125,7 +125,7 @@ function longest(wildcards: Wildcards, host: string, part: (length: number) => s
   return undefined;
 }
 
-/** Envoy's HeaderUtility::getPortStart: what follows the last colon goes, whatever it is, unless it is within brackets. */
+/** Envoy's HeaderUtility::getPortStart: what follows the last colon goes, whatever it is, unless brackets hold it. */
 function withoutPort(authority: string): string {
   const colon = authority.lastIndexOf(":");
   return colon === -1 || authority.lastIndexOf("]") > colon ? authority : authority.slice(0, colon);
@@ -215,7 +215,7 @@ function valuesByName(headers: RequestHead["headers"], repeated: Repeated): Map<
   return byName;
 }
 
-/** Headers of which Envoy keeps one line only (its inline headers, as Envoy 1.40 showed them); those it rewrites are left out. */
+/** Headers of which Envoy keeps one line only: its inline headers, as Envoy 1.40 showed them, but those it rewrites. */
 const ALWAYS_JOINED: ReadonlySet<string> = new Set([
   "accept",
   "accept-encoding",

@@ -1,13 +1,14 @@
 /**
- * The turns of hosts by weight, as a list of host indexes to go round and round: what `pick.ts` does for ROUND_ROBIN with
- * unequal weights, in a form for the kernel. The order is that of earliest deadline first, counted exactly.
+ * The turns of hosts by weight, as a list of host indexes to go round and round: what `pick.ts` does for ROUND_ROBIN
+ * with unequal weights, in a form for the kernel. The order is that of earliest deadline first, counted exactly.
  *
  * A whole round is as long as the sum of the weights divided by their greatest common divisor. While that is at most
- * `maxLength`, each host has exactly its share. Above it the list has `maxLength` turns (or one for each host, when there are
- * more hosts than that): every host has one at least, and those whose exact share is above one divide the rest by largest
- * remainder. While no host's exact share is under one turn, each host's turns then differ from it by less than one, so its
- * share of the requests is off by less than 1/maxLength. Hosts whose share is under one turn are rounded up to one; those k
- * hosts together take at most k/maxLength of the requests, which the others lack in proportion to their weights.
+ * `maxLength`, each host has exactly its share. Above it the list has `maxLength` turns (or one for each host, when
+ * there are more hosts than that): every host has one at least, and those whose exact share is above one divide the
+ * rest by largest remainder. While no host's exact share is under one turn, each host's turns then differ from it by
+ * less than one, so its share of the requests is off by less than 1/maxLength. Hosts whose share is under one turn are
+ * rounded up to one; those k hosts together take at most k/maxLength of the requests, which the others lack in
+ * proportion to their weights.
  */
 export function schedule(weights: readonly number[], maxLength: number): number[] {
   const divisor = weights.reduce(greatestCommonDivisor, 0);
@@ -46,8 +47,8 @@ function apportion(weights: readonly number[], length: number): number[] {
 /** Each host `turns[host]` times, evenly: the k-th turn of a host is due at k/turns. */
 function spread(turns: readonly number[]): number[] {
   const due = turns.flatMap((count, host) => Array.from({ length: count }, (_, k) => ({ host, k: k + 1, count })));
-  // k/count against the other's, multiplied out: whole numbers have no rounding. Of turns due together that one is first
-  // whose host waits longest, as in the queue of pick.ts.
+  // k/count against the other's, multiplied out: whole numbers have no rounding. Of turns due together that one is
+  // first whose host waits longest, as in the queue of pick.ts.
   due.sort((a, b) => a.k * b.count - b.k * a.count || a.count - b.count || a.host - b.host);
   return due.map(({ host }) => host);
 }

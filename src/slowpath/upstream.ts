@@ -21,6 +21,8 @@ export class Upstream {
   readonly source: Source;
   /** It has served before: its server may be closing it at this very moment. */
   reused = false;
+  /** Undoes what waiting in the idle list had set up. */
+  leaveIdle: () => void = () => {};
 
   constructor(socket: Socket) {
     this.socket = socket;
@@ -56,8 +58,7 @@ export class Upstreams {
   reuse(target: Target): Upstream | undefined {
     const list = this.#idle.get(keyOf(target));
     for (let up = list?.pop(); up; up = list?.pop()) {
-      up.socket.removeAllListeners("timeout");
-      up.socket.setTimeout(0);
+      up.leaveIdle();
       if (!up.socket.destroyed && !up.source.broken && up.source.empty && up.socket.readable) {
         up.reused = true;
         return up;
@@ -107,15 +108,20 @@ export class Upstreams {
     const list = this.#idle.get(key) ?? [];
     this.#idle.set(key, list);
     list.push(up);
-    socket.setTimeout(IDLE_MS, () => socket.destroy());
     const remove = () => {
       const at = list.indexOf(up);
-      if (at < 0) return;
-      list.splice(at, 1);
+      if (at >= 0) list.splice(at, 1);
       socket.destroy();
     };
-    socket.once("readable", remove);
-    socket.once("close", remove);
+    socket.setTimeout(IDLE_MS, remove);
+    socket.on("readable", remove);
+    socket.on("close", remove);
+    up.leaveIdle = () => {
+      socket.setTimeout(0);
+      socket.off("timeout", remove);
+      socket.off("readable", remove);
+      socket.off("close", remove);
+    };
   }
 
   closeIdle(): void {

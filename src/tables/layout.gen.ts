@@ -272,6 +272,7 @@ export interface Slot {
   readonly pSk: bigint;
   readonly startedNs: bigint;
   readonly responseBytes: bigint;
+  readonly bypassBase: bigint;
   readonly flags: number;
   readonly generation: number;
   readonly kind: number;
@@ -291,57 +292,60 @@ export const slotOffsets = {
   pSk: 8,
   startedNs: 16,
   responseBytes: 24,
-  flags: 32,
-  generation: 36,
-  kind: 40,
-  tenant: 44,
-  endpoint: 48,
-  cluster: 52,
-  route: 56,
-  listener: 60,
-  timeoutMs: 64,
-  stashLength: 68,
-  client: 72,
-  frame: 96,
+  bypassBase: 32,
+  flags: 40,
+  generation: 44,
+  kind: 48,
+  tenant: 52,
+  endpoint: 56,
+  cluster: 60,
+  route: 64,
+  listener: 68,
+  timeoutMs: 72,
+  stashLength: 76,
+  client: 80,
+  frame: 104,
 } as const;
 
 export const slotRow: Row<Slot> = row({
-  size: 120,
+  size: 128,
   read: (view, at) => ({
     owner: view.getBigUint64(at + 0, true),
     pSk: view.getBigUint64(at + 8, true),
     startedNs: view.getBigUint64(at + 16, true),
     responseBytes: view.getBigUint64(at + 24, true),
-    flags: view.getUint32(at + 32, true),
-    generation: view.getUint32(at + 36, true),
-    kind: view.getUint32(at + 40, true),
-    tenant: view.getUint32(at + 44, true),
-    endpoint: view.getUint32(at + 48, true),
-    cluster: view.getUint32(at + 52, true),
-    route: view.getUint32(at + 56, true),
-    listener: view.getUint32(at + 60, true),
-    timeoutMs: view.getUint32(at + 64, true),
-    stashLength: view.getUint32(at + 68, true),
-    client: addrKeyRow.read(view, at + 72),
-    frame: framingRow.read(view, at + 96),
+    bypassBase: view.getBigUint64(at + 32, true),
+    flags: view.getUint32(at + 40, true),
+    generation: view.getUint32(at + 44, true),
+    kind: view.getUint32(at + 48, true),
+    tenant: view.getUint32(at + 52, true),
+    endpoint: view.getUint32(at + 56, true),
+    cluster: view.getUint32(at + 60, true),
+    route: view.getUint32(at + 64, true),
+    listener: view.getUint32(at + 68, true),
+    timeoutMs: view.getUint32(at + 72, true),
+    stashLength: view.getUint32(at + 76, true),
+    client: addrKeyRow.read(view, at + 80),
+    frame: framingRow.read(view, at + 104),
   }),
   write: (view, at, value) => {
     view.setBigUint64(at + 0, value.owner, true);
     view.setBigUint64(at + 8, value.pSk, true);
     view.setBigUint64(at + 16, value.startedNs, true);
     view.setBigUint64(at + 24, value.responseBytes, true);
-    view.setUint32(at + 32, value.flags, true);
-    view.setUint32(at + 36, value.generation, true);
-    view.setUint32(at + 40, value.kind, true);
-    view.setUint32(at + 44, value.tenant, true);
-    view.setUint32(at + 48, value.endpoint, true);
-    view.setUint32(at + 52, value.cluster, true);
-    view.setUint32(at + 56, value.route, true);
-    view.setUint32(at + 60, value.listener, true);
-    view.setUint32(at + 64, value.timeoutMs, true);
-    view.setUint32(at + 68, value.stashLength, true);
-    addrKeyRow.write(view, at + 72, value.client);
-    framingRow.write(view, at + 96, value.frame);
+    view.setBigUint64(at + 32, value.bypassBase, true);
+    view.setUint32(at + 40, value.flags, true);
+    view.setUint32(at + 44, value.generation, true);
+    view.setUint32(at + 48, value.kind, true);
+    view.setUint32(at + 52, value.tenant, true);
+    view.setUint32(at + 56, value.endpoint, true);
+    view.setUint32(at + 60, value.cluster, true);
+    view.setUint32(at + 64, value.route, true);
+    view.setUint32(at + 68, value.listener, true);
+    view.setUint32(at + 72, value.timeoutMs, true);
+    view.setUint32(at + 76, value.stashLength, true);
+    addrKeyRow.write(view, at + 80, value.client);
+    framingRow.write(view, at + 104, value.frame);
   },
 });
 

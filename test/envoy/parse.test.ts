@@ -47,6 +47,19 @@ test("every rejection has a place in the text", () => {
   }
 });
 
+test("bytes are told from the character that stands for broken ones", () => {
+  const whole = Buffer.from('node: { id: "\uFFFD" }');
+  assert.deepEqual(parseBootstrap(whole), {
+    ok: true,
+    value: { config: { listeners: [], clusters: [] }, node: { id: "\uFFFD", cluster: "" } },
+  });
+  const broken = parseBootstrap(Buffer.concat([Buffer.from("node:\n  id: "), Buffer.of(0xe9)]));
+  assert.ok(!broken.ok);
+  assert.deepEqual(formatRejections(broken.rejections, "file"), [
+    "file:2:7: bytes that are not UTF-8 (save the file as UTF-8)",
+  ]);
+});
+
 test("no text makes it throw", () => {
   const base = readFileSync(folder("good/everything.yaml"), "utf8");
   const lines = base.split("\n");

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { Agent, request } from "node:http";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -12,12 +13,13 @@ import type { HeaderMatch, PathMatch, RouteConfig } from "../../src/model/config
 import { matchRoute, type Repeated, type RequestHead } from "../../src/route/match.ts";
 
 /**
- * The reference against a real Envoy (`XLB_ENVOY`, or .envoy/bin/envoy), which answers each route with the route's name.
- * Where there is no Envoy it is skipped.
+ * The reference against a real Envoy (`XLB_ENVOY`, or .envoy/bin/envoy), which answers each route with the route's
+ * name. Where there is no Envoy it is skipped.
  */
 const ENVOY = process.env.XLB_ENVOY ?? fileURLToPath(new URL("../../.envoy/bin/envoy", import.meta.url));
 const CONFIGS = 40;
 const REQUESTS = 120;
+const START_TRIES = 600;
 
 const label = fc.constantFrom("a", "b", ".", "-", "A", ":80");
 const host = fc.array(label, { minLength: 1, maxLength: 4 }).map((labels) => labels.join(""));
@@ -110,7 +112,7 @@ async function compare(repeated: Repeated): Promise<void> {
   });
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   try {
-    for (let tries = 0; tries < 200 && !existsSync(sockets.at(-1)!); tries++) await sleep(50);
+    for (const socket of sockets) await untilAccepting(socket);
     let compared = 0;
     let routed = 0;
     for (const [i, config] of configs.entries()) {
@@ -132,6 +134,19 @@ async function compare(repeated: Repeated): Promise<void> {
     envoy.kill();
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** Envoy binds its sockets some time before it listens on them: that the file is there says nothing yet. */
+async function untilAccepting(path: string): Promise<void> {
+  for (let tries = 0; tries < START_TRIES; tries++) {
+    const accepted = await new Promise<boolean>((resolve) => {
+      const socket = connect(path, () => resolve(true)).on("error", () => resolve(false));
+      socket.once("connect", () => socket.destroy());
+    });
+    if (accepted) return;
+    await sleep(50);
+  }
+  assert.fail(`Envoy does not listen on ${path}`);
 }
 
 function ask(socketPath: string, agent: Agent, { method, authority, path, headers }: RequestHead) {
