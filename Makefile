@@ -47,7 +47,7 @@ build: setup
 	@$(MAKE) bundle
 
 # A second make, so that it sees what set-up has installed.
-bundle: build/xlb.bpf.o build/xlb_native.node dist/xlb.mjs
+bundle: build/xlb.bpf.o build/probe.bpf.o build/xlb_native.node dist/xlb.mjs
 	@:
 
 build/vmlinux.h:
@@ -56,10 +56,10 @@ build/vmlinux.h:
 	elif ! command -v bpftool >/dev/null; then echo "build: no bpftool, the BPF object is left out" >&2; \
 	else bpftool btf dump file $(BTF) format c >$@.new && mv $@.new $@; fi
 
-build/xlb.bpf.o: $(shell find bpf -name '*.[ch]') | build/vmlinux.h
+build/xlb.bpf.o build/probe.bpf.o: build/%: $(shell find bpf -name '*.[ch]') | build/vmlinux.h
 	@if [ ! -e build/vmlinux.h ]; then exit 0; \
 	elif ! command -v $(CLANG) >/dev/null; then echo "build: no clang, the BPF object is left out" >&2; \
-	else echo "clang  $@"; $(CLANG) $(BPF_CFLAGS) -c bpf/xlb.bpf.c -o $@; fi
+	else echo "clang  $@"; $(CLANG) $(BPF_CFLAGS) -c bpf/$(*:.o=.c) -o $@; fi
 
 build/xlb_native.node: $(wildcard native/*) node_modules/.package-lock.json
 	@mkdir -p build

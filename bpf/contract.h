@@ -18,6 +18,7 @@
 #define XLB_MAX_HEADER_NAME 62  /* bytes of such a name */
 #define XLB_MAX_HEAD 8192       /* bytes of a request head that the kernel path parses */
 #define XLB_MAX_BODY 262144     /* bytes of a request body that the kernel path relays: fits every i-sock's send buffer */
+#define XLB_MAX_HEADER_COUNT 100 /* header fields of a request that the kernel path parses: Envoy's default */
 #define XLB_MAX_HOST 255
 #define XLB_MAX_PATH 2048
 
@@ -238,6 +239,7 @@ struct request_head {
 	__u8 flags;           /* enum request_flag */
 	__u8 index;           /* header index of the header being read, 0: nobody asks for it */
 	__u8 method;          /* enum method */
+	__u16 headers;        /* how many there were */
 };
 
 /* Kept with the p-sock itself; only its own hooks see it, under its lock. */

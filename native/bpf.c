@@ -550,6 +550,28 @@ static napi_value possible_cpus(napi_env env, napi_callback_info info)
 	return count < 0 ? throw_errno(env, "libbpf_num_possible_cpus", -count) : make_number(env, count);
 }
 
+/* Loads the least program, or makes the least map, of a type: with the privilege, false means that there is none. */
+static napi_value probe_type(napi_env env, napi_callback_info info, const char *call, bool of_programs)
+{
+	uint32_t type;
+	int answer;
+
+	if (!take(env, info, "u", &type))
+		return NULL;
+	answer = of_programs ? libbpf_probe_bpf_prog_type(type, NULL) : libbpf_probe_bpf_map_type(type, NULL);
+	return answer < 0 ? throw_errno(env, call, -answer) : make_bool(env, answer);
+}
+
+static napi_value probe_prog_type(napi_env env, napi_callback_info info)
+{
+	return probe_type(env, info, "libbpf_probe_bpf_prog_type", true);
+}
+
+static napi_value probe_map_type(napi_env env, napi_callback_info info)
+{
+	return probe_type(env, info, "libbpf_probe_bpf_map_type", false);
+}
+
 /*
  * ---- atomics ----
  * JavaScript's own are for views on an ArrayBuffer too, but promise nothing about memory that others write.
@@ -677,6 +699,8 @@ const struct entry bpf_functions[] = {
 	{"mapNextKey", map_next_key},
 	{"mapMmap", map_mmap},
 	{"possibleCpus", possible_cpus},
+	{"probeProgType", probe_prog_type},
+	{"probeMapType", probe_map_type},
 	{"atomicAnd64", atomic_and64},
 	{"atomicOr64", atomic_or64},
 	{"atomicAdd64", atomic_add64},

@@ -9,6 +9,7 @@
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -419,6 +420,82 @@ static napi_value is_local_address(napi_env env, napi_callback_info info)
 	return make_bool(env, !error);
 }
 
+/* ---- how a socket shows itself to an application: asked by the probe ---- */
+
+static napi_value sock_accept(napi_env env, napi_callback_info info)
+{
+	int32_t listener;
+	int fd;
+
+	if (!take(env, info, "i", &listener))
+		return NULL;
+	fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0 && errno == EAGAIN)
+		return make_null(env);
+	return fd < 0 ? throw_errno(env, "accept4", errno) : make_number(env, fd);
+}
+
+static napi_value sock_inq(napi_env env, napi_callback_info info)
+{
+	int queued = 0;
+	int32_t fd;
+
+	if (!take(env, info, "i", &fd))
+		return NULL;
+	return ioctl(fd, FIONREAD, &queued) ? throw_errno(env, "ioctl FIONREAD", errno) : make_number(env, queued);
+}
+
+static napi_value sock_splice(napi_env env, napi_callback_info info)
+{
+	uint32_t length;
+	int pipes[2], error;
+	ssize_t moved;
+	int32_t fd;
+
+	if (!take(env, info, "iu", &fd, &length))
+		return NULL;
+	if (pipe2(pipes, O_CLOEXEC | O_NONBLOCK))
+		return throw_errno(env, "pipe2", errno);
+	moved = splice(fd, NULL, pipes[1], NULL, length, SPLICE_F_NONBLOCK);
+	error = errno;
+	close(pipes[0]);
+	close(pipes[1]);
+	if (moved < 0 && error == EAGAIN)
+		return make_number(env, -1);
+	return moved < 0 ? throw_errno(env, "splice", error) : make_number(env, moved);
+}
+
+static napi_value epoll_open(napi_env env, napi_callback_info info)
+{
+	struct epoll_event event = {0};
+	int32_t fd;
+	int epoll;
+
+	if (!take(env, info, "iu", &fd, &event.events))
+		return NULL;
+	epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (epoll < 0)
+		return throw_errno(env, "epoll_create1", errno);
+	if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event))
+		return give_up(env, epoll, "epoll_ctl");
+	return make_number(env, epoll);
+}
+
+static napi_value epoll_ready(napi_env env, napi_callback_info info)
+{
+	struct epoll_event event = {0};
+	uint32_t timeout;
+	int32_t epoll;
+	int count;
+
+	if (!take(env, info, "iu", &epoll, &timeout))
+		return NULL;
+	do
+		count = epoll_wait(epoll, &event, 1, timeout);
+	while (count < 0 && errno == EINTR);
+	return count < 0 ? throw_errno(env, "epoll_wait", errno) : make_number(env, count ? event.events : 0);
+}
+
 const struct entry sock_functions[] = {
 	{"listen", sock_listen},
 	{"sockBind", sock_bind},
@@ -436,5 +513,10 @@ const struct entry sock_functions[] = {
 	{"peekNonblock", peek_nonblock},
 	{"sendNonblock", send_nonblock},
 	{"isLocalAddress", is_local_address},
+	{"sockAccept", sock_accept},
+	{"sockInq", sock_inq},
+	{"sockSplice", sock_splice},
+	{"epollOpen", epoll_open},
+	{"epollReady", epoll_ready},
 	{NULL, NULL},
 };

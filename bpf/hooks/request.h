@@ -187,6 +187,8 @@ __noinline int read_head(struct sk_msg_md *msg, struct p_state *p)
 				p->header[index].length = stop - r->mark;
 			}
 		}
+		if (++r->headers > XLB_MAX_HEADER_COUNT)
+			return REASON_HEAD_TOO_LARGE;
 		r->position = position + 2;
 		r->state = READ_LINE;
 	}

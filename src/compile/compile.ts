@@ -3,6 +3,7 @@ import type {
   Config,
   Endpoint,
   HeaderMatch,
+  Listener,
   PathMatch,
   Route,
   RouteConfig,
@@ -22,6 +23,8 @@ import {
   HOSTS_STRIP_PORT,
   Policy,
   RULES_NONE,
+  XLB_MAX_HEAD,
+  XLB_MAX_HEADER_COUNT,
   XLB_MAX_HEADER_NAME,
   XLB_MAX_HEADERS,
 } from "../tables/layout.gen.ts";
@@ -104,7 +107,7 @@ export function compile(config: Config, balancing: (cluster: Cluster) => Balanci
       address: listener.address,
       hosts: new HostTable(listener.routes, asksHeaders),
       virtualHosts: listener.routes.virtualHosts.map((vhost) => {
-        const reason = whyNot(vhost, names);
+        const reason = tooStrict(listener) ?? whyNot(vhost, names);
         const blob = reason === undefined ? compileVirtualHost(vhost, ids, names) : undefined;
         if (!blob) {
           slow.push({
@@ -146,6 +149,12 @@ const isAscii = (text: string) => /^[\x00-\x7f]*$/.test(text);
 
 /** Headers that the kernel path reads for itself and never keeps for the rules. */
 const NOT_KEPT = ["content-length", "transfer-encoding", "connection", "upgrade", "expect", "te"];
+
+/** The kernel path knows Envoy's default limits of a head only. */
+function tooStrict({ http }: Listener): string | undefined {
+  if (http.maxHeadersCount < XLB_MAX_HEADER_COUNT) return `max_headers_count is below ${XLB_MAX_HEADER_COUNT}`;
+  return http.maxRequestHeadersKb * 1_024 < XLB_MAX_HEAD ? "max_request_headers_kb is below 8" : undefined;
+}
 
 /** Why the kernel cannot follow the rules of a virtual host; undefined when it can. */
 function whyNot(vhost: VirtualHost, names: HeaderNames): string | undefined {

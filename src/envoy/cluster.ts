@@ -29,7 +29,7 @@ function readPolicy(cluster: Fields): Policy {
   if (cluster.has("least_request_lb_config")) {
     cluster.reject(
       "least_request_lb_config",
-      `has no effect with lb_policy ${policy}`,
+      "has an effect with lb_policy LEAST_REQUEST only",
       "remove it, or write lb_policy: LEAST_REQUEST",
     );
   }
@@ -73,7 +73,7 @@ const HEALTH: { readonly [status: string]: Health } = {
 
 function readEndpoint(lbEndpoint: Fields, owners: Set<string>): Endpoint {
   const endpoint = lbEndpoint.message("endpoint");
-  if (endpoint === undefined && !lbEndpoint.has("endpoint_name")) lbEndpoint.reject("endpoint", "is required");
+  if (lbEndpoint.lacks("endpoint") && !lbEndpoint.has("endpoint_name")) lbEndpoint.reject("endpoint", "is required");
   const address: Address = endpoint === undefined ? { ip: "", port: 0 } : readAddress(endpoint);
   const text = formatAddress(address);
   if (address.ip !== "" && owners.has(text)) {

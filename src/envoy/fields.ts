@@ -25,6 +25,17 @@ export class Fields {
     return this.#message.fields.has(this.#field(name).name);
   }
 
+  /** Whether a field is missing or empty. One that was rejected already is neither. */
+  lacks(name: string): boolean {
+    const field = this.#message.fields.get(this.#field(name).name);
+    return field === undefined || isUnset(field);
+  }
+
+  /** Whether a field was rejected already, so that what is read in its place says nothing. */
+  isBroken(name: string): boolean {
+    return this.#message.fields.get(this.#field(name).name)?.value.kind === "broken";
+  }
+
   /** Where a field was written, or where it is missing. */
   placeOf(name: string): Place {
     return this.#message.fields.get(name)?.value.place ?? this.place.field(name);

@@ -46,7 +46,7 @@ function readRouter(manager: Fields): void {
 
 function onlyOne(owner: Fields, name: string, rule: string): Fields | undefined {
   const [first, ...others] = owner.messages(name);
-  if (first === undefined) owner.reject(name, "is required", rule);
+  if (owner.lacks(name)) owner.reject(name, "is required", rule);
   for (const other of others) other.rejectWhole("is not supported yet", rule);
   return first;
 }
@@ -80,6 +80,7 @@ function readUpgrades(manager: Fields): string[] {
   for (const upgrade of manager.messages("upgrade_configs")) {
     const written = upgrade.string("upgrade_type");
     const type = written.toLowerCase();
+    if (upgrade.isBroken("upgrade_type")) continue;
     if (type === "") upgrade.reject("upgrade_type", "is required", "name the protocol, such as websocket");
     else if (TUNNELS.includes(type)) upgrade.reject("upgrade_type", `${written} is not supported yet`, "remove it");
     else if (seen.has(type))

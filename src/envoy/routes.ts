@@ -138,16 +138,19 @@ function readSingleCluster(action: Fields, known: KnownClusters): WeightedCluste
 }
 
 function readWeighted(weighted: Fields, known: KnownClusters): WeightedCluster[] {
+  let weightsAreRead = !weighted.isBroken("clusters");
   const clusters = weighted.messages("clusters").map((cluster) => {
+    if (cluster.isBroken("weight")) weightsAreRead = false;
     if (!cluster.has("weight")) cluster.reject("weight", "is required");
-    if (cluster.string("name") === "" && !cluster.has("cluster_header")) cluster.reject("name", "is required");
+    if (cluster.lacks("name") && !cluster.has("cluster_header")) cluster.reject("name", "is required");
     return { name: readClusterName(cluster, "name", known), weight: cluster.number("weight") ?? 0 };
   });
   const sum = clusters.reduce((sum, cluster) => sum + cluster.weight, 0);
-  if (clusters.length > 0 && sum === 0) weighted.reject("clusters", "the weights add up to 0", "give one a weight");
+  if (clusters.length > 0 && sum === 0 && weightsAreRead)
+    weighted.reject("clusters", "the weights add up to 0", "give one a weight");
   if (sum > MAX_WEIGHT_SUM) weighted.reject("clusters", `the weights add up to ${sum}, more than ${MAX_WEIGHT_SUM}`);
   const total = weighted.number("total_weight");
-  if (total !== undefined && total !== sum) {
+  if (total !== undefined && total !== sum && weightsAreRead) {
     weighted.reject("total_weight", `is ${total}, but the weights add up to ${sum}`, "remove total_weight");
   }
   return clusters;

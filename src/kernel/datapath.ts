@@ -63,17 +63,19 @@ export interface DatapathOptions {
   readonly anchor6?: AddrKey;
   /** Bytes queued unread at a client beyond which a response goes through the daemon. */
   readonly receiveLimit: number;
+  /** Other sizes of some maps: a trial needs no large ones. */
+  readonly mapSizes?: Readonly<Record<string, number>>;
 }
 
-/** Where the compiled object lies: beside the bundle, or in the checkout's build folder. */
-export function objectPath(): string {
-  const candidates = [process.env.XLB_OBJECT, "./xlb.bpf.o", "../build/xlb.bpf.o", "../../build/xlb.bpf.o"];
-  for (const c of candidates) {
+/** Where a compiled object lies: beside the bundle, or in the checkout's build folder. */
+export function objectPath(name = "xlb.bpf.o"): string {
+  const own = name === "xlb.bpf.o" ? process.env.XLB_OBJECT : undefined;
+  for (const c of [own, `./${name}`, `../build/${name}`, `../../build/${name}`]) {
     if (!c) continue;
     const path = c.startsWith(".") ? fileURLToPath(new URL(c, import.meta.url)) : c;
     if (existsSync(path)) return path;
   }
-  throw new Error("the BPF object xlb.bpf.o is not built: run `make`");
+  throw new Error(`the BPF object ${name} is not built: run \`make\``);
 }
 
 const u32 = (n: number) => {
@@ -106,7 +108,7 @@ export class Datapath {
 
   constructor(native: Native, options: DatapathOptions) {
     this.#native = native;
-    this.#object = native.objOpen(objectPath(), {});
+    this.#object = native.objOpen(objectPath(), options.mapSizes ? { maps: options.mapSizes } : {});
     native.objLoad(this.#object);
     for (const m of native.objMaps(this.#object)) this.#maps.set(m.name, m);
     for (const p of native.objProgs(this.#object)) this.#progs.set(p.name, p.fd);

@@ -113,6 +113,8 @@ export const TCP_STATE = {
 } as const;
 
 export const EPOLL = { IN: 0x1, OUT: 0x4, ERR: 0x8, HUP: 0x10, RDHUP: 0x2000 } as const;
+/** Report a change once, not a state for as long as it lasts. */
+export const EPOLLET = 0x80000000;
 
 /** Of an element that is written: any, only a new one, only one that is there. */
 export const BPF_ANY = 0;
@@ -165,6 +167,8 @@ interface Shim {
   mapNextKey(map: Fd, key: Uint8Array | null, keySize: number): Buffer | null;
   mapMmap(map: Fd, length: number, offset?: number): ArrayBuffer;
   possibleCpus(): number;
+  probeProgType(type: number): boolean;
+  probeMapType(type: number): boolean;
   atomicAnd64(memory: ArrayBuffer, offset: number, mask: bigint): bigint;
   atomicOr64(memory: ArrayBuffer, offset: number, bits: bigint): bigint;
   atomicAdd64(memory: ArrayBuffer, offset: number, n: bigint): bigint;
@@ -191,6 +195,11 @@ interface Shim {
   peekNonblock(fd: Fd, maxLength: number): Buffer | null;
   sendNonblock(fd: Fd, bytes: Uint8Array, offset?: number): number;
   isLocalAddress(ip: string): boolean;
+  sockAccept(listener: Fd): Fd | null;
+  sockInq(fd: Fd): number;
+  sockSplice(fd: Fd, maxLength: number): number;
+  epollOpen(fd: Fd, events: number): Fd;
+  epollReady(epoll: Fd, timeoutMs: number): number;
   reactorStart(options: ReactorOptions, callback: (events: Buffer) => void): void;
   reactorStop(): void;
   reactorRef(): void;
@@ -363,6 +372,16 @@ export function possibleCpus(): number {
   return shim().possibleCpus();
 }
 
+/** Does the kernel know programs of that type? False as well where it may not be asked. */
+export function probeProgType(type: number): boolean {
+  return shim().probeProgType(type);
+}
+
+/** Does the kernel know maps of that type? False as well where it may not be asked. */
+export function probeMapType(type: number): boolean {
+  return shim().probeMapType(type);
+}
+
 // --- atomics on mapped memory ----------------------------------------------------------------------------------------
 // Offsets are in bytes and aligned to the word. Those that change a word return what it was before.
 
@@ -491,6 +510,33 @@ export function sendNonblock(fd: Fd, bytes: Uint8Array, offset = 0): number {
 /** Can a socket of this network namespace be bound to it? (Any can, where ip_nonlocal_bind is set.) */
 export function isLocalAddress(ip: string): boolean {
   return shim().isLocalAddress(ip);
+}
+
+// --- how a socket shows itself to an application: asked by the probe ---------------------------------------------------
+
+/** null: nobody has connected yet. */
+export function sockAccept(listener: Fd): Fd | null {
+  return shim().sockAccept(listener);
+}
+
+/** FIONREAD: the bytes that wait to be read, as the kernel tells applications. */
+export function sockInq(fd: Fd): number {
+  return shim().sockInq(fd);
+}
+
+/** Takes bytes by splice(2) and throws them away; how many, 0: the end, -1: none for now. */
+export function sockSplice(fd: Fd, maxLength: number): number {
+  return shim().sockSplice(fd, maxLength);
+}
+
+/** An epoll of one fd, for some of {@link EPOLL} and {@link EPOLLET}. */
+export function epollOpen(fd: Fd, events: number): Fd {
+  return shim().epollOpen(fd, events);
+}
+
+/** Waits, blocking this thread: the events, or 0 after the time is over. */
+export function epollReady(epoll: Fd, timeoutMs: number): number {
+  return shim().epollReady(epoll, timeoutMs);
 }
 
 // --- the reactor -----------------------------------------------------------------------------------------------------

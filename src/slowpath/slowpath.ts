@@ -284,6 +284,16 @@ class Connection {
       await this.#reply(decision.status, decision.flag, decision.body, { close: !persistent || !reader.done, head });
       return persistent && reader.done;
     }
+    if (body.kind === "chunked" && !tokens(request.headers, "expect").includes("100-continue")) {
+      try {
+        await reader.prefetch();
+      } catch (error) {
+        if (!(error instanceof Malformed)) throw error;
+        await this.#from.gate?.();
+        await this.#reply(error.status, "DPE", REASONS[error.status] ?? "Bad Request", { close: true });
+        return false;
+      }
+    }
     const exchange = new Exchange(
       { request, routed, body, reader, persistent, upgrade },
       decision,

@@ -127,6 +127,12 @@ export class BodyReader {
     return this.#done && this.#pieces.length === 0;
   }
 
+  /** Waits for the first content, so that what is wrong with it shows before anything was done with the message. */
+  async prefetch(): Promise<void> {
+    const first = await this.next();
+    if (first) this.#pieces.unshift(first);
+  }
+
   get trailers(): readonly Field[] {
     return this.#chunks?.trailers ?? [];
   }

@@ -28,6 +28,7 @@ export const XLB_MAX_HEADERS = 16;
 export const XLB_MAX_HEADER_NAME = 62;
 export const XLB_MAX_HEAD = 8192;
 export const XLB_MAX_BODY = 262144;
+export const XLB_MAX_HEADER_COUNT = 100;
 export const XLB_MAX_HOST = 255;
 export const XLB_MAX_PATH = 2048;
 export const HOSTS_STRIP_PORT = 1;
