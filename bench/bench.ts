@@ -25,7 +25,7 @@ import {
 import { findXlb, startXlb } from "./systems/xlb.ts";
 
 /**
- * Every system against every other in one run: each cell (an experiment, a topology, a number of connections) is measured
+ * Every system against every other in one run: each cell (experiment, topology, number of connections) is measured
  * for all systems in turn, and all of that several times over, so that a noisy minute falls on everybody.
  */
 

@@ -143,7 +143,8 @@ export class Party {
   }
 
   explain(what: string): string {
-    return `${this.name} ${what} (${this.#ended ?? "running"}): ${this.#output.trim().split("\n").slice(-12).join("\n  ")}`;
+    const last = this.#output.trim().split("\n").slice(-12).join("\n  ");
+    return `${this.name} ${what} (${this.#ended ?? "running"}): ${last}`;
   }
 
   /** Resolves when it has printed this, throws when it ends or takes too long. */

@@ -1,5 +1,5 @@
 /**
- * What a run has made and must unmake: processes, cgroups, namespaces, directories. Undone in reverse order, whether the
+ * What a run has made and must unmake: processes, cgroups, namespaces, folders. Undone in reverse order, whether the
  * run ends, fails or is interrupted.
  */
 export class Scope {

@@ -12,6 +12,12 @@ extern int bpf_iter_num_new(struct bpf_iter_num *it, int start, int end) __weak 
 extern int *bpf_iter_num_next(struct bpf_iter_num *it) __weak __ksym;
 extern void bpf_iter_num_destroy(struct bpf_iter_num *it) __weak __ksym;
 
+static __always_inline struct bpf_iter_num *begin_iteration(struct bpf_iter_num *it, int turns)
+{
+	bpf_iter_num_new(it, 0, turns);
+	return it;
+}
+
 static __always_inline void end_iteration(struct bpf_iter_num *it)
 {
 	bpf_iter_num_destroy(it);
@@ -20,7 +26,7 @@ static __always_inline void end_iteration(struct bpf_iter_num *it)
 /* A loop of at most n turns whose verification does not depend on n. `break` and `return` are fine in it. */
 #define repeat(n)                                                                                                      \
 	for (struct bpf_iter_num it_ __attribute__((cleanup(end_iteration))),                                         \
-	     *once_ __attribute__((unused)) = (bpf_iter_num_new(&it_, 0, (n)), &it_);                                                          \
+	     *once_ __attribute__((unused)) = begin_iteration(&it_, (n));                                             \
 	     bpf_iter_num_next(&it_);)
 
 /* Constants that BTF does not carry. */

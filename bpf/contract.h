@@ -17,7 +17,7 @@
 #define XLB_MAX_HEADERS 16      /* header names that the rules of all listeners may ask for, in the kernel */
 #define XLB_MAX_HEADER_NAME 62  /* bytes of such a name */
 #define XLB_MAX_HEAD 8192       /* bytes of a request head that the kernel path parses */
-#define XLB_MAX_BODY 262144     /* bytes of a request body that the kernel path relays: fits every i-sock's send buffer */
+#define XLB_MAX_BODY 262144     /* bytes of a request body that the kernel path relays: fits an i-sock's send buffer */
 #define XLB_MAX_HEADER_COUNT 100 /* header fields of a request that the kernel path parses: Envoy's default */
 #define XLB_MAX_HOST 255
 #define XLB_MAX_PATH 2048

@@ -11,7 +11,7 @@ import type { Answer, BodySpec, Connection, Spec } from "./clients/protocol.ts";
 import { FILES, SERVERS, type ServerKind, serverCommand } from "./servers/servers.ts";
 
 /**
- * Random requests by real clients to real servers, once direct and once through something; the answers must be the same:
+ * Random requests by real clients to real servers, once direct and once through something; the answers must be equal:
  * status, reason, headers in order, body, trailers. Only Date may differ.
  */
 

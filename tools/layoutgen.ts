@@ -113,6 +113,7 @@ function field(id: number): Field {
     case "ARRAY": {
       const n = t.nr_elems!;
       const element = field(t.type_id!);
+      const zero = element.type === "bigint" ? "0n" : "0";
       if (element.size === 1) {
         return {
           type: "Uint8Array",
@@ -125,7 +126,7 @@ function field(id: number): Field {
         type: `readonly ${element.type}[]`,
         read: (at) => `Array.from({ length: ${n} }, (_, i) => ${element.read(`${at} + i * ${element.size}`)})`,
         write: (at, value) =>
-          `for (let i = 0; i < ${n}; i++) ${element.write(`${at} + i * ${element.size}`, `${value}[i] ?? ${element.type === "bigint" ? "0n" : "0"}`)}`,
+          `for (let i = 0; i < ${n}; i++) ${element.write(`${at} + i * ${element.size}`, `${value}[i] ?? ${zero}`)}`,
         size: n * element.size,
       };
     }
@@ -135,7 +136,8 @@ function field(id: number): Field {
 }
 
 function structText(t: BtfType): string {
-  const fields = t.members!.filter((m) => m.name !== "pad").map((m) => ({ ...m, at: m.bits_offset / 8, f: field(m.type_id) }));
+  const used = t.members!.filter((m) => m.name !== "pad");
+  const fields = used.map((m) => ({ ...m, at: m.bits_offset / 8, f: field(m.type_id) }));
   const row = `${camel(t.name)}Row`;
   const lines = [
     `export interface ${pascal(t.name)} {`,

@@ -79,7 +79,8 @@ export function formatReasons(stats: Stats): string {
   const slow = stats.listeners.reduce((sum, listener) => sum + listener.slow, 0);
   const all = stats.listeners.reduce((sum, listener) => sum + listener.requests, 0);
   const told = Object.entries(stats.reasons).filter(([reason, count]) => count > 0 && !NOT_SLOW.test(reason));
-  const line = `  ${percent(all - slow, all)} of ${number(all)} requests were answered in the kernel, ${number(slow)} took the slow path`;
+  const share = percent(all - slow, all);
+  const line = `  ${share} of ${number(all)} requests were answered in the kernel, ${number(slow)} took the slow path`;
   if (told.length === 0) return line;
   return `${line}\n\n${table(
     ["reason", "count"],

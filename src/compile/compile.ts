@@ -165,7 +165,7 @@ function whyNot(vhost: VirtualHost, names: HeaderNames): string | undefined {
     for (const header of route.headers) {
       if (NOT_KEPT.includes(header.name)) return `route ${route.name}: the kernel path does not match ${header.name}`;
       if (names.index(header.name) === undefined) {
-        return `route ${route.name}: header ${header.name} is one name too many, too long or not known to the kernel path`;
+        return `route ${route.name}: header ${header.name} is a name too many, too long or not for the kernel path`;
       }
       if (header.value.kind !== "present" && (!isAscii(header.value.value) || header.value.value.length > MAX_VALUE)) {
         return `route ${route.name}: the value asked of ${header.name} is not ASCII or too long`;

@@ -192,7 +192,7 @@ export class Connections {
     }
   }
 
-  /** The client gets the end of the stream, after the last redirected byte: reference rule of order, see ARCHITECTURE. */
+  /** The client gets the end of the stream, after the last redirected byte: see ARCHITECTURE.md, order. */
   end(anchor: Anchor): void {
     if (anchor.ending) return;
     anchor.ending = true;

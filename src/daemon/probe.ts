@@ -438,7 +438,9 @@ function splicing(native: Native): Finding {
     return {
       what,
       state: "note",
-      detail: `${seen}, on every kernel so far: programs that splice from their sockets (HAProxy with option splice-*, dockerd's proxy) must not be enrolled`,
+      detail:
+        `${seen}, on every kernel so far: programs that splice from their sockets ` +
+        "(HAProxy with option splice-*, dockerd's proxy) must not be enrolled",
       mend: "start such a program without xlb exec",
     };
   } finally {
@@ -459,15 +461,20 @@ function smallSendBuffer(native: Native): Finding {
     let received: Buffer = Buffer.alloc(0);
     patiently(() => {
       const sent = native.sendNonblock(sender, pattern, accepted);
-      if (sent < 0) refusals++;
-      else accepted += sent;
-      received = Buffer.concat([received, trial.drain(reader)]);
+      if (sent < 0) {
+        refusals++;
+        received = Buffer.concat([received, trial.drain(reader)]);
+      } else accepted += sent;
       return accepted === pattern.length ? true : undefined;
     });
     received = Buffer.concat([received, trial.receive(reader, accepted - received.length)]);
     const whole = received.equals(pattern.subarray(0, accepted));
     if (whole && accepted === pattern.length) {
-      return { what, state: "works", detail: `whole and in order, the sender was told to wait ${refusals} times` };
+      return {
+        what,
+        state: "works",
+        detail: `arrives whole, though the sender was told ${refusals} times to try again`,
+      };
     }
     const detail = whole ? "the sender is stuck" : "bytes are lost or sent twice";
     return { what, state: "note", detail: `${detail}; XLB gives i-socks a buffer in which any body fits` };

@@ -512,7 +512,7 @@ export function isLocalAddress(ip: string): boolean {
   return shim().isLocalAddress(ip);
 }
 
-// --- how a socket shows itself to an application: asked by the probe ---------------------------------------------------
+// --- how a socket shows itself to an application: asked by the probe -------------------------------------------------
 
 /** null: nobody has connected yet. */
 export function sockAccept(listener: Fd): Fd | null {

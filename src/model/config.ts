@@ -15,7 +15,7 @@ export interface Config {
   readonly clusters: readonly Cluster[];
 }
 
-/** A virtual address that clients connect to. `ip` may be a wildcard (`0.0.0.0` or `::`): any destination with that port. */
+/** A virtual address that clients connect to. `ip` may be a wildcard (`0.0.0.0`, `::`): any address with that port. */
 export interface Listener {
   readonly name: string;
   readonly address: Address;
@@ -103,7 +103,7 @@ export interface Cluster {
   readonly policy: Policy;
   /** Milliseconds; Envoy's default is 5,000. */
   readonly connectTimeoutMs: number;
-  /** `circuit_breakers.thresholds[DEFAULT].max_connections`, 1,024 by default: the bound of all pools of one endpoint. */
+  /** `circuit_breakers.thresholds[DEFAULT].max_connections`, 1,024 by default: the bound of an endpoint's pools. */
   readonly maxConnections: number;
   readonly endpoints: readonly Endpoint[];
 }

@@ -5,7 +5,7 @@ import type { Address } from "../model/config.ts";
  * records of i-socks; a slot's *idle bit* says that a hook may take it.
  */
 export interface ISocks {
-  /** Begins to connect; the answer comes through `Pools.connected` or `Pools.failed`. Throws when it cannot even begin. */
+  /** Begins to connect; `Pools.connected` or `Pools.failed` is the answer. Throws when it cannot even begin. */
   connect(slot: number, tenant: number, endpoint: number, address: Address): void;
   /** Sets the idle bit: from now on hooks may take the slot. */
   publish(slot: number): void;

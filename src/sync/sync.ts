@@ -35,8 +35,8 @@ const nothing: Installed = { rules: new Map(), clusters: new Map(), entries: new
 
 /**
  * What has to be done, in order, so that a hook that holds a parent always finds its children: new blobs first, then
- * the entries that switch to them, then what nobody refers to any more. Blobs that did not change cost nothing. An index
- * that becomes free here is given out again by a later diff at the earliest.
+ * the entries that switch to them, then what nobody refers to any more. Blobs that did not change cost nothing. An
+ * index that becomes free here is given out again by a later diff at the earliest.
  */
 export function diff(before: Installed | undefined, wanted: Tables): { ops: Op[]; installed: Installed } {
   const old = before ?? nothing;

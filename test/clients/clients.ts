@@ -58,7 +58,8 @@ export async function runClient(
   const asked = connections.reduce((sum, connection) => sum + connection.requests.length, 0);
   if (done.status !== 0 || answers.length !== asked) {
     throw new Error(
-      `client ${kind} ended with ${done.status} after ${answers.length} of ${asked} answers: ${done.stderr.slice(-2000)}`,
+      `client ${kind} ended with ${done.status} after ${answers.length} of ${asked} answers: ` +
+        done.stderr.slice(-2000),
     );
   }
   return answers;

@@ -4,7 +4,7 @@ import { createInterface } from "node:readline";
 
 const later = (ms) => new Promise((r) => setTimeout(r, ms));
 
-/** Steps: ["send", text] ["many", n] ["pause", ms] ["shut"] ["reset"] ["close"] ["read", quietMs] ["until", bytes, ms]. */
+/** Steps: as in world.ts. */
 async function play({ ip, port, steps }) {
   const socket = createConnection({ host: ip, port, noDelay: true, allowHalfOpen: true });
   const got = [];
