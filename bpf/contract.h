@@ -14,6 +14,7 @@
 #define XLB_CHUNK_SLOTS 32      /* slots that share a word of idle bits */
 #define XLB_POOL_CHUNKS 32      /* chunks of one pool: at most 1,024 i-socks per tenant and endpoint */
 #define XLB_STASH_BYTES 512     /* requests up to this size can be served again when their server dies */
+#define XLB_YOUNG_NS 20000000   /* after an accept the daemon looks each millisecond for twice this time and more */
 #define XLB_MAX_HEADERS 16      /* header names that the rules of all listeners may ask for, in the kernel */
 #define XLB_MAX_HEADER_NAME 62  /* bytes of such a name */
 #define XLB_MAX_HEAD 8192       /* bytes of a request head that the kernel path parses */
@@ -128,6 +129,7 @@ enum slot_flag {
 	SLOT_HEAD = 256,         /* a HEAD request: its response has no body */
 	SLOT_STARTED = 512,      /* at least one byte of the response was handed on */
 	SLOT_STASHED = 1024,     /* the request lies whole in the stash and may be repeated */
+	SLOT_YOUNG = 2048,       /* the connection is so new that the daemon is still looking for others */
 };
 
 /* Where a message parser stands. One struct for any split of the bytes. */
@@ -246,6 +248,7 @@ struct request_head {
 struct p_state {
 	__u64 cookie;
 	__u64 cgroup;
+	__u64 born_ns;        /* when it reached the anchor */
 	__u64 body_remaining; /* request body bytes that still belong to the slot's request */
 	struct addr_key key;  /* its entry in conns */
 	struct addr_key destination;

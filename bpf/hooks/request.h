@@ -429,6 +429,8 @@ static __always_inline void fill_slot(struct slot *slot, struct p_state *p, stru
 	slot->owner = p->cookie;
 	slot->p_sk = (__u64)tp;
 	slot->started_ns = bpf_ktime_get_ns();
+	if (slot->started_ns - p->born_ns < XLB_YOUNG_NS)
+		flags |= SLOT_YOUNG;
 	slot->response_bytes = 0;
 	slot->cluster = choice->cluster;
 	slot->route = choice->route;

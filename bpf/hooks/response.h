@@ -27,7 +27,7 @@ static __always_inline bool cross_client_is_full(const struct slot *slot)
 	return queued > room / 2;
 }
 
-static __always_inline void count_response(const struct slot *slot)
+static __always_inline void count_response(const struct slot *slot, __u64 took)
 {
 	__u32 key = slot->endpoint;
 	struct endpoint_stats *row = bpf_map_lookup_elem(&endpoint_counts, &key);
@@ -36,7 +36,7 @@ static __always_inline void count_response(const struct slot *slot)
 	if (!row)
 		return;
 	add(&row->response_bytes, slot->response_bytes);
-	add(&row->time_ns, bpf_ktime_get_ns() - slot->started_ns);
+	add(&row->time_ns, took);
 	if (status >= 500)
 		add(&row->responses_5xx, 1);
 	else if (status >= 400)
@@ -61,17 +61,20 @@ static __always_inline void no_longer_active(const struct slot *slot)
 /* The last byte of the response is on its way to the client. */
 static __always_inline void complete(struct slot *slot, __u32 id)
 {
+	__u64 took = bpf_ktime_get_ns() - slot->started_ns;
 	__u32 flags;
 	__u8 seen = slot->frame.flags;
 
-	count_response(slot);
+	count_response(slot, took);
 	no_longer_active(slot);
 	flags = slot->flags;
 	/* RFC 9112 section 9.3: who may be spoken to again */
 	if (seen & FRAME_CLOSE || (seen & FRAME_HTTP10 && !(seen & FRAME_KEEP_ALIVE)))
 		flags = __sync_fetch_and_or(&slot->flags, SLOT_RETIRE | SLOT_CLOSE_CLIENT) | SLOT_RETIRE | SLOT_CLOSE_CLIENT;
+	/* Short connections come in crowds, and most of their clients close by themselves: no wake-up for each. */
 	if (flags & SLOT_CLOSE_CLIENT)
-		slot_event(EVENT_CLOSE, id, slot);
+		slot_event_how(EVENT_CLOSE, id, slot,
+			       flags & SLOT_YOUNG && took < XLB_YOUNG_NS ? BPF_RB_NO_WAKEUP : BPF_RB_FORCE_WAKEUP);
 	flags = __sync_fetch_and_or(&slot->flags, SLOT_RESPONSE_DONE);
 	if (flags & (SLOT_RETIRE | SLOT_ABORTED | SLOT_FAULT))
 		slot_event(EVENT_RETIRE, id, slot);

@@ -51,6 +51,7 @@ static __always_inline void adopt_client(struct bpf_sock_ops *ops)
 	if (!p)
 		return;
 	local_address(ops, &p->key);
+	p->born_ns = bpf_ktime_get_ns();
 	conn.cookie = p->cookie;
 	conn.cgroup = p->cgroup;
 	conn.destination = p->destination;

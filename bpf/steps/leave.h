@@ -35,7 +35,7 @@ static __always_inline struct event *new_event(__u32 type)
 	return e;
 }
 
-static __always_inline void slot_event(__u32 type, __u32 id, const struct slot *slot)
+static __always_inline void slot_event_how(__u32 type, __u32 id, const struct slot *slot, __u64 how)
 {
 	struct event *e = new_event(type);
 
@@ -47,7 +47,12 @@ static __always_inline void slot_event(__u32 type, __u32 id, const struct slot *
 	e->endpoint = slot->endpoint;
 	e->cookie = slot->owner;
 	e->client = slot->client;
-	bpf_ringbuf_submit(e, 0);
+	bpf_ringbuf_submit(e, how);
+}
+
+static __always_inline void slot_event(__u32 type, __u32 id, const struct slot *slot)
+{
+	slot_event_how(type, id, slot, BPF_RB_FORCE_WAKEUP);
 }
 
 #endif

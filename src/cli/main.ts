@@ -196,6 +196,8 @@ async function validate({ configPath, configYaml }: SourceFlags): Promise<number
     return FAILED;
   }
   print(`${name}: valid\n`);
+  const { explainConfig } = await import("../daemon/explain.ts");
+  for (const line of explainConfig(parsed.value.config)) print(`${name}: note: ${line}\n`);
   return OK;
 }
 

@@ -31,18 +31,21 @@ export function diagnose(): Diagnosis {
     { what: "kernel", state: "note", detail: release() },
     shimFinding(missing),
     ...needed,
-    ...(native !== undefined && may ? types(native) : []),
+    ...types(may ? native : undefined),
     ...(native !== undefined && canRedirect ? carefully(native) : []),
     ...conflicts(),
     ...limits(),
   ];
-  const blocker = findings.find(({ state }) => state === "fails");
-  const unsure = needed.find(({ state }) => state === "unknown");
-  if (blocker === undefined && unsure === undefined) {
-    return { datapath: "kernel", why: "all that it needs works here", findings };
-  }
-  const first = blocker ?? unsure!;
-  return { datapath: "userspace", why: `${first.what}: ${first.detail}`, findings };
+  /* As auto decides: by the shim and by what is needed, in this order. */
+  const reason = missing?.message.split("\n")[0] ?? firstOf(needed, "fails") ?? firstOf(needed, "unknown");
+  return reason === undefined
+    ? { datapath: "kernel", why: "all that it needs works here", findings }
+    : { datapath: "userspace", why: reason, findings };
+}
+
+function firstOf(findings: readonly Finding[], wanted: Finding["state"]): string | undefined {
+  const found = findings.find(({ state }) => state === wanted);
+  return found && `${found.what}: ${found.detail}`;
 }
 
 /** A note that cannot be taken is one more note, not the doctor's end. */
@@ -71,7 +74,10 @@ const MAP_TYPES = {
   ...{ hash: 1, array: 2, percpu_array: 6, array_of_maps: 12, sockmap: 15, sockhash: 18, sk_storage: 24, ringbuf: 27 },
 } as const;
 
-function types(native: Native): Finding[] {
+function types(native: Native | undefined): Finding[] {
+  if (native === undefined) {
+    return ["program types", "map types"].map((what) => ({ what, state: "unknown", detail: "not checked" }));
+  }
   const finding = (what: string, wanted: Readonly<Record<string, number>>, has: (type: number) => boolean): Finding => {
     const missing = Object.entries(wanted).filter(([, type]) => !has(type));
     if (missing.length === 0) return { what, state: "works", detail: Object.keys(wanted).join(", ") };
@@ -146,7 +152,9 @@ interface AttachRow {
 
 function askBpftool(path: string): Stranger[] {
   const ask = (...args: string[]): unknown =>
-    JSON.parse(execFileSync(path, ["-j", ...args], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim() || "[]");
+    JSON.parse(
+      execFileSync(path, ["-j", ...args], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim() || "[]",
+    );
   const programs = (ask("prog", "show") as ProgramRow[])
     .filter(({ type }) => SOCKET_PROGRAMS.has(type))
     .map(({ id, type, name, pids }) => ({

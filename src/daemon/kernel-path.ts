@@ -259,7 +259,11 @@ export class KernelPath {
     setTimeout(() => {
       const due = this.#ending;
       this.#ending = [];
-      for (const { client, cookie } of due) this.connections.when(client, cookie, (a) => this.connections.end(a));
+      for (const { client, cookie } of due) {
+        /* By now it has been accepted and reported, or has closed by itself. */
+        const anchor = this.connections.find(client);
+        if (anchor?.cookie === cookie) this.connections.end(anchor);
+      }
     }, MOVE_TIME);
   }
 

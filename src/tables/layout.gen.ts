@@ -24,6 +24,7 @@ function row<T>(base: Pick<Row<T>, "size" | "read" | "write">): Row<T> {
 export const XLB_CHUNK_SLOTS = 32;
 export const XLB_POOL_CHUNKS = 32;
 export const XLB_STASH_BYTES = 512;
+export const XLB_YOUNG_NS = 20000000;
 export const XLB_MAX_HEADERS = 16;
 export const XLB_MAX_HEADER_NAME = 62;
 export const XLB_MAX_HEAD = 8192;
@@ -714,6 +715,7 @@ export const SlotFlag = {
   head: 256,
   started: 512,
   stashed: 1024,
+  young: 2048,
 } as const;
 
 export const slotFlagWords: Readonly<Record<number, string>> = {
@@ -728,6 +730,7 @@ export const slotFlagWords: Readonly<Record<number, string>> = {
   256: "head",
   512: "started",
   1024: "stashed",
+  2048: "young",
 };
 
 export const FramingState = {

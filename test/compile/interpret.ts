@@ -1,0 +1,228 @@
+import type { RequestHead } from "../../src/route/match.ts";
+import type { HostBlob } from "../../src/tables/compiled.ts";
+import {
+  CONDITION_IGNORE_CASE,
+  CONDITION_INVERT,
+  ConditionKind,
+  HEADER_AUTHORITY,
+  HEADER_METHOD,
+  HEADER_PATH,
+  HOSTS_STRIP_PORT,
+  Policy,
+  RULES_NONE,
+  RULES_SLOW,
+} from "../../src/tables/layout.gen.ts";
+
+/**
+ * Follows compiled rules as bpf/steps/match.h and bpf/steps/balance.h do, word by word: what a blob means is tested
+ * here without a kernel. What the hooks limit (turns of a loop) is limited here too.
+ */
+
+const MAX_CONDITION_TURNS = 64;
+const MAX_CANDIDATE_TURNS = 4_096;
+const MAX_CLUSTER_TURNS = 1_024;
+const LAST = 0x80000000;
+
+type Word = readonly [a: number, b: number, c: number, d: number];
+
+class Blob {
+  readonly #words: Uint32Array;
+
+  constructor(words: Uint32Array) {
+    this.#words = words;
+  }
+
+  /** A look-up beyond the end is a miss, as in an array map. */
+  word(index: number): Word | undefined {
+    if (index * 4 >= this.#words.length) return undefined;
+    const [a = 0, b = 0, c = 0, d = 0] = this.#words.subarray(index * 4, index * 4 + 4);
+    return [a, b, c, d];
+  }
+
+  byte(first: number, at: number): number {
+    return new Uint8Array(this.#words.buffer, this.#words.byteOffset, this.#words.byteLength)[first * 16 + at] ?? -1;
+  }
+}
+
+const bytesOf = (text: string) => Buffer.from(text, "latin1");
+const lower = (byte: number) => (byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte);
+
+/** The rules index for a host; RULES_NONE or RULES_SLOW where there is none. */
+export function interpretHost(words: Uint32Array, authority: string): number {
+  const blob = new Blob(words);
+  const [flags, forward, backward, any] = blob.word(0)!;
+  const host = bytesOf(flags & HOSTS_STRIP_PORT ? stripPort(authority) : authority).map(lower);
+  let prefix = RULES_NONE;
+  if (forward) {
+    const walk = walkHost(blob, forward, host);
+    if (walk.exact) return walk.exact;
+    prefix = walk.wildcard;
+  }
+  if (backward) {
+    const walk = walkHost(blob, backward, Buffer.from(host).reverse());
+    if (walk.wildcard) return walk.wildcard;
+  }
+  return prefix || any;
+}
+
+/** The hook's strip_port: a colon with up to five digits behind it. */
+export function stripPort(authority: string): string {
+  return authority.replace(/(?<=.):[0-9]{0,5}$/, "");
+}
+
+function walkHost(blob: Blob, root: number, text: Uint8Array): { exact: number; wildcard: number } {
+  let [state, wildcard] = [root, 0];
+  let word = blob.word(root)!;
+  for (const byte of text) {
+    if (word[3]) wildcard = word[3];
+    if (!word[0]) return { exact: 0, wildcard };
+    const next = word[0] + byte;
+    const child = blob.word(next);
+    if (child?.[1] !== state) return { exact: 0, wildcard };
+    [state, word] = [next, child];
+  }
+  return { exact: word[2], wildcard };
+}
+
+export interface Interpreted {
+  /** The action's word. */
+  readonly action: number;
+  readonly routeIndex: number;
+}
+
+/** The first candidate whose conditions hold; undefined: no route. "slow": the hook declines such a request. */
+export function interpretRoute(
+  words: Uint32Array,
+  request: RequestHead,
+  headerNames: ReadonlyMap<string, number>,
+  hostIsStripped: boolean,
+): Interpreted | "slow" | undefined {
+  const blob = new Blob(words);
+  const texts = new Map<number, Uint8Array>([
+    [HEADER_METHOD, bytesOf(request.method)],
+    [HEADER_AUTHORITY, bytesOf(hostIsStripped ? stripPort(request.authority) : request.authority)],
+    [HEADER_PATH, bytesOf(request.path)],
+  ]);
+  for (const [name, value] of request.headers) {
+    const index = headerNames.get(name.toLowerCase());
+    if (index === undefined) continue;
+    if (texts.has(index)) return "slow";
+    texts.set(index, bytesOf(value));
+  }
+  const [exactRoot, foldRoot] = blob.word(0)!;
+  const path = bytesOf(request.path.replace(/[?#].*$/s, ""));
+  let first = walkPath(blob, exactRoot, path);
+  let second = foldRoot ? walkPath(blob, foldRoot, path.map(lower)) : 0;
+  for (let turn = 0; turn < MAX_CANDIDATE_TURNS; turn++) {
+    if (!first) [first, second] = [second, 0];
+    if (!first) return undefined;
+    const other = second ? blob.word(second) : undefined;
+    if (other && other[1] < blob.word(first)![1]) [first, second] = [second, first];
+    const [action, routeIndex, conditions, d] = blob.word(first)!;
+    if (allHold(blob, conditions, d & ~LAST, texts)) return { action, routeIndex };
+    first = d & LAST ? 0 : first + 1;
+  }
+  return undefined;
+}
+
+function walkPath(blob: Blob, root: number, path: Uint8Array): number {
+  let state = root;
+  let word = blob.word(root)!;
+  for (const byte of path) {
+    if (!word[0]) return word[2];
+    const next = word[0] + byte;
+    const child = blob.word(next);
+    if (child?.[1] !== state) return word[2];
+    [state, word] = [next, child];
+  }
+  return word[3];
+}
+
+function allHold(blob: Blob, first: number, count: number, texts: ReadonlyMap<number, Uint8Array>): boolean {
+  for (let at = 0; at < MAX_CONDITION_TURNS; at++) {
+    if (at >= count) return true;
+    if (!holds(blob, blob.word(first + at)!, texts)) return false;
+  }
+  return false;
+}
+
+function holds(blob: Blob, [a, value, length]: Word, texts: ReadonlyMap<number, Uint8Array>): boolean {
+  const [text, kind, flags] = [texts.get(a & 0xff), (a >> 8) & 0xff, (a >> 16) & 0xff];
+  const invert = (flags & CONDITION_INVERT) !== 0;
+  if (kind === ConditionKind.present) return ((text !== undefined) === (length !== 0)) !== invert;
+  if (text === undefined) return false;
+  const have = flags & CONDITION_IGNORE_CASE ? text.map(lower) : text;
+  const isAt = (offset: number) => {
+    for (let i = 0; i < length; i++) if (have[offset + i] !== blob.byte(value, i)) return false;
+    return true;
+  };
+  const places = () => {
+    if (length > have.length) return [];
+    switch (kind) {
+      case ConditionKind.exact:
+        return length === have.length ? [0] : [];
+      case ConditionKind.prefix:
+        return [0];
+      case ConditionKind.suffix:
+        return [have.length - length];
+      default:
+        return Array.from({ length: have.length - length + 1 }, (_, i) => i);
+    }
+  };
+  return places().some(isAt) !== invert;
+}
+
+/** What an action says of itself. */
+export function interpretAction(words: Uint32Array, action: number): { timeoutMs: number; route: number } {
+  const [, , timeoutMs, route] = new Blob(words).word(action)!;
+  return { timeoutMs, route };
+}
+
+/** The cluster id for a random ticket; 0: none. */
+export function interpretCluster(words: Uint32Array, action: number, ticket: number): number {
+  const blob = new Blob(words);
+  const [count, total] = blob.word(action)!;
+  if (count === 1) return blob.word(action + 1)![0];
+  if (!total) return 0;
+  for (let at = 1; at <= Math.min(count, MAX_CLUSTER_TURNS); at++) {
+    const [cluster, below] = blob.word(action + at)!;
+    if (ticket % total < below) return cluster;
+  }
+  return 0;
+}
+
+/** The endpoint id; undefined: the slow path's. `next` gives the cursor, or chance, one number at a time. */
+export function interpretEndpoint(
+  words: Uint32Array,
+  next: () => number,
+  active: (endpoint: number) => number,
+): number | undefined {
+  const blob = new Blob(words);
+  const [policy, count, length, choices] = blob.word(0)!;
+  const [endpoints, turns] = blob.word(1)!;
+  if (!count || !length) return undefined;
+  const turn = (at: number) => blob.word(endpoints + blob.word(turns + (at >> 2))![at & 3]!)!;
+  switch (policy) {
+    case Policy.roundRobin:
+      return turn(next() % length)[0];
+    case Policy.random:
+      return blob.word(endpoints + (next() % count))![0];
+    default: {
+      let best = turn(next() % length);
+      for (let i = 1; i < Math.min(choices, 33); i++) {
+        const other = turn(next() % length);
+        if (active(other[0]) * best[1] < active(best[0]) * other[1]) best = other;
+      }
+      return best[0];
+    }
+  }
+}
+
+/** The place of the virtual host that takes a host: as interpretHost says it, with the places themselves as indexes. */
+export function interpretPlace(hosts: HostBlob, authority: string): number | undefined {
+  const found = interpretHost(
+    hosts.blob((place) => place + 1),
+    authority,
+  );
+  return found === RULES_NONE || found === RULES_SLOW ? undefined : found - 1;
+}
