@@ -195,27 +195,33 @@ __noinline int read_head(struct sk_msg_md *msg, struct p_state *p)
 	return REASON_HEAD_TOO_LARGE;
 }
 
-/* The host without its port, as the virtual hosts are searched for it: `host:80` -> `host`, `[::1]:80` -> `[::1]`. */
-static __always_inline void strip_port(struct request_head *r, const __u8 *data, const __u8 *end)
+/*
+ * How long the host is without what follows its last colon, whatever that is, unless brackets hold the colon (Envoy's
+ * HeaderUtility::getPortStart): `host:80` -> `host`, `[::1]:80` -> `[::1]`, `[::1]` as it is.
+ */
+static __always_inline __u32 without_port(const struct request_head *r, const __u8 *data, const __u8 *end)
 {
 	__u32 at = r->host_length;
 
-	repeat (6) {
+	repeat (XLB_MAX_HOST) {
+		const __u64 *eight;
 		const __u8 *p;
 
-		if (at < 2)
-			return;
+		if (!at)
+			break;
+		eight = at < 8 ? NULL : eight_at(data, end, r->host + at - 8);
+		if (eight && !find_byte(*eight, ':') && !find_byte(*eight, ']')) {
+			at -= 8;
+			continue;
+		}
 		at--;
 		p = byte_at(data, end, r->host + at);
-		if (!p)
-			return;
-		if (*p == ':') {
-			r->host_length = at;
-			return;
-		}
-		if (*p < '0' || *p > '9')
-			return;
+		if (!p || *p == ']')
+			break;
+		if (*p == ':')
+			return at;
 	}
+	return r->host_length;
 }
 
 static __always_inline void blank(struct sk_msg_md *msg, __u32 at, __u32 length)
@@ -376,9 +382,8 @@ __noinline int choose(struct sk_msg_md *msg, struct p_state *p, struct choice *o
 	head = word_at(hosts, 0);
 	if (!head)
 		return REASON_RULES;
-	if (head->a & HOSTS_STRIP_PORT)
-		strip_port(r, data, end);
-	vhost = match_host(hosts, data, end, r);
+	vhost = match_host(hosts, data, end, r->host,
+			   head->a & HOSTS_STRIP_PORT ? without_port(r, data, end) : r->host_length);
 	if (vhost == RULES_NONE)
 		return REASON_NO_VIRTUAL_HOST;
 	if (vhost == RULES_SLOW)

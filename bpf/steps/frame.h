@@ -335,7 +335,7 @@ __noinline __u64 follow(struct framing *f, struct stash *window, __u32 length, b
 			__u32 taken;
 
 			if (f->state == FRAME_SKIP_LINE || f->state == FRAME_REASON) {
-				__u64 mask = line_feeds(*(const __u64 *)here);
+				__u64 mask = find_byte(*(const __u64 *)here, '\n');
 
 				if (!mask) {
 					at += 8;

@@ -19,6 +19,14 @@ static __always_inline const __u8 *byte_at(const __u8 *data, const __u8 *end, __
 	return data + at + 1 > end ? NULL : data + at;
 }
 
+static __always_inline const __u64 *eight_at(const __u8 *data, const __u8 *end, __u32 at)
+{
+	barrier_value(at);
+	if (at >= XLB_MAX_HEAD)
+		return NULL;
+	return data + at + 8 > end ? NULL : (const __u64 *)(data + at);
+}
+
 /* What a walk brought: the last state's values. */
 struct walk {
 	__u32 below;    /* c of the deepest state reached */
@@ -61,10 +69,10 @@ static __always_inline void walk_host(void *blob, __u32 root, const __u8 *data, 
 }
 
 /* The rules of the virtual host that Envoy would search: exact, suffix, prefix, `*`. */
-static __always_inline __u32 match_host(void *blob, const __u8 *data, const __u8 *end, const struct request_head *r)
+static __always_inline __u32 match_host(void *blob, const __u8 *data, const __u8 *end, __u32 offset, __u32 length)
 {
 	struct word *head = word_at(blob, 0);
-	__u32 length = r->host_length, offset = r->host, prefix = 0;
+	__u32 prefix = 0;
 	struct walk walk;
 
 	if (!head)

@@ -35,10 +35,10 @@ static __always_inline bool all_printable(__u64 word)
 	return ((low | word | delete) & EVERY_BYTE(0x80)) == 0;
 }
 
-/* One bit, 0x80, at each line feed of the word; the lowest is right, higher ones may be too many. */
-static __always_inline __u64 line_feeds(__u64 word)
+/* One bit, 0x80, at each such byte of the word; the lowest is right, higher ones may be too many. */
+static __always_inline __u64 find_byte(__u64 word, __u8 c)
 {
-	__u64 x = word ^ EVERY_BYTE(0x0a);
+	__u64 x = word ^ EVERY_BYTE(c);
 
 	return (x - EVERY_BYTE(1)) & ~x & EVERY_BYTE(0x80);
 }

@@ -64,7 +64,8 @@ export function packTrie<T>(
     }
   };
   const rows: [at: number, base: number, check: number, c: number, d: number][] = [];
-  const queue: { node: TrieNode<T>; at: number; check: number }[] = [{ node: trie.root, at: 0, check: 0 }];
+  /* The root is nobody's child: not its own either, so its check is the blob's head, which is no state. */
+  const queue: { node: TrieNode<T>; at: number; check: number }[] = [{ node: trie.root, at: 0, check: -origin }];
   for (let i = 0; i < queue.length; i++) {
     const { node, at, check } = queue[i]!;
     const [c, d] = values(node.value);

@@ -51,7 +51,7 @@ const lower = (byte: number) => (byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : by
 export function interpretHost(words: Uint32Array, authority: string): number {
   const blob = new Blob(words);
   const [flags, forward, backward, any] = blob.word(0)!;
-  const host = bytesOf(flags & HOSTS_STRIP_PORT ? stripPort(authority) : authority).map(lower);
+  const host = bytesOf(flags & HOSTS_STRIP_PORT ? withoutPort(authority) : authority).map(lower);
   let prefix = RULES_NONE;
   if (forward) {
     const walk = walkHost(blob, forward, host);
@@ -65,9 +65,9 @@ export function interpretHost(words: Uint32Array, authority: string): number {
   return prefix || any;
 }
 
-/** The hook's strip_port: a colon with up to five digits behind it. */
-export function stripPort(authority: string): string {
-  return authority.replace(/(?<=.):[0-9]{0,5}$/, "");
+/** The hook's without_port: what follows the last colon, unless brackets hold it. */
+function withoutPort(authority: string): string {
+  return authority.replace(/:[^:\]]*$/, "");
 }
 
 function walkHost(blob: Blob, root: number, text: Uint8Array): { exact: number; wildcard: number } {
@@ -95,12 +95,11 @@ export function interpretRoute(
   words: Uint32Array,
   request: RequestHead,
   headerNames: ReadonlyMap<string, number>,
-  hostIsStripped: boolean,
 ): Interpreted | "slow" | undefined {
   const blob = new Blob(words);
   const texts = new Map<number, Uint8Array>([
     [HEADER_METHOD, bytesOf(request.method)],
-    [HEADER_AUTHORITY, bytesOf(hostIsStripped ? stripPort(request.authority) : request.authority)],
+    [HEADER_AUTHORITY, bytesOf(request.authority)],
     [HEADER_PATH, bytesOf(request.path)],
   ]);
   for (const [name, value] of request.headers) {
