@@ -145,7 +145,7 @@ class HeaderNames {
   }
 }
 
-const isAscii = (text: string) => /^[\x00-\x7f]*$/.test(text);
+const isAscii = (text: string) => !/[^\p{ASCII}]/u.test(text);
 
 /** Headers that the kernel path reads for itself and never keeps for the rules. */
 const NOT_KEPT = ["content-length", "transfer-encoding", "connection", "upgrade", "expect", "te"];

@@ -32,9 +32,65 @@ export class Trie<T> {
 
 const PAGE = 256;
 
+/** How far back from the end a gap is looked for: what is older is nearly full, and a long look makes packing quadratic. */
+const WINDOW = 16 * PAGE;
+
+/** Which of the words behind `origin` are taken, and where the next free one is. Word 0, the root's, is taken. */
+class Places {
+  readonly #origin: number;
+  /** For a taken word some later one that may be free; for a free word itself. */
+  #next = Uint32Array.from({ length: 4 * PAGE }, (_, i) => i);
+  /** Behind the last taken word. */
+  size = 0;
+
+  constructor(origin: number) {
+    this.#origin = origin;
+    this.#take(0);
+  }
+
+  #free(from: number): number {
+    let found = from;
+    while (found < this.#next.length && this.#next[found] !== found) found = this.#next[found]!;
+    /* Whoever comes this way next has a shorter one. */
+    for (let at = from; at < found; ) {
+      const after = this.#next[at]!;
+      this.#next[at] = found;
+      at = after;
+    }
+    return found;
+  }
+
+  #take(at: number): void {
+    if (at + 1 >= this.#next.length) {
+      const grown = Uint32Array.from({ length: this.#next.length * 2 }, (_, i) => i);
+      grown.set(this.#next);
+      this.#next = grown;
+    }
+    this.#next[at] = at + 1;
+    this.size = Math.max(this.size, at + 1);
+  }
+
+  #isFree(at: number): boolean {
+    return at >= this.#next.length || this.#next[at] === at;
+  }
+
+  /** Takes a free word for each of the bytes, which ascend, and gives the base from which each is its byte away. */
+  takeAll(bytes: readonly number[]): number {
+    const low = bytes[0]!;
+    /* A base of 0 in the blob means "no children". */
+    const least = Math.max(1, low - this.#origin + 1, this.size - WINDOW);
+    for (let at = this.#free(least); ; at = this.#free(at + 1)) {
+      const base = at - low;
+      if (!bytes.every((x) => this.#isFree(base + x))) continue;
+      for (const x of bytes) this.#take(base + x);
+      return base;
+    }
+  }
+}
+
 /**
  * Packs a trie into a double array at the end of the blob: state s goes by byte x to t = base(s) + x if check(t) = s.
- * `c` and `d` are the state's values. Returns the root's index.
+ * `c` and `d` are the state's values. Returns the root's index. Takes time in proportion to the number of states.
  */
 export function packTrie<T>(
   blob: BlobBuilder,
@@ -43,26 +99,7 @@ export function packTrie<T>(
 ): number {
   const origin = blob.length;
   /* Offsets from `origin`; the root is 0. */
-  let used = new Uint8Array(4 * PAGE);
-  let size = 1;
-  let firstFree = 1;
-  used[0] = 1;
-  const grow = (to: number) => {
-    if (to <= used.length) return;
-    const grown = new Uint8Array(Math.max(to, used.length * 2));
-    grown.set(used);
-    used = grown;
-  };
-  const place = (bytes: readonly number[]): number => {
-    const [low] = bytes as [number];
-    for (let at = Math.max(firstFree, low - origin, 1); ; at++) {
-      const base = at - low;
-      /* A base of 0 in the blob means "no children". */
-      if (origin + base <= 0) continue;
-      grow(at + PAGE + 1);
-      if (bytes.every((x) => !used[base + x])) return base;
-    }
-  };
+  const places = new Places(origin);
   const rows: [at: number, base: number, check: number, c: number, d: number][] = [];
   /* The root is nobody's child: not its own either, so its check is the blob's head, which is no state. */
   const queue: { node: TrieNode<T>; at: number; check: number }[] = [{ node: trie.root, at: 0, check: -origin }];
@@ -72,19 +109,14 @@ export function packTrie<T>(
     let base = 0;
     if (node.children.size > 0) {
       const bytes = [...node.children.keys()].sort((x, y) => x - y);
-      const offset = place(bytes);
+      const offset = places.takeAll(bytes);
       base = origin + offset;
-      for (const x of bytes) {
-        used[offset + x] = 1;
-        size = Math.max(size, offset + x + 1);
-        queue.push({ node: node.children.get(x)!, at: offset + x, check: at });
-      }
-      while (used[firstFree]) firstFree++;
+      for (const x of bytes) queue.push({ node: node.children.get(x)!, at: offset + x, check: at });
     }
     rows.push([at, base, check, c, d]);
   }
   /* A walk may look up to one page beyond the last state. */
-  blob.reserve(size + PAGE);
+  blob.reserve(places.size + PAGE);
   for (const [at, base, check, c, d] of rows) blob.put(origin + at, base, origin + check, c, d);
   return origin;
 }

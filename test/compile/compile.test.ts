@@ -3,29 +3,11 @@ import { test } from "node:test";
 import fc from "fast-check";
 import type { Balancing } from "../../src/compile/compile.ts";
 import { compile } from "../../src/compile/compile.ts";
-import type {
-  Cluster,
-  Config,
-  Endpoint,
-  HeaderMatch,
-  Listener,
-  PathMatch,
-  Route,
-  RouteConfig,
-  VirtualHost,
-} from "../../src/model/config.ts";
-import { matchRoute, matchVirtualHost, type RequestHead } from "../../src/route/match.ts";
+import type { Cluster, HeaderMatch, Listener, PathMatch, Route, RouteConfig } from "../../src/model/config.ts";
+import { matchRoute, type RequestHead } from "../../src/route/match.ts";
 import { schedule } from "../../src/route/schedule.ts";
 import type { CompiledListener, Tables } from "../../src/tables/compiled.ts";
-import { RULES_NONE, XLB_MAX_HEADER_NAME } from "../../src/tables/layout.gen.ts";
-import {
-  interpretAction,
-  interpretCluster,
-  interpretEndpoint,
-  interpretHost,
-  interpretPlace,
-  interpretRoute,
-} from "./interpret.ts";
+import { interpretCluster, interpretEndpoint, interpretPlace, interpretRoute } from "./interpret.ts";
 
 const http = {
   acceptHttp10: false,
@@ -34,40 +16,12 @@ const http = {
   maxHeadersCount: 100,
   upgrades: [],
 };
-const listener = (routes: RouteConfig, name = "l", port = 80): Listener => ({
-  name,
-  address: { ip: "10.0.0.1", port },
-  statPrefix: name,
+const listener = (routes: RouteConfig): Listener => ({
+  name: "l",
+  address: { ip: "10.0.0.1", port: 80 },
+  statPrefix: "l",
   http,
   routes,
-});
-const routeConfig = (virtualHosts: VirtualHost[], ignorePortInHostMatching = false): RouteConfig => ({
-  name: "r",
-  ignorePortInHostMatching,
-  virtualHosts,
-});
-const virtualHost = (domains: string[], routes: Route[] = []): VirtualHost => ({
-  name: domains.join(),
-  domains,
-  routes,
-});
-const route = (name: string, path: PathMatch, headers: HeaderMatch[] = []): Route => ({
-  name,
-  path,
-  headers,
-  action: { clusters: [{ name: "c", weight: 1 }], timeoutMs: 15_000 },
-});
-const prefix = (value: string): PathMatch => ({ kind: "prefix", value, caseSensitive: true });
-const exactly = (name: string, value = "v"): HeaderMatch => ({
-  name,
-  invert: false,
-  value: { kind: "exact", value, ignoreCase: false },
-});
-const get = (path: string, headers: [string, string][] = [], authority = "h"): RequestHead => ({
-  method: "GET",
-  authority,
-  path,
-  headers,
 });
 
 const everyone = (cluster: Cluster): Balancing => ({
@@ -234,4 +188,145 @@ test("the compiled rules and the reference agree on requests at the rules' edges
   fc.assert(property, { numRuns: Number(process.env.RUNS ?? 3_000) });
   // A test that compares nothing proves nothing.
   assert.ok(count.matched > count.all / 10 && count.slow < count.all / 2, JSON.stringify(count));
+});
+
+// ---- many rules ----
+
+const plain = (name: string, path: PathMatch, clusters: readonly (readonly [string, number])[]): Route => ({
+  name,
+  path,
+  headers: [],
+  action: { clusters: clusters.map(([cluster, weight]) => ({ name: cluster, weight })), timeoutMs: 0 },
+});
+const anything: PathMatch = { kind: "prefix", value: "/", caseSensitive: true };
+const ask = (authority: string, path = "/"): RequestHead => ({ method: "GET", authority, path, headers: [] });
+
+test("1,000 virtual hosts of three domains each", () => {
+  const routes: RouteConfig = {
+    name: "r",
+    ignorePortInHostMatching: true,
+    virtualHosts: Array.from({ length: 1_000 }, (_, i) => ({
+      name: `v${i}`,
+      domains: [`svc-${i}.shop.svc.cluster.local`, `*.v${i}.example`, `svc-${i}.*`],
+      routes: [plain("r", anything, [["c", 1]])],
+    })),
+  };
+  const tables = compileRoutes(routes);
+  assert.deepEqual(tables.slow, []);
+  for (let i = 0; i < 1_000; i++) {
+    for (const host of [`svc-${i}.shop.svc.cluster.local:9080`, `a.v${i}.example`, `SVC-${i}.else`, `v${i}.example`]) {
+      assert.equal(follow(tables, ask(host)), expected(routes, ask(host)), host);
+    }
+  }
+});
+
+test("1,000 routes in one virtual host: the first that matches", () => {
+  const routes: RouteConfig = {
+    name: "r",
+    ignorePortInHostMatching: false,
+    virtualHosts: [
+      {
+        name: "v",
+        domains: ["*"],
+        routes: Array.from({ length: 1_000 }, (_, i) => {
+          const kind = (["prefix", "path", "pathSeparatedPrefix"] as const)[i % 3]!;
+          return plain(`r${i}`, { kind, value: `/api/v${i % 7}/item-${i}`, caseSensitive: i % 5 !== 0 }, [["c", 1]]);
+        }),
+      },
+    ],
+  };
+  const tables = compileRoutes(routes);
+  assert.deepEqual(tables.slow, []);
+  for (let i = 0; i < 1_000; i++) {
+    for (const tail of ["", "/", "0", "/x?y"]) {
+      const request = ask("h", `/api/v${i % 7}/${i % 2 ? "item" : "ITEM"}-${i}${tail}`);
+      assert.equal(follow(tables, request), expected(routes, request), request.path);
+    }
+  }
+});
+
+/** How often each of `keys` came, as parts of all. */
+const parts = (counts: ReadonlyMap<number, number>, keys: readonly number[]) => {
+  const all = [...counts.values()].reduce((sum, n) => sum + n, 0);
+  return keys.map((key) => (counts.get(key) ?? 0) / all);
+};
+const counted = (n: number, pick: (i: number) => number): Map<number, number> => {
+  const counts = new Map<number, number>();
+  for (let i = 0; i < n; i++) {
+    const key = pick(i);
+    counts.set(key, (counts.get(key) ?? 0) + 1);
+  }
+  return counts;
+};
+
+const cluster = (name: string, policy: Cluster["policy"], weights: readonly number[]): Cluster => ({
+  name,
+  policy,
+  endpoints: weights.map((weight, i) => ({
+    address: { ip: `10.0.${i >> 8}.${i & 255}`, port: 80 },
+    weight,
+    health: "healthy",
+  })),
+  connectTimeoutMs: 1_000,
+  maxConnections: 1_024,
+});
+
+test("weighted clusters are chosen by their weights", () => {
+  const weights = [
+    ["a", 1],
+    ["b", 30],
+    ["c", 69],
+  ] as const;
+  const virtualHosts = [{ name: "v", domains: ["*"], routes: [plain("r", anything, weights)] }];
+  const routes: RouteConfig = { name: "r", ignorePortInHostMatching: false, virtualHosts };
+  const tables = compile(
+    { listeners: [listener(routes)], clusters: weights.map(([name]) => cluster(name, { kind: "roundRobin" }, [1])) },
+    everyone,
+  );
+  const blob = only(tables).virtualHosts[0]!;
+  const found = interpretRoute(blob, ask("h"), new Map());
+  assert.ok(found && found !== "slow");
+  const counts = counted(10_000, (i) => interpretCluster(blob, found.action, i));
+  const ids = weights.map(([name]) => tables.ids.clusters.get(name)!);
+  assert.deepEqual(parts(counts, ids), [0.01, 0.3, 0.69]);
+});
+
+test("1,000 endpoints take their turns, by weight", () => {
+  const weights = Array.from({ length: 1_000 }, (_, i) => 1 + (i % 3));
+  const sum = weights.reduce((a, b) => a + b);
+  const tables = compile({ listeners: [], clusters: [cluster("c", { kind: "roundRobin" }, weights)] }, everyone);
+  const { blob } = tables.clusters[0]!;
+  let cursor = 0;
+  const counts = counted(
+    sum * 4,
+    () =>
+      interpretEndpoint(
+        blob,
+        () => cursor++,
+        () => 0,
+      )!,
+  );
+  const ids = weights.map((_, i) => tables.ids.endpoints.get(`c 10.0.${i >> 8}.${i & 255}:80`)!);
+  assert.deepEqual(
+    ids.map((id) => counts.get(id)),
+    weights.map((weight) => weight * 4),
+  );
+});
+
+test("LEAST_REQUEST never takes the busier of two choices", () => {
+  const tables = compile(
+    { listeners: [], clusters: [cluster("c", { kind: "leastRequest", choiceCount: 2 }, [1, 1, 1, 1])] },
+    everyone,
+  );
+  const { blob } = tables.clusters[0]!;
+  const busiest = tables.ids.endpoints.get("c 10.0.0.3:80")!;
+  let seed = 7;
+  const random = () => {
+    seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0;
+    return seed >>> 8;
+  };
+  const counts = counted(16_000, () => interpretEndpoint(blob, random, (id) => (id === busiest ? 5 : 1))!);
+  /* Only where both choices fall on it: 1 of 16. */
+  const [part] = parts(counts, [busiest]);
+  assert.ok(part! > 0.04 && part! < 0.09, String(part));
 });

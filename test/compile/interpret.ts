@@ -217,11 +217,12 @@ export function interpretEndpoint(
   }
 }
 
+const placed = new WeakMap<HostBlob, Uint32Array>();
+
 /** The place of the virtual host that takes a host: as interpretHost says it, with the places themselves as indexes. */
 export function interpretPlace(hosts: HostBlob, authority: string): number | undefined {
-  const found = interpretHost(
-    hosts.blob((place) => place + 1),
-    authority,
-  );
+  const words = placed.get(hosts) ?? hosts.blob((place) => place + 1);
+  placed.set(hosts, words);
+  const found = interpretHost(words, authority);
   return found === RULES_NONE || found === RULES_SLOW ? undefined : found - 1;
 }
