@@ -121,16 +121,17 @@ export class KernelPath {
   // ---- tenants ----
 
   /** Enrols a cgroup; its processes' connections to listeners are balanced from now on. */
-  enrol(path: string): number {
-    this.#datapath.enrol(path);
-    return this.tenant(path, false);
-  }
-
-  /** Attaches the hooks to the folder in which `xlb exec` makes its cgroups: each of them is a tenant of its own. */
-  enrolLeaves(root: string): void {
-    this.#leafRoot = root;
-    this.#datapath.enrol(root);
+  /**
+   * Attaches the hooks to cgroups that are tenants, and to the folder in which `xlb exec` makes its cgroups, each of
+   * them a tenant of its own. To all of them before any gets its i-socks: those are made on the same host only if the
+   * hooks were on the server's cgroup when they connected. Gives the ids of the first.
+   */
+  enrol(cgroups: readonly string[], leafRoot: string): number[] {
+    for (const path of [...cgroups, leafRoot]) this.#datapath.enrol(path);
+    const ids = cgroups.map((path) => this.tenant(path, false));
+    this.#leafRoot = leafRoot;
     this.#watchLeaves();
+    return ids;
   }
 
   tenant(path: string, leaf = true): number {

@@ -207,9 +207,8 @@ class Daemon {
         maxConnections: cluster.maxConnections,
       })),
     );
-    const tenants = this.#options.cgroups.map((cgroup) => path.enrol(cgroup));
     mkdirSync(workloadsRoot(), { recursive: true });
-    path.enrolLeaves(workloadsRoot());
+    const tenants = path.enrol(this.#options.cgroups, workloadsRoot());
     await path.warm([...tenants, ...path.tenantPaths().map((t) => t.id)], 1_500);
     /* The switch: before this, connections to listeners are left alone. */
     apply(datapath, diff(undefined, tables).ops);

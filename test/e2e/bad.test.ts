@@ -106,8 +106,14 @@ const good: readonly Line[] = [
   ["PATCH", "PATCH /good HTTP/1.1\r\nHost: HOST\r\nContent-Length: 1\r\n\r\na"],
   ["PROPFIND", "PROPFIND /good HTTP/1.1\r\nHost: HOST\r\n\r\n"],
   ["a header in odd case", "POST /good HTTP/1.1\r\nhOsT: HOST\r\ncOnTeNt-LeNgTh: 3\r\n\r\nabc"],
-  ["leading zeros of a chunk size", "POST /good HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n\r\n0003\r\nabc\r\n000\r\n\r\n"],
-  ["Chunked in odd case", "POST /good HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: cHuNkEd\r\n\r\n3\r\nabc\r\n0\r\n\r\n"],
+  [
+    "leading zeros of a chunk size",
+    "POST /good HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n\r\n0003\r\nabc\r\n000\r\n\r\n",
+  ],
+  [
+    "Chunked in odd case",
+    "POST /good HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: cHuNkEd\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+  ],
   ["Connection: keep-alive", "GET /good HTTP/1.1\r\nHost: HOST\r\nConnection: keep-alive\r\n\r\n"],
   ["Connection nominates a header", "GET /good HTTP/1.1\r\nHost: HOST\r\nConnection: x-foo\r\nX-Foo: 1\r\n\r\n"],
 ];
@@ -126,7 +132,11 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
 
     const bytes = async () => {
       const [near, far] = await Promise.all([bed.near.seen(), bed.far.seen()]);
-      return { near: near.requests.length, far: far.requests.length, broken: [...near.requests, ...far.requests].filter((r) => r.broken) };
+      return {
+        near: near.requests.length,
+        far: far.requests.length,
+        broken: [...near.requests, ...far.requests].filter((r) => r.broken),
+      };
     };
 
     for (const [i, [name, template, status = 400]] of bad.entries()) {
@@ -173,7 +183,10 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
     test("bytes behind a POST without a length are the next request", async () => {
       for (const way of ways) {
         const text = `POST /bare HTTP/1.1\r\nHost: ${hostFor(way)}\r\n\r\n${request(way, "/hidden", { nonce: "h" })}`;
-        const outcome = await bed.client.play([["send", text], ["responses", 2]]);
+        const outcome = await bed.client.play([
+          ["send", text],
+          ["responses", 2],
+        ]);
         assert.match(outcome.responses[1]!.text, / \/hidden h 0/);
       }
     });

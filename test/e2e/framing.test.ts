@@ -43,11 +43,12 @@ const patterned = (n: number) => (r: Response) => {
   assert.ok(r.pattern, "the body's bytes changed");
 };
 
-const RESPONSE = "HTTP/1.1 200 OK\r\nContent-Length: 11\r\nX-Long: " + "v".repeat(40) + "\r\n\r\nhello world";
+const RESPONSE = `HTTP/1.1 200 OK\r\nContent-Length: 11\r\nX-Long: ${"v".repeat(40)}\r\n\r\nhello world`;
 const CHUNKED = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-const CHUNKS = "5;a=b;c=\"d\"\r\nhello\r\n1 ; x\r\n \r\n00005\r\nworld\r\n0;last\r\nX-One: 1\r\nX-Two: 2\r\n\r\n";
+const CHUNKS = '5;a=b;c="d"\r\nhello\r\n1 ; x\r\n \r\n00005\r\nworld\r\n0;last\r\nX-One: 1\r\nX-Two: 2\r\n\r\n';
 
-const sizes = (seed: number) => Array.from({ length: 40 }, (_, i) => 1 + ((seed * (i + 7) * 2_654_435_761) >>> 7) % 19);
+const sizes = (seed: number) =>
+  Array.from({ length: 40 }, (_, i) => 1 + (((seed * (i + 7) * 2_654_435_761) >>> 7) % 19));
 
 const cases: readonly Case[] = [
   { name: "Content-Length", check: all(status(200)) },
@@ -181,13 +182,21 @@ const cases: readonly Case[] = [
   ...[1_000, 65_536, 1_000_000].map(
     (n): Case => ({
       name: `a body of ${n} bytes`,
-      script: [["send", `HTTP/1.1 200 OK\r\nContent-Length: ${n}\r\n\r\n`], ["fill", n]],
+      script: [
+        ["send", `HTTP/1.1 200 OK\r\nContent-Length: ${n}\r\n\r\n`],
+        ["fill", n],
+      ],
       check: all(patterned(n)),
     }),
   ),
   {
     name: "400 headers in a response",
-    script: [["send", `HTTP/1.1 200 OK\r\n${"X-Filler: yyyyyyyyyyyyyyyyyyyyyyyyyy\r\n".repeat(400)}Content-Length: 1\r\n\r\nx`]],
+    script: [
+      [
+        "send",
+        `HTTP/1.1 200 OK\r\n${"X-Filler: yyyyyyyyyyyyyyyyyyyyyyyyyy\r\n".repeat(400)}Content-Length: 1\r\n\r\nx`,
+      ],
+    ],
     check: all(text("x")),
   },
 ];
@@ -232,7 +241,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
           const outcome = await bed.client.play(steps);
           c.check(right(outcome));
           if (c.ends) assert.equal(outcome.end, "eof", JSON.stringify(outcome));
-          else assert.equal(right(outcome, 1).text, echoed(way, "/again", "n1") + " 0", "what came after");
+          else assert.equal(right(outcome, 1).text, `${echoed(way, "/again", "n1")} 0`, "what came after");
           assert.equal(outcome.rest, "");
         });
       }
@@ -320,7 +329,10 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
           const text = Array.from({ length: n }, (_, i) => request(way, "/p", { nonce: String(i) })).join("");
           const outcome = await bed.client.play([...send(way, text), ["responses", n]]);
           const nonces = outcome.responses.map((r) => r.text.split(" ")[2]);
-          assert.deepEqual(nonces, Array.from({ length: n }, (_, i) => String(i)));
+          assert.deepEqual(
+            nonces,
+            Array.from({ length: n }, (_, i) => String(i)),
+          );
         });
       }
     }

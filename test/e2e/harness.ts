@@ -1,5 +1,14 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -68,9 +77,7 @@ export function removeCgroup(path: string): void {
 
 /** The command line that runs a command in a cgroup, or as it is. */
 export const inCgroup = (cgroup: string | undefined, command: readonly string[]): string[] =>
-  cgroup === undefined
-    ? [...command]
-    : ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', cgroup, ...command];
+  cgroup === undefined ? [...command] : ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', cgroup, ...command];
 
 // ---- processes ----
 
@@ -555,10 +562,12 @@ export const send = (way: Way, text: string): readonly Step[] =>
       ]
     : [["send", text]];
 
-export const echoed = (way: Way, path: string, nonce = "-", body = "") => `${hostFor(way)} ${path} ${nonce} ${body.length}`;
+export const echoed = (way: Way, path: string, nonce = "-", body = "") =>
+  `${hostFor(way)} ${path} ${nonce} ${body.length}`;
 
 /** Resident kilobytes of a process. */
-export const residentKb = (pid: number) => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]);
+export const residentKb = (pid: number) =>
+  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]);
 
 /** Processor time of a process so far, in milliseconds. */
 export function cpuMs(pid: number): number {

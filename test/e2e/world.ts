@@ -68,19 +68,20 @@ export class World {
     return join(this.#directory, "admin.sock");
   }
 
-  #exec(command: readonly string[]): string[] {
+  /** The command, made to run where its connections are balanced. */
+  enrolled(command: readonly string[]): string[] {
     return this.#path === "slow path" ? [...command] : [XLB, "exec", "--admin-socket", this.socket, "--", ...command];
   }
 
   async start(options: { timeout?: string; clusters?: string } = {}): Promise<void> {
     const server = [process.execPath, here("backend.mjs"), this.#backend, String(this.port)];
-    await this.#spawn(this.#path === "same host" ? this.#exec(server) : server, /listening/);
+    await this.#spawn(this.#path === "same host" ? this.enrolled(server) : server, /listening/);
     const file = join(this.#directory, "bootstrap.yaml");
     writeFileSync(file, bootstrap(this.ip, this.#backend, this.port, options.timeout ?? "0s"));
     const datapath = this.#path === "slow path" ? "userspace" : "kernel";
     const run = [XLB, "run", "-c", file, "--datapath", datapath, "--admin-socket", this.socket];
     this.daemon = await this.#spawn(run, /listeners are ready/);
-    this.#client = await this.#spawn(this.#exec([process.execPath, here("client.mjs")]));
+    this.#client = await this.#spawn(this.enrolled([process.execPath, here("client.mjs")]));
     await new Promise((r) => setTimeout(r, 150));
     createInterface({ input: this.#client.stdout! }).on("line", (line) => {
       const { id, result } = JSON.parse(line) as { id: number; result: Seen };

@@ -1,0 +1,93 @@
+/**
+ * `make soak`: many requests with random aborts, then one request per connection; no answer may be wrong, and nothing
+ * may be left behind. Options: --requests N --connections N --seconds N (of short connections) --seed N
+ */
+import { spawn } from "node:child_process";
+import { parseArgs } from "node:util";
+import { PATHS, type Path, World, withoutKernel } from "../e2e/world.ts";
+
+const { values } = parseArgs({
+  options: {
+    requests: { type: "string", default: "2000000" },
+    connections: { type: "string", default: "64" },
+    seconds: { type: "string", default: "300" },
+    seed: { type: "string", default: "1" },
+  },
+});
+
+interface Result {
+  answered: number;
+  aborted: number;
+  wrong: number;
+  failed: number;
+  refused: number;
+  examples: string[];
+}
+
+let passed = 0;
+let failures = 0;
+
+function check(name: string, ok: boolean, detail: string): void {
+  if (ok) passed++;
+  else failures++;
+  process.stdout.write(`${ok ? "ok  " : "FAIL"} ${name}: ${detail}\n`);
+}
+
+function hammer(world: World, args: readonly string[]): Promise<Result> {
+  const [file = "", ...rest] = world.enrolled([
+    process.execPath,
+    "test/soak/hammer.mjs",
+    world.ip,
+    `${world.port}`,
+    ...args,
+  ]);
+  const child = spawn(file, rest, { stdio: ["ignore", "pipe", "inherit"] });
+  let text = "";
+  child.stdout.on("data", (d) => {
+    text += d;
+  });
+  return new Promise((resolve, reject) => {
+    child.once("error", reject);
+    child.once("close", () => resolve(JSON.parse(text) as Result));
+  });
+}
+
+const later = (ms: number) => new Promise((r) => setTimeout(r, ms));
+
+async function soak(path: Path, requests: number): Promise<void> {
+  const world = new World(path);
+  const { connections, seconds, seed } = values;
+  try {
+    await world.start();
+    /* The first run fills pools and heaps: growth is counted from there. */
+    await hammer(world, [connections, String(Math.min(20_000, requests)), "60", "yes", seed]);
+    await later(1_000);
+    const before = await world.stats();
+    const long = await hammer(world, [connections, String(requests), "3600", "yes", seed]);
+    check(`${path}: keep-alive`, long.wrong + long.failed + long.refused === 0, JSON.stringify(long));
+    const short = await hammer(world, [connections, "100000000", seconds, "no", seed]);
+    check(`${path}: a request per connection`, short.wrong + short.failed + short.refused === 0, JSON.stringify(short));
+    await later(3_000);
+    const after = await world.stats();
+    const pool = after.clusters[0]!.endpoints[0]!.pool;
+    const grown = (after.memory - before.memory) / 2 ** 20;
+    check(`${path}: memory`, grown < 40, `${grown.toFixed(1)} MiB more`);
+    check(`${path}: connections`, after.connections.open <= 1, `${after.connections.open} open at the end`);
+    check(`${path}: i-socks`, pool.busy === 0, `${pool.total} in the pool, ${pool.busy} busy`);
+    const { active } = after.clusters[0]!.endpoints[0]!;
+    check(`${path}: active requests`, active === 0, `${active}`);
+  } finally {
+    await world.stop();
+  }
+}
+
+const kernel = withoutKernel();
+for (const path of PATHS) {
+  if (path !== "slow path" && kernel !== false) {
+    process.stdout.write(`skip ${path}: ${kernel}\n`);
+    continue;
+  }
+  await soak(path, Math.ceil(Number(values.requests) / (path === "same host" ? 2 : 4)));
+}
+process.stdout.write(`${passed} passed, ${failures} failed\n`);
+process.exit(failures === 0 ? 0 : 1);
