@@ -32,6 +32,7 @@ static __always_inline void end_iteration(struct bpf_iter_num *it)
 /* Constants that BTF does not carry. */
 #define SOL_SOCKET 1
 #define SO_RCVBUF 8
+#define SOCK_RCVBUF_LOCK 2
 #define SOL_TCP 6
 #define TCP_NODELAY 1
 

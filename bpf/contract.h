@@ -11,8 +11,8 @@
 #ifndef XLB_CONTRACT_H
 #define XLB_CONTRACT_H
 
-#define XLB_CHUNK_SLOTS 32      /* slots that share a word of idle bits */
-#define XLB_POOL_CHUNKS 32      /* chunks of one pool: at most 1,024 i-socks per tenant and endpoint */
+#define XLB_CHUNK_SLOTS 8       /* slots that share a word of idle bits */
+#define XLB_POOL_CHUNKS 128     /* chunks of one pool: at most 1,024 i-socks per tenant and endpoint */
 #define XLB_STASH_BYTES 512     /* requests up to this size can be served again when their server dies */
 #define XLB_YOUNG_NS 20000000   /* after an accept the daemon looks each millisecond for twice this time and more */
 #define XLB_MAX_HEADERS 16      /* header names that the rules of all listeners may ask for, in the kernel */
@@ -20,6 +20,9 @@
 #define XLB_MAX_HEAD 8192       /* bytes of a request head that the kernel path parses */
 #define XLB_MAX_BODY 262144     /* bytes of a request body that the kernel path relays: fits an i-sock's send buffer */
 #define XLB_MAX_HEADER_COUNT 100 /* header fields of a request that the kernel path parses: Envoy's default */
+#define XLB_MAX_RESPONSE_HEAD 65536 /* bytes of a response before its body, interim ones included */
+#define XLB_PIECE_COST 1024     /* what the kernel spends on each redirected piece beside its bytes, about */
+#define XLB_MAX_PIECES 4096     /* sends in which a request body may lie unread at its server */
 #define XLB_MAX_HOST 255
 #define XLB_MAX_PATH 2048
 
@@ -130,7 +133,10 @@ enum slot_flag {
 	SLOT_STARTED = 512,      /* at least one byte of the response was handed on */
 	SLOT_STASHED = 1024,     /* the request lies whole in the stash and may be repeated */
 	SLOT_YOUNG = 2048,       /* the connection is so new that the daemon is still looking for others */
+	SLOT_STRAY = 4096,       /* its server said something that nobody had asked: not to be used again */
 };
+
+#define SLOT_SPOILED (SLOT_ABORTED | SLOT_FAULT | SLOT_RETIRE | SLOT_STRAY) /* not for another request */
 
 /* Where a message parser stands. One struct for any split of the bytes. */
 struct framing {
@@ -148,6 +154,7 @@ enum framing_state {
 	FRAME_VERSION = 0,
 	FRAME_STATUS,
 	FRAME_REASON,
+	FRAME_LINE_LF,
 	FRAME_LINE,
 	FRAME_NAME,
 	FRAME_SKIP_LINE,
@@ -184,8 +191,13 @@ struct slot {
 	__u64 owner;        /* cookie of the p-sock in whose service the i-sock stands; 0: none */
 	__u64 p_sk;         /* that socket's address, to look at its receive queue; may be stale, never trusted */
 	__u64 started_ns;   /* when the request was taken */
+	__u64 due_ns;       /* when the request was complete: its route's timeout runs from here; 0: not yet */
 	__u64 response_bytes;
 	__u64 bypass_base;  /* what the client had received by TCP when SLOT_BYPASS was set */
+	__u64 target_sk;    /* the socket that requests are put into, i-sock or s-sock; may be stale, never trusted */
+	__u64 relayed;      /* request bytes that the i-sock had taken before this request ... */
+	__u32 sent;         /* ... and those of this one */
+	__u32 piece;        /* running mean of the sizes in which the answer is handed on, in sixteenths of a byte */
 	__u32 flags;        /* enum slot_flag; with the generation one aligned word, so that both can be */
 	__u32 generation;   /* compared and changed at once. Counts the requests this i-sock has served. */
 	__u32 kind;
@@ -219,7 +231,8 @@ struct conn {
 	__u32 reason;      /* why the slow path was last entered */
 	__u8 closed;       /* the client has closed both ways */
 	__u8 half_closed;
-	__u8 pad[2];
+	__u8 broken;       /* what comes now is the rest of a request whose server has gone: no request */
+	__u8 pad;
 };
 
 /* A request head, as offsets into the bytes of one send. */
@@ -262,6 +275,7 @@ struct p_state {
 	__u8 based;           /* base_sequence is set */
 	__u32 base_sequence;  /* write_seq before the first byte: how many bytes took TCP since then */
 	__u32 to_anchor;      /* bytes that were redirected to the anchor */
+	__u32 pieces;         /* sends that the request's body took so far */
 	struct request_head request; /* scratch of the request hook */
 	struct {
 		__u16 offset;
@@ -272,12 +286,14 @@ struct p_state {
 enum p_mode {
 	P_KERNEL = 0,
 	P_SLOW = 1,
+	P_BROKEN = 2, /* the rest of a request is lost, and with it where the next one would begin */
 };
 
 /* The daemon's word that the slow path has nothing left to do on a connection. */
 struct slow_done {
 	__u64 read;    /* bytes taken from the anchor: the kernel path may resume when it is all that was passed */
 	__u64 written; /* bytes the anchor wrote */
+	__u64 cookie;  /* whose */
 };
 
 /* ---- events: a ring buffer from hooks to the daemon ---- */
@@ -291,6 +307,7 @@ enum event_type {
 	EVENT_FAULT = 6,    /* the slot's response cannot be followed */
 	EVENT_BYPASS = 7,   /* the slot's response goes on through the daemon */
 	EVENT_CLOSE = 8,    /* the response is complete and the client's connection is to be ended */
+	EVENT_STALE = 9,    /* the slot's server spoke before it could have seen the request */
 };
 
 struct event {
@@ -351,7 +368,10 @@ enum reason {
 	/* connections that are left alone */
 	REASON_TAG_FAILED = 34,
 	REASON_SOCKMAP_REFUSED = 35,
-	REASON_COUNT = 36,
+	/* later ones */
+	REASON_REQUEST_BROKEN = 36,
+	REASON_RESPONSE_STALE = 37,
+	REASON_COUNT = 38,
 };
 
 /* ---- counters, one row per CPU ---- */

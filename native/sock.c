@@ -69,37 +69,6 @@ static int stream_socket(int family)
 	return socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 }
 
-static napi_value sock_listen(napi_env env, napi_callback_info info)
-{
-	uint32_t port, backlog;
-	union address address;
-	napi_value result;
-	socklen_t length;
-	struct text ip;
-	int fd, on = 1;
-
-	if (!take(env, info, "suu", &ip, &port, &backlog) || !parse_address(env, ip.chars, port, &address, &length))
-		return NULL;
-	fd = stream_socket(address.any.sa_family);
-	if (fd < 0)
-		return give_up(env, fd, "socket");
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)))
-		return give_up(env, fd, "setsockopt SO_REUSEADDR");
-	if (address.any.sa_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)))
-		return give_up(env, fd, "setsockopt IPV6_V6ONLY");
-	if (bind(fd, &address.any, length))
-		return give_up(env, fd, "bind");
-	if (listen(fd, backlog))
-		return give_up(env, fd, "listen");
-	length = sizeof(address);
-	if (getsockname(fd, &address.any, &length))
-		return give_up(env, fd, "getsockname");
-	result = make_object(env);
-	set(env, result, "fd", make_number(env, fd));
-	set_address(env, result, &address, "ip", "port");
-	return result;
-}
-
 /* The privileged option goes beyond net.core.*mem_max; without the privilege the plain one does what it can. */
 static int set_buffer(int fd, int forced, int plain, uint32_t size)
 {
@@ -146,6 +115,42 @@ static int source_towards(const union address *peer, socklen_t peer_length, unio
 	else
 		source->v4.sin_port = 0;
 	return 0;
+}
+
+#define ACCEPTED_RECEIVE_BUFFER (512 << 10)
+
+static napi_value sock_listen(napi_env env, napi_callback_info info)
+{
+	uint32_t port, backlog;
+	union address address;
+	napi_value result;
+	socklen_t length;
+	struct text ip;
+	int fd, on = 1;
+
+	if (!take(env, info, "suu", &ip, &port, &backlog) || !parse_address(env, ip.chars, port, &address, &length))
+		return NULL;
+	fd = stream_socket(address.any.sa_family);
+	if (fd < 0)
+		return give_up(env, fd, "socket");
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)))
+		return give_up(env, fd, "setsockopt SO_REUSEADDR");
+	/* Those that are accepted inherit it: what waits for the slow path must not grow with TCP's autotuning. */
+	if (set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, ACCEPTED_RECEIVE_BUFFER))
+		return give_up(env, fd, "setsockopt SO_RCVBUF");
+	if (address.any.sa_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)))
+		return give_up(env, fd, "setsockopt IPV6_V6ONLY");
+	if (bind(fd, &address.any, length))
+		return give_up(env, fd, "bind");
+	if (listen(fd, backlog))
+		return give_up(env, fd, "listen");
+	length = sizeof(address);
+	if (getsockname(fd, &address.any, &length))
+		return give_up(env, fd, "getsockname");
+	result = make_object(env);
+	set(env, result, "fd", make_number(env, fd));
+	set_address(env, result, &address, "ip", "port");
+	return result;
 }
 
 /* A socket with the options applied, not yet bound. -1: an exception was thrown. */

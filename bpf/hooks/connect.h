@@ -62,6 +62,8 @@ static __always_inline bool tag(struct bpf_sock_addr *ctx, struct addr_key *dest
 		leave(REASON_TAG_FAILED, 0);
 		return false;
 	}
+	/* A socket may connect again: what it was before says nothing about now. */
+	__builtin_memset(p, 0, sizeof(*p));
 	p->cookie = bpf_get_socket_cookie(ctx);
 	p->tenant = find_tenant(&p->cgroup);
 	p->destination = *destination;

@@ -84,7 +84,7 @@ static __always_inline bool slow_path_idle(struct p_state *p, struct tcp_sock *t
 {
 	struct slow_done *done = bpf_map_lookup_elem(&slow_dones, &p->key);
 
-	if (!done || (__u32)done->read != passed(p, tp))
+	if (!done || done->cookie != p->cookie || (__u32)done->read != passed(p, tp))
 		return false;
 	/* All that the anchor wrote must have arrived, or a faster answer could overtake it. */
 	return (__u32)done->written == (__u32)tp->bytes_received;
@@ -240,11 +240,59 @@ static __always_inline void blank(struct sk_msg_md *msg, __u32 at, __u32 length)
 	}
 }
 
-/* Ends the connection of an i-sock that failed us before it saw a byte of this request. */
+/*
+ * Ends the connection of an i-sock that is in nobody's service: the one that was taken turned out to be bad, or its
+ * server failed us before it saw a byte of this request.
+ */
 static __always_inline void give_up(struct slot *slot, __u32 id)
 {
 	__sync_fetch_and_or(&slot->flags, SLOT_RETIRE | SLOT_RESPONSE_DONE | SLOT_REQUEST_DONE);
 	slot_event(EVENT_RETIRE, id, slot);
+}
+
+/*
+ * Can the socket take bytes, and its owner answer? An i-sock that its server has reset stays in the map until the
+ * daemon closes it, and what a send to it says would be said to the client.
+ */
+static __always_inline bool is_open(const struct slot *slot)
+{
+	struct sock *sk = (struct sock *)slot->target_sk;
+
+	return BPF_CORE_READ(sk, __sk_common.skc_state) == BPF_TCP_ESTABLISHED && !BPF_CORE_READ(sk, sk_err);
+}
+
+/* Bytes that were redirected to a socket and that its owner has not read yet. */
+static __always_inline __u64 unread(__u64 address)
+{
+	struct sock *sk = (struct sock *)address;
+	struct sk_psock *psock = (struct sk_psock *)((__u64)BPF_CORE_READ(sk, sk_user_data) & ~7ULL);
+
+	if (!bpf_core_field_exists(psock->msg_tot_len))
+		return BPF_CORE_READ(sk, sk_backlog.rmem_alloc.counter);
+	return psock ? BPF_CORE_READ(psock, msg_tot_len) : 0;
+}
+
+/*
+ * The server of a request has gone while its body was still coming. What comes now must never be taken for a request:
+ * it goes to the anchor, where the daemon ends the connection.
+ */
+static __always_inline int break_off(struct p_state *p)
+{
+	struct conn *conn = bpf_map_lookup_elem(&conns, &p->key);
+	struct event *e;
+
+	p->mode = P_BROKEN;
+	p->body_remaining = 0;
+	if (conn && conn->cookie == p->cookie)
+		conn->broken = 1;
+	e = new_event(EVENT_WAKE);
+	if (e) {
+		e->cookie = p->cookie;
+		e->client = p->key;
+		e->reason = REASON_REQUEST_BROKEN;
+		bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
+	}
+	return leave(REASON_REQUEST_BROKEN, SK_PASS);
 }
 
 static __always_inline long redirect(struct sk_msg_md *msg, const struct slot *slot, __u32 id)
@@ -262,10 +310,14 @@ static __always_inline int relay_body(struct sk_msg_md *msg, struct p_state *p, 
 	struct endpoint_stats *row;
 	__u32 endpoint;
 
-	if (!slot || *(volatile __u32 *)&slot->generation != p->generation) {
-		/* The i-sock died and the daemon has ended this connection: nobody wants these bytes any more. */
-		p->body_remaining = 0;
-		return to_slow_path(msg, p, tp, REASON_REQUEST_BODY);
+	if (!slot || *(volatile __u32 *)&slot->generation != p->generation || !is_open(slot))
+		return break_off(p);
+	/* Each piece costs memory beside its bytes: a server that does not read may not be sent ever more of them. */
+	if (++p->pieces > XLB_MAX_PIECES && slot->kind == SLOT_SAME_HOST && slot->sent &&
+	    unread(slot->target_sk) * p->pieces / slot->sent > XLB_MAX_PIECES) {
+		__sync_fetch_and_or(&slot->flags, SLOT_FAULT);
+		slot_event(EVENT_FAULT, p->slot, slot);
+		return break_off(p);
 	}
 	if (size > p->body_remaining) {
 		/* The next request follows in the same send. Behind a redirect only a redirect is possible. */
@@ -275,22 +327,24 @@ static __always_inline int relay_body(struct sk_msg_md *msg, struct p_state *p, 
 		p->cut = 1;
 	}
 	if (redirect(msg, slot, p->slot) != SK_PASS) {
-		p->body_remaining = 0;
 		__sync_fetch_and_or(&slot->flags, SLOT_FAULT);
 		slot_event(EVENT_FAULT, p->slot, slot);
-		return to_slow_path(msg, p, tp, REASON_REDIRECT_FAILED);
+		return break_off(p);
 	}
 	p->body_remaining -= size;
+	slot->sent += size;
 	endpoint = slot->endpoint;
 	row = bpf_map_lookup_elem(&endpoint_counts, &endpoint);
 	if (row)
 		add(&row->request_bytes, size);
 	if (!p->body_remaining) {
-		__u32 flags = __sync_fetch_and_or(&slot->flags, SLOT_REQUEST_DONE);
+		__u32 flags;
 
+		slot->due_ns = bpf_ktime_get_ns();
+		flags = __sync_fetch_and_or(&slot->flags, SLOT_REQUEST_DONE);
 		/* The answer was faster than the request: whoever comes last gives the i-sock back. */
 		if (flags & SLOT_RESPONSE_DONE) {
-			if (flags & (SLOT_RETIRE | SLOT_ABORTED | SLOT_FAULT))
+			if (flags & SLOT_SPOILED)
 				slot_event(EVENT_RETIRE, p->slot, slot);
 			else
 				release(p->slot);
@@ -408,43 +462,83 @@ __noinline int choose(struct sk_msg_md *msg, struct p_state *p, struct choice *o
 	return pick_endpoint(blob, out->cluster, &out->endpoint) ? 0 : REASON_NO_ENDPOINT;
 }
 
-/* Takes an idle i-sock of the endpoint. 0, or the reason to decline. */
-static __always_inline int take(struct p_state *p, __u32 endpoint, __u32 *id)
+/* What the flags of an i-sock say that nobody serves, and that somebody may take. */
+#define SLOT_FREE (SLOT_REQUEST_DONE | SLOT_RESPONSE_DONE)
+
+/* Takes an idle i-sock of the endpoint; `life`: its flags and generation. 0, or the reason to decline. */
+static __always_inline int take(struct p_state *p, __u32 endpoint, __u32 *id, __u64 *life)
 {
 	struct pool_key key = {.tenant = p->tenant, .endpoint = endpoint};
 	struct pool *pool = bpf_map_lookup_elem(&pools, &key);
 	bool low;
 
-	if (!pool || !claim(pool, id, &low)) {
-		ask_to_grow(p, endpoint);
-		return REASON_POOL_EMPTY;
+	/* Some may have died unnoticed; when several have, the daemon is about to make new ones. */
+	repeat (8) {
+		struct slot *slot;
+
+		if (!pool || !claim(pool, id, &low))
+			break;
+		if (low)
+			ask_to_grow(p, endpoint);
+		slot = slot_at(*id);
+		if (!slot)
+			break;
+		*life = *(volatile __u64 *)&slot->flags;
+		if (!(*life & SLOT_SPOILED) && (*life & SLOT_FREE) == SLOT_FREE && is_open(slot))
+			return 0;
+		give_up(slot, *id);
 	}
-	if (low)
-		ask_to_grow(p, endpoint);
-	return 0;
+	ask_to_grow(p, endpoint);
+	return REASON_POOL_EMPTY;
 }
 
-static __always_inline void fill_slot(struct slot *slot, struct p_state *p, struct tcp_sock *tp,
-				      const struct choice *choice, __u32 flags)
+/* 0 says "none". */
+static __always_inline __u32 next_generation(__u64 life)
 {
-	__u32 generation = slot->generation + 1;
+	__u32 next = (life >> 32) + 1;
 
-	if (!generation)
-		generation = 1;
+	return next ? next : 1;
+}
+
+/*
+ * Puts the i-sock into the client's service, if it still is what `life` says: its server, or the daemon, may have
+ * spoilt it since it was taken.
+ */
+static __always_inline bool fill_slot(struct slot *slot, struct p_state *p, struct tcp_sock *tp,
+				      const struct choice *choice, __u64 life, __u32 flags, __u32 size)
+{
+	__u64 served = (__u64)next_generation(life) << 32 | flags;
+
 	slot->owner = p->cookie;
 	slot->p_sk = (__u64)tp;
 	slot->started_ns = bpf_ktime_get_ns();
+	slot->due_ns = flags & SLOT_REQUEST_DONE ? slot->started_ns : 0;
 	if (slot->started_ns - p->born_ns < XLB_YOUNG_NS)
-		flags |= SLOT_YOUNG;
+		served |= SLOT_YOUNG;
 	slot->response_bytes = 0;
+	slot->piece = XLB_PIECE_COST * 16;
+	slot->relayed += slot->sent;
+	slot->sent = size;
 	slot->cluster = choice->cluster;
 	slot->route = choice->route;
 	slot->listener = p->listener;
 	slot->timeout_ms = choice->timeout_ms;
 	slot->client = p->key;
 	frame_reset(&slot->frame);
-	p->generation = generation;
-	*(volatile __u64 *)&slot->flags = (__u64)generation << 32 | flags;
+	now_active(choice->endpoint);
+	if (__sync_val_compare_and_swap((__u64 *)&slot->flags, life, served) == life)
+		return true;
+	no_longer_active(choice->endpoint);
+	return false;
+}
+
+/* The slow path takes what an i-sock was to have. */
+static __always_inline int instead(struct sk_msg_md *msg, struct p_state *p, struct tcp_sock *tp, __u32 flags)
+{
+	/* The look for the anchor has aimed this send at it: then there it goes, but not by TCP. */
+	if (!(flags & SLOT_REQUEST_DONE))
+		p->to_anchor += msg->size;
+	return to_slow_path(msg, p, tp, REASON_REDIRECT_FAILED);
 }
 
 static __always_inline void count_request(const struct p_state *p, const struct choice *choice, bool same_host,
@@ -452,12 +546,9 @@ static __always_inline void count_request(const struct p_state *p, const struct 
 {
 	__u32 key = choice->endpoint;
 	struct endpoint_stats *endpoint = bpf_map_lookup_elem(&endpoint_counts, &key);
-	struct endpoint_state *state = bpf_map_lookup_elem(&endpoint_states, &key);
 	struct listener_stats *listener = listener_row(p->listener);
 	struct route_stats *route;
 
-	if (state)
-		__sync_fetch_and_add(&state->active, 1);
 	if (endpoint) {
 		add(&endpoint->requests, 1);
 		add(&endpoint->request_bytes, bytes);
@@ -477,6 +568,7 @@ static __always_inline void count_request(const struct p_state *p, const struct 
 static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *p, struct tcp_sock *tp)
 {
 	__u32 id = 0, flags, size = msg->size;
+	__u64 life = 0;
 	struct choice choice = {};
 	struct slot *slot;
 	int declined;
@@ -503,7 +595,7 @@ static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *
 		return to_slow_path(msg, p, tp, REASON_TENANT);
 	declined = choose(msg, p, &choice);
 	if (!declined)
-		declined = take(p, choice.endpoint, &id);
+		declined = take(p, choice.endpoint, &id, &life);
 	if (declined)
 		return to_slow_path(msg, p, tp, declined);
 	slot = slot_at(id);
@@ -527,18 +619,19 @@ static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *
 			flags |= SLOT_STASHED;
 		}
 	}
-	fill_slot(slot, p, tp, &choice, flags);
-	p->slot = id;
-	p->body_remaining = p->request.content_length - body;
-	if (redirect(msg, slot, id) != SK_PASS) {
-		p->generation = 0;
-		p->body_remaining = 0;
+	if (!fill_slot(slot, p, tp, &choice, life, flags, size)) {
 		give_up(slot, id);
-		/* The look for the anchor has aimed this send at it: then there it goes, but not by TCP. */
-		if (!(flags & SLOT_REQUEST_DONE))
-			p->to_anchor += size;
-		return to_slow_path(msg, p, tp, REASON_REDIRECT_FAILED);
+		return instead(msg, p, tp, flags);
 	}
+	if (redirect(msg, slot, id) != SK_PASS) {
+		no_longer_active(choice.endpoint);
+		give_up(slot, id);
+		return instead(msg, p, tp, flags);
+	}
+	p->slot = id;
+	p->generation = next_generation(life);
+	p->body_remaining = p->request.content_length - body;
+	p->pieces = 0;
 	/* The client's wish to close is between it and us: the i-sock stays. */
 	if (p->request.flags & REQUEST_CLOSE)
 		blank(msg, p->request.connection, 5);
@@ -564,6 +657,8 @@ int xlb_request(struct sk_msg_md *msg)
 		p->based = 1;
 		p->base_sequence = tp->write_seq;
 	}
+	if (p->mode == P_BROKEN)
+		return leave(REASON_REQUEST_BROKEN, SK_PASS);
 	if (p->body_remaining)
 		return relay_body(msg, p, tp);
 	if (p->cut) {

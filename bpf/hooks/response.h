@@ -7,14 +7,20 @@
  * the i-sock, and the daemon hands it on: SLOT_BYPASS.
  */
 
-/* Bytes that the client has not read yet. Its address may be stale; then this is a wrong number and no more. */
+/*
+ * Bytes that the client has not read yet, and what the kernel spends on the pieces they came in. The client's address
+ * may be stale; then this is a wrong number and no more.
+ */
 static __always_inline bool client_is_full(const struct slot *slot)
 {
 	struct settings *settings = get_settings();
 	struct sock *client = (struct sock *)slot->p_sk;
-	__u32 queued = BPF_CORE_READ(client, sk_backlog.rmem_alloc.counter);
+	__u64 queued = BPF_CORE_READ(client, sk_backlog.rmem_alloc.counter);
 
-	return settings && queued > settings->receive_limit;
+	/* Few bytes are never many pieces. */
+	if (!settings || queued < XLB_PIECE_COST)
+		return false;
+	return queued + queued * (XLB_PIECE_COST * 16) / (slot->piece | 1) > settings->receive_limit;
 }
 
 static __always_inline bool cross_client_is_full(const struct slot *slot)
@@ -49,43 +55,53 @@ static __always_inline void count_response(const struct slot *slot, __u64 took)
 		add(&row->responses_1xx, 1);
 }
 
-static __always_inline void no_longer_active(const struct slot *slot)
+/*
+ * The last byte of the response is on its way to the client. Of all that may end a request (this hook, the daemon) the
+ * one that turns SLOT_RESPONSE_DONE on in its generation ends it, once.
+ * A function of its own to the verifier too.
+ */
+__noinline int complete(struct slot *slot, __u32 id, __u32 generation)
 {
-	__u32 key = slot->endpoint;
-	struct endpoint_state *state = bpf_map_lookup_elem(&endpoint_states, &key);
+	__u64 took, *life, old, ended = 0;
+	__u32 seen, flags;
 
-	if (state)
-		__sync_fetch_and_add(&state->active, -1);
-}
-
-/* The last byte of the response is on its way to the client. */
-static __always_inline void complete(struct slot *slot, __u32 id)
-{
-	__u64 took = bpf_ktime_get_ns() - slot->started_ns;
-	__u32 flags;
-	__u8 seen = slot->frame.flags;
-
-	count_response(slot, took);
-	no_longer_active(slot);
-	flags = slot->flags;
+	if (!slot)
+		return 0;
+	took = bpf_ktime_get_ns() - slot->started_ns;
+	life = (__u64 *)&slot->flags;
+	old = *(volatile __u64 *)life;
+	seen = slot->frame.flags;
 	/* RFC 9112 section 9.3: who may be spoken to again */
 	if (seen & FRAME_CLOSE || (seen & FRAME_HTTP10 && !(seen & FRAME_KEEP_ALIVE)))
-		flags = __sync_fetch_and_or(&slot->flags, SLOT_RETIRE | SLOT_CLOSE_CLIENT) | SLOT_RETIRE | SLOT_CLOSE_CLIENT;
+		ended = SLOT_RETIRE | SLOT_CLOSE_CLIENT;
+	repeat (16) {
+		__u64 now;
+
+		if (old >> 32 != generation || old & SLOT_RESPONSE_DONE)
+			return 0;
+		now = __sync_val_compare_and_swap(life, old, old | ended | SLOT_RESPONSE_DONE);
+		if (now == old)
+			break;
+		old = now;
+	}
+	flags = old | ended;
+	count_response(slot, took);
+	no_longer_active(slot->endpoint);
 	/* Short connections come in crowds, and most of their clients close by themselves: no wake-up for each. */
 	if (flags & SLOT_CLOSE_CLIENT)
 		slot_event_how(EVENT_CLOSE, id, slot,
 			       flags & SLOT_YOUNG && took < XLB_YOUNG_NS ? BPF_RB_NO_WAKEUP : BPF_RB_FORCE_WAKEUP);
-	flags = __sync_fetch_and_or(&slot->flags, SLOT_RESPONSE_DONE);
-	if (flags & (SLOT_RETIRE | SLOT_ABORTED | SLOT_FAULT))
+	if (flags & SLOT_SPOILED)
 		slot_event(EVENT_RETIRE, id, slot);
 	else if (flags & SLOT_REQUEST_DONE)
 		release(id);
+	return 0;
 }
 
 /* Bytes that nobody asked for: the i-sock must not be used again. */
 static __always_inline void unasked(struct slot *slot, __u32 id)
 {
-	if (!(__sync_fetch_and_or(&slot->flags, SLOT_RETIRE) & SLOT_RETIRE))
+	if (!(__sync_fetch_and_or(&slot->flags, SLOT_STRAY) & SLOT_STRAY))
 		slot_event(EVENT_RETIRE, id, slot);
 }
 
@@ -105,11 +121,42 @@ static __always_inline void bypass(struct slot *slot, __u32 id)
 }
 
 /* Does the slot stand in a client's service? If not, bytes from its server are unasked. */
-static __always_inline bool in_service(const struct slot *slot)
+static __always_inline bool in_service(__u64 life)
 {
-	__u64 life = *(volatile __u64 *)&slot->flags;
-
 	return life >> 32 && !(life & SLOT_RESPONSE_DONE);
+}
+
+static __always_inline __u64 life_of(const struct slot *slot)
+{
+	return *(volatile __u64 *)&slot->flags;
+}
+
+/* Has not a byte of the answer come yet? */
+static __always_inline bool at_the_beginning(const struct slot *slot)
+{
+	return slot->frame.state == FRAME_VERSION && slot->frame.count == 0 && slot->response_bytes == 0;
+}
+
+/*
+ * Bytes that the server wrote before it had seen a byte of the request: a 408 that crossed it, or too much of the last
+ * answer. They answer nobody, and the server may be about to close: the daemon ends the i-sock and repeats the request.
+ */
+static __always_inline int stale(struct slot *slot, __u32 id)
+{
+	if (!(__sync_fetch_and_or(&slot->flags, SLOT_FAULT) & SLOT_FAULT))
+		slot_event(EVENT_STALE, id, slot);
+	return leave(REASON_RESPONSE_STALE, SK_PASS);
+}
+
+/* No server needs that much before its answer's body; and without a bound a head would have none. */
+static __always_inline bool head_too_large(const struct slot *slot)
+{
+	return slot->frame.state < FRAME_BODY && slot->response_bytes > XLB_MAX_RESPONSE_HEAD;
+}
+
+static __always_inline void count_piece(struct slot *slot, __u32 size)
+{
+	slot->piece += size * 2 - slot->piece / 8;
 }
 
 /* ---- same host: the server's own writes ---- */
@@ -122,7 +169,7 @@ static __always_inline void say_close(struct sk_msg_md *msg, __u32 at)
 	if (bpf_msg_pull_data(msg, at, at + 10, 0))
 		return;
 	p = msg->data;
-	if (p + 10 > (__u8 *)msg->data_end)
+	if (p + 10 > (__u8 *)msg->data_end || !same_text(p, TEXT_KEEP_ALI, TEXT4('v', 'e', 0, 0), 10))
 		return;
 	__builtin_memcpy(p, "close     ", 10);
 }
@@ -135,7 +182,7 @@ int xlb_response(struct sk_msg_md *msg)
 	struct stash *window;
 	struct slot *slot;
 	bool head_request;
-	__u64 owner, followed;
+	__u64 owner, followed, life;
 
 	if (!sk)
 		return SK_PASS;
@@ -147,20 +194,26 @@ int xlb_response(struct sk_msg_md *msg)
 	window = bpf_map_lookup_elem(&stashes, &id);
 	if (!slot || !window)
 		return SK_PASS;
-	if (!in_service(slot)) {
+	life = life_of(slot);
+	if (!in_service(life)) {
 		unasked(slot, id);
 		return leave(REASON_RESPONSE_UNASKED, SK_PASS);
 	}
-	if (slot->flags & SLOT_FAULT)
+	if (life & SLOT_FAULT)
 		return leave(REASON_RESPONSE_FAULT, SK_PASS);
-	if (slot->flags & SLOT_BYPASS)
+	if (life & SLOT_BYPASS)
 		return leave(REASON_RESPONSE_BYPASS, SK_PASS);
+	if (at_the_beginning(slot) && unread(slot->target_sk) >= slot->sent)
+		return stale(slot, id);
 	if (frame_in_body(&slot->frame) && client_is_full(slot)) {
 		bypass(slot, id);
 		return leave(REASON_RESPONSE_BYPASS, SK_PASS);
 	}
 	owner = slot->owner;
-	head_request = slot->flags & SLOT_HEAD;
+	head_request = life & SLOT_HEAD;
+	/* The owner may be another's already, if the daemon has ended this request meanwhile. */
+	if (life_of(slot) >> 32 != life >> 32)
+		return leave(REASON_RESPONSE_UNASKED, SK_PASS);
 	repeat (1 << 20) {
 		__u32 n, state = slot->frame.state;
 
@@ -192,7 +245,7 @@ int xlb_response(struct sk_msg_md *msg)
 			keep_alive = at + (followed >> 32);
 		at += (__u32)followed;
 	}
-	if (slot->frame.state == FRAME_FAULT) {
+	if (slot->frame.state == FRAME_FAULT || head_too_large(slot)) {
 		fault(slot, id);
 		return leave(REASON_RESPONSE_FAULT, SK_PASS);
 	}
@@ -210,20 +263,29 @@ int xlb_response(struct sk_msg_md *msg)
 		/* The client has gone. Its end has been told to the daemon, which closes the i-sock. */
 		__sync_fetch_and_or(&slot->flags, SLOT_RETIRE);
 		if (slot->frame.state == FRAME_DONE)
-			complete(slot, id);
+			complete(slot, id, life >> 32);
 		return leave(REASON_RESPONSE_ORPHAN, SK_PASS);
 	}
 	slot->response_bytes += at;
+	count_piece(slot, at);
 	if (!(slot->flags & SLOT_STARTED))
 		__sync_fetch_and_or(&slot->flags, SLOT_STARTED);
 	if (slot->frame.state == FRAME_UNTIL_CLOSE && !(slot->flags & SLOT_UNTIL_CLOSE))
 		__sync_fetch_and_or(&slot->flags, SLOT_UNTIL_CLOSE | SLOT_RETIRE);
 	if (slot->frame.state == FRAME_DONE)
-		complete(slot, id);
+		complete(slot, id, life >> 32);
 	return leave(REASON_RESPONSE, SK_PASS);
 }
 
 /* ---- across hosts: what TCP brings to the i-sock ---- */
+
+/* Had the server's TCP got a byte of the request when it sent what comes now? An acknowledged SYN counts as a byte. */
+static __always_inline bool request_arrived(const struct slot *slot)
+{
+	struct tcp_sock *tp = (struct tcp_sock *)slot->target_sk;
+
+	return BPF_CORE_READ(tp, bytes_acked) > slot->relayed + 1;
+}
 
 SEC("sk_skb")
 int xlb_response_skb(struct __sk_buff *skb)
@@ -233,6 +295,7 @@ int xlb_response_skb(struct __sk_buff *skb)
 	struct stash *window;
 	struct slot *slot;
 	bool head_request;
+	__u64 life;
 
 	/* The end of the stream; the daemon sees it too. */
 	if (!size)
@@ -244,20 +307,26 @@ int xlb_response_skb(struct __sk_buff *skb)
 	window = bpf_map_lookup_elem(&stashes, &id);
 	if (!slot || !window)
 		return SK_PASS;
-	if (!in_service(slot)) {
+	life = life_of(slot);
+	if (!in_service(life)) {
 		unasked(slot, id);
 		return leave(REASON_RESPONSE_UNASKED, SK_PASS);
 	}
-	if (slot->flags & SLOT_FAULT)
+	if (life & SLOT_FAULT)
 		return leave(REASON_RESPONSE_FAULT, SK_PASS);
-	if (slot->flags & SLOT_BYPASS)
+	if (life & SLOT_BYPASS)
 		return leave(REASON_RESPONSE_BYPASS, SK_PASS);
+	if (at_the_beginning(slot) && !request_arrived(slot))
+		return stale(slot, id);
 	if (frame_in_body(&slot->frame) && cross_client_is_full(slot)) {
 		bypass(slot, id);
 		return leave(REASON_RESPONSE_BYPASS, SK_PASS);
 	}
 	owner = slot->owner;
-	head_request = slot->flags & SLOT_HEAD;
+	head_request = life & SLOT_HEAD;
+	/* The owner may be another's already, if the daemon has ended this request meanwhile. */
+	if (life_of(slot) >> 32 != life >> 32)
+		return leave(REASON_RESPONSE_UNASKED, SK_PASS);
 	repeat (1 << 20) {
 		__u32 n, state = slot->frame.state;
 
@@ -284,7 +353,7 @@ int xlb_response_skb(struct __sk_buff *skb)
 			keep_alive = at + (followed >> 32);
 		at += (__u32)followed;
 	}
-	if (slot->frame.state == FRAME_FAULT) {
+	if (slot->frame.state == FRAME_FAULT || head_too_large(slot)) {
 		fault(slot, id);
 		return leave(REASON_RESPONSE_FAULT, SK_PASS);
 	}
@@ -295,32 +364,39 @@ int xlb_response_skb(struct __sk_buff *skb)
 			return leave(REASON_RESPONSE_FAULT, SK_PASS);
 		}
 	}
-	if (keep_alive && slot->flags & SLOT_CLOSE_CLIENT && keep_alive - 1 + 10 <= at)
-		bpf_skb_store_bytes(skb, keep_alive - 1, "close     ", 10, 0);
+	if (keep_alive && slot->flags & SLOT_CLOSE_CLIENT && keep_alive - 1 + 10 <= at) {
+		__u8 word[10];
+
+		if (!bpf_skb_load_bytes(skb, keep_alive - 1, word, sizeof(word)) &&
+		    same_text(word, TEXT_KEEP_ALI, TEXT4('v', 'e', 0, 0), 10))
+			bpf_skb_store_bytes(skb, keep_alive - 1, "close     ", 10, 0);
+	}
 	if (bpf_sk_redirect_hash(skb, &p_socks, &owner, BPF_F_INGRESS) != SK_PASS) {
 		__sync_fetch_and_or(&slot->flags, SLOT_RETIRE);
 		if (slot->frame.state == FRAME_DONE)
-			complete(slot, id);
+			complete(slot, id, life >> 32);
 		return leave(REASON_RESPONSE_ORPHAN, SK_DROP);
 	}
 	slot->response_bytes += at;
+	count_piece(slot, at);
 	if (!(slot->flags & SLOT_STARTED))
 		__sync_fetch_and_or(&slot->flags, SLOT_STARTED);
 	if (slot->frame.state == FRAME_UNTIL_CLOSE && !(slot->flags & SLOT_UNTIL_CLOSE))
 		__sync_fetch_and_or(&slot->flags, SLOT_UNTIL_CLOSE | SLOT_RETIRE);
 	if (slot->frame.state == FRAME_DONE)
-		complete(slot, id);
+		complete(slot, id, life >> 32);
 	return leave(REASON_RESPONSE, SK_PASS);
 }
 
 /*
  * What TCP brings to a client: the slow path's answers. They go through the same queue as redirected bytes, so that
- * neither can overtake the other, and so that FIONREAD counts them.
+ * neither can overtake the other, and so that FIONREAD counts them. The end of the stream (no bytes) goes there too: a
+ * read that sleeps would be woken by it and find the queue empty, which the kernel calls EAGAIN.
  */
 SEC("sk_skb")
 int xlb_client_skb(struct __sk_buff *skb)
 {
-	return skb->len ? SK_PASS : SK_DROP;
+	return SK_PASS;
 }
 
 /*
@@ -345,4 +421,27 @@ int xlb_drained(struct __sk_buff *skb)
 		answer = worker_has_bytes(tp) ? 2 : 1;
 	bpf_sk_release(sk);
 	return answer;
+}
+
+/*
+ * Asked by the daemon in the same way, when an i-sock has entered its map: writes its address into its slot, so that
+ * hooks can look at the connection's state.
+ */
+SEC("tc")
+int xlb_learn(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk;
+	struct slot *slot;
+	__u32 id;
+
+	if (bpf_skb_load_bytes(skb, 14, &id, sizeof(id)))
+		return 0;
+	slot = slot_at(id);
+	sk = bpf_map_lookup_elem(&i_socks, &id);
+	if (!sk)
+		return 0;
+	if (slot)
+		slot->target_sk = (__u64)bpf_skc_to_tcp_sock(sk);
+	bpf_sk_release(sk);
+	return 1;
 }

@@ -43,6 +43,7 @@ static __always_inline void adopt_client(struct bpf_sock_ops *ops)
 	struct p_state *p;
 	struct conn conn = {};
 	struct listener_stats *row;
+	struct tcp_sock *tp;
 	int one = 1, receive_buffer = 1 << 20;
 
 	if (!sk)
@@ -64,8 +65,13 @@ static __always_inline void adopt_client(struct bpf_sock_ops *ops)
 	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 	/* What takes TCP to the slow path shall not wait for an acknowledgement. */
 	bpf_setsockopt(ops, SOL_TCP, TCP_NODELAY, &one, sizeof(one));
-	/* The worker that moves responses looks at a full buffer only once a tick: make it rare. */
-	bpf_setsockopt(ops, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof(receive_buffer));
+	/*
+	 * The worker that moves responses looks at a full buffer only once a tick: make it rare. An application that chose
+	 * its buffer by itself keeps it.
+	 */
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp && !(BPF_CORE_READ_BITFIELD_PROBED((struct sock *)tp, sk_userlocks) & SOCK_RCVBUF_LOCK))
+		bpf_setsockopt(ops, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof(receive_buffer));
 	if (bpf_sock_hash_update(ops, &p_socks, &p->cookie, BPF_ANY))
 		leave(REASON_SOCKMAP_REFUSED, 0);
 }
@@ -104,6 +110,7 @@ static __always_inline void adopt_server(struct bpf_sock_ops *ops)
 	*stored = id;
 	if (!settle(slot, SLOT_SAME_HOST))
 		return;
+	slot->target_sk = (__u64)bpf_skc_to_tcp_sock(sk);
 	if (bpf_sock_map_update(ops, &s_socks, &id, BPF_ANY)) {
 		slot->kind = SLOT_CROSS_HOST;
 		leave(REASON_SOCKMAP_REFUSED, 0);

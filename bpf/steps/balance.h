@@ -28,6 +28,22 @@ static __always_inline __u64 active_on(__u32 endpoint)
 	return state ? *(volatile __u64 *)&state->active : 0;
 }
 
+static __always_inline void now_active(__u32 endpoint)
+{
+	struct endpoint_state *state = bpf_map_lookup_elem(&endpoint_states, &endpoint);
+
+	if (state)
+		__sync_fetch_and_add(&state->active, 1);
+}
+
+static __always_inline void no_longer_active(__u32 endpoint)
+{
+	struct endpoint_state *state = bpf_map_lookup_elem(&endpoint_states, &endpoint);
+
+	if (state)
+		__sync_fetch_and_add(&state->active, -1);
+}
+
 /* False when no endpoint is usable: the slow path answers that. */
 static __always_inline bool pick_endpoint(void *blob, __u32 cluster, __u32 *endpoint)
 {

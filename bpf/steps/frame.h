@@ -138,16 +138,20 @@ static __always_inline __u32 follow_byte(struct framing *f, __u8 c, __u32 at, bo
 			f->count++;
 			return FRAME_STATUS;
 		}
-		if (f->status < 100 || (c != ' ' && c != '\r' && c != '\n'))
+		if (f->status < 100 || (c != ' ' && c != '\r'))
 			return FRAME_FAULT;
-		return c == '\n' ? FRAME_LINE : FRAME_REASON;
+		return c == '\r' ? FRAME_LINE_LF : FRAME_REASON;
 	case FRAME_REASON:
-		return c == '\n' ? FRAME_LINE : FRAME_REASON;
+	case FRAME_SKIP_LINE:
+		/* A line ends in CR LF and in nothing else, as on the slow path: who reads it after us may not be as lenient. */
+		if (c == '\r')
+			return FRAME_LINE_LF;
+		return c == '\n' || c == '\0' ? FRAME_FAULT : f->state;
+	case FRAME_LINE_LF:
+		return c == '\n' ? FRAME_LINE : FRAME_FAULT;
 	case FRAME_LINE:
 		if (c == '\r')
 			return FRAME_HEAD_LF;
-		if (c == '\n')
-			return after_head(f, head_request);
 		if (!is_token(c))
 			return FRAME_FAULT;
 		f->hash = (FNV32_BASIS ^ lower(c)) * FNV32_PRIME;
@@ -160,8 +164,6 @@ static __always_inline __u32 follow_byte(struct framing *f, __u8 c, __u32 at, bo
 			return FRAME_FAULT;
 		f->hash = (f->hash ^ lower(c)) * FNV32_PRIME;
 		return FRAME_NAME;
-	case FRAME_SKIP_LINE:
-		return c == '\n' ? FRAME_LINE : FRAME_SKIP_LINE;
 	case FRAME_LENGTH:
 		if (c >= '0' && c <= '9') {
 			/* 18 digits fit; a space after the first digit ends them */
@@ -178,17 +180,17 @@ static __always_inline __u32 follow_byte(struct framing *f, __u8 c, __u32 at, bo
 		}
 		if (f->count == 0)
 			return FRAME_FAULT;
-		if (c == '\r')
-			return FRAME_SKIP_LINE;
-		return c == '\n' ? FRAME_LINE : FRAME_FAULT;
+		return c == '\r' ? FRAME_LINE_LF : FRAME_FAULT;
 	case FRAME_CONNECTION:
+		if (c == '\r')
+			return FRAME_LINE_LF;
 		if (c == '\n')
-			return FRAME_LINE;
+			return FRAME_FAULT;
 		if (c == ',') {
 			f->flags &= ~FRAME_SEEN_VALUE;
 			return FRAME_CONNECTION;
 		}
-		if (c == ' ' || c == '\t' || c == '\r' || (f->flags & FRAME_SEEN_VALUE))
+		if (c == ' ' || c == '\t' || (f->flags & FRAME_SEEN_VALUE))
 			return FRAME_CONNECTION;
 		f->flags |= FRAME_SEEN_VALUE;
 		if (lower(c) == 'c')
@@ -203,9 +205,7 @@ static __always_inline __u32 follow_byte(struct framing *f, __u8 c, __u32 at, bo
 		if ((c == ' ' || c == '\t') && (f->count == 0 || f->count == 7))
 			return FRAME_CODING;
 		if (f->count == 7) {
-			if (c == '\r')
-				return FRAME_SKIP_LINE;
-			return c == '\n' ? FRAME_LINE : FRAME_FAULT;
+			return c == '\r' ? FRAME_LINE_LF : FRAME_FAULT;
 		}
 		if (lower(c) != (__u8)(CHUNKED_TEXT >> (f->count * 8)))
 			return FRAME_FAULT;
@@ -267,7 +267,7 @@ static __always_inline __u32 follow_byte(struct framing *f, __u8 c, __u32 at, bo
  */
 static __always_inline __u32 follow_line(struct framing *f, const __u8 *line)
 {
-	__u64 first = *(const __u64 *)line, second = *(const __u64 *)(line + 8);
+	__u64 first = *(const __u64 *)line, second = *(const __u64 *)(line + 8), marks;
 	__u8 letter = lower((__u8)first);
 
 	if (letter != 'c' && letter != 't') {
@@ -276,6 +276,10 @@ static __always_inline __u32 follow_line(struct framing *f, const __u8 *line)
 		f->state = FRAME_SKIP_LINE;
 		return 1;
 	}
+	/* The bit that makes a letter lower would make marks of controls too: the marks are compared as they came. */
+	marks = second;
+	if ((__u8)(first >> 56) != '-' && (__u8)(first >> 56) != 'i' && (__u8)(first >> 56) != 'I')
+		return 0;
 	first = LOWER_WORD(first);
 	second = LOWER_WORD(second);
 	if (first == WORD_CONTENT_) {
@@ -286,11 +290,13 @@ static __always_inline __u32 follow_line(struct framing *f, const __u8 *line)
 			f->state = FRAME_SKIP_LINE;
 			return 8;
 		}
+		if (marks >> 48 != (':' | ' ' << 8))
+			return 0;
 		f->hash = HASH_CONTENT_LENGTH;
 		f->state = begin_value(f);
 		return 16;
 	}
-	if (first == WORD_CONNECTI && (__u32)second == HALF_ON) {
+	if (first == WORD_CONNECTI && (__u32)second == HALF_ON && ((__u32)marks) >> 16 == (':' | ' ' << 8)) {
 		f->hash = HASH_CONNECTION;
 		f->state = begin_value(f);
 		return 12;
@@ -335,14 +341,25 @@ __noinline __u64 follow(struct framing *f, struct stash *window, __u32 length, b
 			__u32 taken;
 
 			if (f->state == FRAME_SKIP_LINE || f->state == FRAME_REASON) {
-				__u64 mask = find_byte(*(const __u64 *)here, '\n');
+				__u64 word = *(const __u64 *)here;
+				__u64 mask = find_byte(word, '\r') | find_byte(word, '\n');
 
 				if (!mask) {
 					at += 8;
-				} else {
-					at += bytes_below(mask) + 1;
-					f->state = FRAME_LINE;
+					continue;
 				}
+				/* At a CR with its LF behind it the line is over; anything else is the machine's to judge. */
+				at += bytes_below(mask);
+				barrier_value(at);
+				if (at >= XLB_STASH_BYTES - 1)
+					break;
+				if (at + 2 <= length && window->bytes[at] == '\r' && window->bytes[at + 1] == '\n') {
+					at += 2;
+					f->state = FRAME_LINE;
+					continue;
+				}
+				f->state = follow_byte(f, window->bytes[at], at, head_request, &note);
+				at++;
 				continue;
 			}
 			taken = 0;

@@ -247,12 +247,36 @@ static __always_inline int read_length(struct request_head *r, const __u8 *value
 	return 0;
 }
 
+/* What an authority may consist of: RFC 3986 section 3.2, as on the slow path. One bit per byte value below 128. */
+#define AUTHORITY_LOW 0x2fff7ff200000000ULL
+#define AUTHORITY_HIGH 0x47fffffeaffffffeULL
+
+static __always_inline bool is_authority(const __u8 *host, __u32 length, const __u8 *end)
+{
+	__u32 at = from(0);
+
+	repeat (XLB_MAX_HOST + 1) {
+		__u8 c;
+
+		if (at >= length)
+			return true;
+		barrier_value(at);
+		if (at > XLB_MAX_HOST || host + at + 1 > end)
+			return false;
+		c = host[at];
+		if (c >= 128 || !(((c < 64 ? AUTHORITY_LOW : AUTHORITY_HIGH) >> (c & 63)) & 1))
+			return false;
+		at++;
+	}
+	return false;
+}
+
 /* A value has ended: [mark, stop) without trailing space. 0, or the reason to decline. */
 static __always_inline int end_value(struct request_head *r, const __u8 *value, __u32 length, const __u8 *end)
 {
 	switch (r->name) {
 	case NAME_HOST:
-		if (r->host || length == 0 || length > XLB_MAX_HOST)
+		if (r->host || length == 0 || length > XLB_MAX_HOST || !is_authority(value, length, end))
 			return REASON_BAD_REQUEST;
 		r->host = r->mark;
 		r->host_length = length;

@@ -1,11 +1,21 @@
 import { Socket } from "node:net";
 import type { Datapath, Native } from "../kernel/datapath.ts";
+import type { Session } from "../slowpath/slowpath.ts";
 import type { Conn } from "../tables/layout.gen.ts";
 import { addrKeyRow } from "../tables/layout.gen.ts";
 import { EPOLL } from "./isocks.ts";
 
+/** The kernel's name for a connection that is no more, as TCP_INFO tells it. */
+const TCP_CLOSED = 7;
+
 /** How long a client that was told the end may take to close, as Envoy's delayed_close_timeout. Milliseconds. */
 const DELAYED_CLOSE = 1_000;
+
+/** How often a half-closed client is looked at, whether it has closed altogether. Milliseconds. */
+const CLOSE_POLL = 100;
+
+/** The longest pause between two looks at a queue that a sleeping client does not empty. Milliseconds. */
+const DRAIN_POLL = 250;
 
 /** The anchor's end of one client connection. */
 export interface Anchor {
@@ -16,6 +26,8 @@ export interface Anchor {
   readonly info: Conn;
   /** Set when the slow path has taken the connection over; Node owns the fd from then on. */
   stream: Socket | undefined;
+  /** Set with the stream, unless it was taken over only for a last answer. */
+  session: Session | undefined;
   /** Bytes written to the client beside the stream. */
   beside: number;
   ending: boolean;
@@ -23,7 +35,7 @@ export interface Anchor {
 
 export interface ConnectionEvents {
   /** The client's bytes have come to the anchor: the slow path is to serve them. */
-  serve(anchor: Anchor, stream: Socket, initial: Buffer | undefined): void;
+  serve(anchor: Anchor, stream: Socket, initial: Buffer | undefined): Session | undefined;
 }
 
 type Task = (anchor: Anchor) => void;
@@ -69,6 +81,11 @@ export class Connections {
       this.#discard(fd, true);
       return;
     }
+    /* Its client broke it off and connected again from the same port: what is known of that port is not of this. */
+    if (state === "eof" && !info.closed && this.#native.sockTcpInfo(fd).state === TCP_CLOSED) {
+      this.#discard(fd, true);
+      return;
+    }
     const id = key.toString("latin1");
     const stale = this.#byId.get(id);
     if (stale) this.#drop(stale);
@@ -79,6 +96,7 @@ export class Connections {
       cookie: info.cookie,
       info,
       stream: undefined,
+      session: undefined,
       beside: 0,
       ending: false,
     };
@@ -96,7 +114,7 @@ export class Connections {
       this.#waiting.delete(id);
       for (const task of waiting.tasks) task(anchor);
     }
-    if (anchor.stream || anchor.ending) return;
+    if (anchor.stream || anchor.ending || this.broken(anchor)) return;
     if (state === "data") this.takeOver(anchor);
     else if (state === "eof") this.#clientEnded(anchor);
   }
@@ -105,6 +123,7 @@ export class Connections {
     const anchor = this.#byFd.get(fd);
     if (!anchor || anchor.stream) return;
     if (eof) this.#clientEnded(anchor);
+    else if (this.broken(anchor)) return;
     else if (!anchor.ending) this.takeOver(anchor);
     else this.#native.reactorArm(fd, EPOLL.rdhup);
   }
@@ -115,7 +134,24 @@ export class Connections {
     if (anchor && !anchor.stream) this.#forget(anchor);
   }
 
+  /**
+   * Is what comes on the connection the rest of a request whose server has gone? It must never be taken for a request:
+   * true, and the connection is ended, behind what the client has been answered.
+   */
+  broken(anchor: Anchor): boolean {
+    const info = this.#datapath.conn(anchor.key);
+    if (!info?.broken || info.cookie !== anchor.cookie) return false;
+    this.reset(anchor);
+    return true;
+  }
+
   // ---- what the kernel path asks for ----
+
+  /** Is it there still, accepted or not? */
+  isOpen(key: Conn["destination"], cookie: bigint): boolean {
+    const info = this.#datapath.conn(Buffer.from(addrKeyRow.encode(key)));
+    return info !== undefined && info.cookie === cookie && !info.closed;
+  }
 
   find(key: Conn["destination"]): Anchor | undefined {
     return this.#byId.get(Buffer.from(addrKeyRow.encode(key)).toString("latin1"));
@@ -143,15 +179,19 @@ export class Connections {
     for (const [id, w] of this.#waiting) if (w.since < limit) this.#waiting.delete(id);
   }
 
-  /** The slow path takes the connection over, with bytes that it is to serve before the client's own. */
+  /** The slow path takes the connection over, with a request that it is to serve before the client's own. */
   takeOver(anchor: Anchor, initial?: Buffer): void {
-    if (anchor.stream || anchor.ending) return;
+    if (anchor.ending) return;
+    if (anchor.stream) {
+      if (initial && !anchor.session?.inject(initial)) this.reset(anchor);
+      return;
+    }
     if (!this.#native.reactorForget(anchor.fd)) {
       /* Its client closed both ways a moment ago. */
       this.#drop(anchor);
       return;
     }
-    this.#events.serve(anchor, this.#adopt(anchor), initial);
+    anchor.session = this.#events.serve(anchor, this.#adopt(anchor), initial);
   }
 
   /** Node takes the connection over only to write a last answer. */
@@ -171,7 +211,20 @@ export class Connections {
     stream.setNoDelay(true);
     stream.on("error", () => {});
     stream.once("close", () => this.#forget(anchor));
+    stream.once("end", () => this.#watchClose(anchor));
     return stream;
+  }
+
+  /**
+   * A client that ended its side may still read, or may have gone altogether: TCP tells the two apart only when one
+   * writes to it. The hooks know; an answer that nobody waits for is not to be waited for here.
+   */
+  #watchClose(anchor: Anchor): void {
+    const { stream } = anchor;
+    if (!stream || stream.destroyed) return;
+    const info = this.#datapath.conn(anchor.key);
+    if (!info || info.cookie !== anchor.cookie || info.closed) stream.destroy();
+    else setTimeout(() => this.#watchClose(anchor), CLOSE_POLL).unref();
   }
 
   /** Is an answer by the kernel path still due on this connection? */
@@ -196,6 +249,7 @@ export class Connections {
   end(anchor: Anchor): void {
     if (anchor.ending) return;
     anchor.ending = true;
+    anchor.session?.discard();
     this.whenDrained(anchor, () => {
       if (anchor.stream) {
         anchor.stream.end();
@@ -216,6 +270,7 @@ export class Connections {
   /** The client sees its connection break: an answer was cut short. */
   reset(anchor: Anchor): void {
     anchor.ending = true;
+    anchor.session?.discard();
     this.whenDrained(anchor, () => {
       if (anchor.stream) anchor.stream.resetAndDestroy();
       else this.#drop(anchor, true);
@@ -223,13 +278,13 @@ export class Connections {
   }
 
   /** Calls back when no redirected byte waits for this client in a worker's queue, however long it sleeps. */
-  whenDrained(anchor: Anchor, then: () => void, tries = 0): void {
+  whenDrained(anchor: Anchor, then: () => void, ms = 1): void {
     if (this.#byId.get(anchor.id) !== anchor) return;
     if (this.#datapath.drained(anchor.cookie) !== "queued") {
       then();
       return;
     }
-    setTimeout(() => this.whenDrained(anchor, then, tries + 1), Math.min(1 + tries, 10));
+    setTimeout(() => this.whenDrained(anchor, then, Math.min(ms * 1.25, DRAIN_POLL)), ms);
   }
 
   /** The client sends no more. It may still read: then its answer comes first. */
@@ -277,7 +332,7 @@ export class Connections {
   #forget(anchor: Anchor): void {
     if (this.#byId.get(anchor.id) === anchor) {
       this.#byId.delete(anchor.id);
-      this.#datapath.forgetConn(anchor.key);
+      this.#datapath.forgetConn(anchor.key, anchor.cookie);
     }
     if (this.#byFd.get(anchor.fd) === anchor) this.#byFd.delete(anchor.fd);
   }

@@ -140,6 +140,7 @@ export class KernelISocks implements ISocks {
     this.#socks.delete(slot);
     clearTimeout(sock.deadline);
     this.#datapath.withdraw(slot);
+    this.#datapath.retireSlot(slot);
     this.#datapath.forgetPeer(sock.client, sock.server);
     this.#datapath.forgetISock(sock.cookie);
     this.#native.reactorForget(sock.fd);

@@ -21,12 +21,24 @@ const SERVER_CLOSE = 1_000;
 /** How long redirected bytes may take from the hook to the client's queue. Milliseconds. */
 const MOVE_TIME = 5;
 
+/** When a connection is looked for that had not been accepted by then. Milliseconds. */
+const LATE_TIME = 40;
+
+/** Whoever ends a request with one of these leaves the i-sock to the daemon. */
+const NOT_GIVEN_BACK = SlotFlag.retire | SlotFlag.aborted | SlotFlag.fault;
+
+/** How long a hook may take from the choice of an i-sock to its use. Milliseconds. */
+const CLAIM_TIME = 10;
+
 /** Why a request that the kernel path took ended without its server's answer. */
 export type Lost = "terminated" | "timeout" | "protocol";
 
+/** How an i-sock ended; what is neither for certain counts as a reset. */
+type ISockEnd = "fin" | "reset";
+
 export interface KernelPathPorts {
   /** The slow path serves the connection from here on, `initial` first. */
-  serve(anchor: Anchor, stream: NonNullable<Anchor["stream"]>, initial: Buffer | undefined): void;
+  serve(anchor: Anchor, stream: NonNullable<Anchor["stream"]>, initial: Buffer | undefined): Anchor["session"];
   /** Answers a request whose server failed before it said a word, and closes. */
   refuse(anchor: Anchor, why: Lost): void;
   log(level: "debug" | "info" | "warn", fields: object, message: string): void;
@@ -49,6 +61,11 @@ export class KernelPath {
   /** Clients whose connection ends when their server's does. */
   readonly #serverClosing = new Map<number, Event>();
   #ending: Event[] = [];
+  /** Those whose connection had not been reported when its end was due. */
+  #late: Event[] = [];
+  #lateTimer: NodeJS.Timeout | undefined;
+  /** Slots that waited for us at the last look, with their generations: an event of theirs may have been lost. */
+  #waiting = new Map<number, number>();
   #nextTenant = 1;
   #timers: NodeJS.Timeout[] = [];
   #leafRoot: string | undefined;
@@ -120,7 +137,6 @@ export class KernelPath {
 
   // ---- tenants ----
 
-  /** Enrols a cgroup; its processes' connections to listeners are balanced from now on. */
   /**
    * Attaches the hooks to cgroups that are tenants, and to the folder in which `xlb exec` makes its cgroups, each of
    * them a tenant of its own. To all of them before any gets its i-socks: those are made on the same host only if the
@@ -229,7 +245,10 @@ export class KernelPath {
         this.#abandon(e.slot, e.generation);
         break;
       case EventType.fault:
-        this.#fault(e.slot, e.generation);
+        this.#fault(e.slot, e.generation, "protocol");
+        break;
+      case EventType.stale:
+        this.#fault(e.slot, e.generation, "terminated");
         break;
       case EventType.bypass:
         this.#bypass(e.slot, e.generation);
@@ -260,12 +279,24 @@ export class KernelPath {
     setTimeout(() => {
       const due = this.#ending;
       this.#ending = [];
-      for (const { client, cookie } of due) {
-        /* By now it has been accepted and reported, or has closed by itself. */
-        const anchor = this.connections.find(client);
-        if (anchor?.cookie === cookie) this.connections.end(anchor);
+      for (const e of due) {
+        const anchor = this.connections.find(e.client);
+        if (anchor?.cookie === e.cookie) this.connections.end(anchor);
+        /* It has closed by itself, as most do, or its turn to be accepted is still to come. */ else this.#late.push(e);
       }
+      if (this.#late.length > 0) this.#lateTimer ??= setTimeout(() => this.#endLate(), LATE_TIME);
     }, MOVE_TIME);
+  }
+
+  #endLate(): void {
+    const due = this.#late;
+    this.#late = [];
+    this.#lateTimer = undefined;
+    for (const { client, cookie } of due) {
+      if (this.connections.isOpen(client, cookie)) {
+        this.connections.when(client, cookie, (anchor) => this.connections.end(anchor));
+      }
+    }
   }
 
   /** The response is over and the i-sock is not to be used again. */
@@ -273,10 +304,8 @@ export class KernelPath {
     const life = this.#datapath.life(slot);
     if (life.generation !== generation || this.#isocks.fd(slot) === undefined) return;
     if ((life.flags & SlotFlag.responseDone) === 0 || this.#serverClosing.has(slot)) return;
-    /* An idle one with unasked bytes: if a hook has just taken it, that request will find out. */
-    const idle = this.#datapath.withdraw(slot);
-    if (!idle && (life.flags & (SlotFlag.retire | SlotFlag.aborted | SlotFlag.fault)) === 0) return;
-    this.#bury(slot, abort);
+    /* An idle one with unasked bytes: if a hook has just taken it, the hook finds that out and says so. */
+    if (this.#datapath.withdraw(slot) || (life.flags & NOT_GIVEN_BACK) !== 0) this.#bury(slot, abort);
   }
 
   #bury(slot: number, abort: boolean): void {
@@ -288,21 +317,10 @@ export class KernelPath {
     this.pools.retired(slot, abort, this.#datapath.slot(slot).startedNs !== 0n);
   }
 
-  /** Marks the request as over, once. False when somebody else did. */
-  #conclude(slot: number, generation: number): boolean {
-    const life = this.#datapath.life(slot);
-    if (life.generation !== generation || (life.flags & SlotFlag.responseDone) !== 0) return false;
-    if (!this.#datapath.mark(slot, generation, SlotFlag.responseDone | SlotFlag.requestDone | SlotFlag.retire)) {
-      return false;
-    }
-    this.#datapath.noLongerActive(this.#datapath.slot(slot).endpoint);
-    return true;
-  }
-
   /** The client has gone in the middle of its request. */
   #abandon(slot: number, generation: number): void {
     if (this.#isocks.fd(slot) === undefined || this.#datapath.life(slot).generation !== generation) return;
-    this.#conclude(slot, generation);
+    this.#datapath.conclude(slot, generation);
     this.#bury(slot, true);
   }
 
@@ -316,45 +334,55 @@ export class KernelPath {
     }
     /* The fence: a read takes the socket's lock, so whatever verdict was running has ended. */
     let ending = true;
+    let end: ISockEnd = "reset";
     try {
       const left = this.#native.peekNonblock(fd, 1);
       ending = left !== null && left.length === 0;
+      if (ending && this.#native.sockError(fd) === 0) end = "fin";
     } catch {
       ending = true;
     }
     const life = this.#datapath.life(slot);
     const record = this.#datapath.slot(slot);
     if ((life.flags & SlotFlag.responseDone) !== 0) {
-      /* Complete, and either about to be given back or already ours to close. */
-      if ((life.flags & SlotFlag.requestDone) !== 0 || ending) this.#bury(slot, false);
+      /* Where the rest of the request is still to come, the hook finds its i-sock gone and breaks the client off. */
+      const ours = (life.flags & NOT_GIVEN_BACK) !== 0 || (life.flags & SlotFlag.requestDone) === 0;
+      if (ours) this.#bury(slot, false);
+      /* A hook has just taken it, or is about to give it back: it will find the mark. */ else if (
+        this.#datapath.mark(slot, life.generation, SlotFlag.retire)
+      ) {
+        setTimeout(() => {
+          if (this.#isocks.fd(slot) === fd && this.#datapath.withdraw(slot)) this.#bury(slot, false);
+        }, CLAIM_TIME).unref();
+      }
       return;
     }
     if ((life.flags & SlotFlag.bypass) !== 0) return;
-    this.#lose(slot, life.generation, life.flags, record, "terminated");
+    this.#lose(slot, life.generation, life.flags, record, "terminated", end);
   }
 
   /** A request of the kernel path will get no (more) answer from its server. */
-  #lose(slot: number, generation: number, flags: number, record: Slot, why: Lost): void {
+  #lose(slot: number, generation: number, flags: number, record: Slot, why: Lost, end: ISockEnd = "reset"): void {
     const stash = (flags & SlotFlag.stashed) !== 0 && why === "terminated" ? this.#datapath.stash(slot) : undefined;
-    const clean = record.frame.state === FramingState.untilClose && why === "terminated";
+    const clean = record.frame.state === FramingState.untilClose && end === "fin";
     const started = (flags & SlotFlag.started) !== 0;
-    if (!this.#conclude(slot, generation)) return;
+    if (!this.#datapath.conclude(slot, generation)) return;
     this.#bury(slot, why !== "terminated");
     if ((flags & SlotFlag.aborted) !== 0) return;
     this.#ports.log("debug", { slot, why, started, clean }, "a request of the kernel path lost its server");
     this.connections.when(record.client, record.owner, (anchor) => {
       if (clean) this.connections.end(anchor);
-      else if (started || anchor.stream) this.connections.reset(anchor);
+      else if (started) this.connections.reset(anchor);
       else if (stash) this.connections.takeOver(anchor, stash);
       else this.#ports.refuse(anchor, why);
     });
   }
 
   /** The response cannot be framed: nobody may guess. */
-  #fault(slot: number, generation: number): void {
+  #fault(slot: number, generation: number, why: Lost): void {
     const life = this.#datapath.life(slot);
     if (life.generation !== generation || this.#isocks.fd(slot) === undefined) return;
-    this.#lose(slot, generation, life.flags, this.#datapath.slot(slot), "protocol");
+    this.#lose(slot, generation, life.flags, this.#datapath.slot(slot), why);
   }
 
   /** The client reads too slowly: hand the rest of its answer on, as fast as it takes it. */
@@ -384,13 +412,13 @@ export class KernelPath {
     const close = retire || (life.flags & SlotFlag.closeClient) !== 0;
     if (life.generation !== generation || (life.flags & SlotFlag.responseDone) !== 0) return;
     if (!clean) {
-      this.#conclude(slot, generation);
+      this.#datapath.conclude(slot, generation);
       this.#bury(slot, true);
       this.connections.reset(anchor);
       return;
     }
     if (retire || (life.flags & SlotFlag.requestDone) === 0) {
-      this.#conclude(slot, generation);
+      this.#datapath.conclude(slot, generation);
       this.#bury(slot, false);
     } else if (this.#datapath.mark(slot, generation, SlotFlag.responseDone)) {
       this.#datapath.noLongerActive(record.endpoint);
@@ -400,16 +428,44 @@ export class KernelPath {
     if (close && end !== "extra") this.connections.end(anchor);
   }
 
-  /** Requests that outlived their route's timeout: 504, or a broken connection when the answer had begun. */
+  /**
+   * Requests that outlived their route's timeout: 504, or a broken connection when the answer had begun. And slots that
+   * wait for us since the last look: the ring of events may have been full when their turn came.
+   */
   #expire(): void {
     const now = process.hrtime.bigint();
-    for (const slot of this.pools.liveSlots()) {
+    const waited = this.#waiting;
+    this.#waiting = new Map();
+    for (const slot of [...this.pools.liveSlots()]) {
       if (this.#datapath.isIdle(slot)) continue;
+      const { flags, generation } = this.#datapath.life(slot);
+      const over = (flags & SlotFlag.responseDone) !== 0;
+      if (this.#waitsForUs(slot, flags)) {
+        if (waited.get(slot) === generation) this.#attend(slot, flags, generation);
+        else this.#waiting.set(slot, generation);
+      }
+      if (over) continue;
       const record = this.#datapath.slot(slot);
-      if (record.timeoutMs === 0 || (record.flags & SlotFlag.responseDone) !== 0) continue;
-      if (now - record.startedNs < BigInt(record.timeoutMs) * 1_000_000n) continue;
+      if (record.generation !== generation || record.timeoutMs === 0 || record.dueNs === 0n) continue;
+      if (now - record.dueNs < BigInt(record.timeoutMs) * 1_000_000n) continue;
       this.#lose(slot, record.generation, record.flags, record, "timeout");
     }
+  }
+
+  #waitsForUs(slot: number, flags: number): boolean {
+    if ((flags & SlotFlag.responseDone) === 0) {
+      const bypassed = (flags & SlotFlag.bypass) !== 0 && !this.#tails.has(slot);
+      return bypassed || (flags & (SlotFlag.fault | SlotFlag.aborted)) !== 0;
+    }
+    const given = (flags & SlotFlag.requestDone) !== 0 && (flags & NOT_GIVEN_BACK) !== 0;
+    return given && !this.#serverClosing.has(slot);
+  }
+
+  #attend(slot: number, flags: number, generation: number): void {
+    if ((flags & SlotFlag.responseDone) !== 0) this.#retire(slot, generation, false);
+    else if ((flags & SlotFlag.aborted) !== 0) this.#abandon(slot, generation);
+    else if ((flags & SlotFlag.fault) !== 0) this.#fault(slot, generation, "protocol");
+    else this.#bypass(slot, generation);
   }
 
   /** How many requests the kernel path has in service. */
@@ -428,6 +484,7 @@ export class KernelPath {
     const until = performance.now() + graceMs;
     while (this.inService() > 0 && performance.now() < until) await new Promise((r) => setTimeout(r, 10));
     for (const t of this.#timers) clearInterval(t);
+    clearTimeout(this.#lateTimer);
     this.pools.close();
     this.connections.closeAll();
     this.#native.reactorStop();

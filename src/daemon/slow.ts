@@ -2,7 +2,7 @@ import type { Socket } from "node:net";
 import type { Logger } from "pino";
 import type { Datapath } from "../kernel/datapath.ts";
 import type { Cluster, Endpoint, Listener } from "../model/config.ts";
-import type { Decision, RoutedHead } from "../slowpath/slowpath.ts";
+import type { Decision, RoutedHead, Session } from "../slowpath/slowpath.ts";
 import { SlowPath } from "../slowpath/slowpath.ts";
 import type { Ids } from "../tables/compiled.ts";
 import type { Anchor, Connections } from "./connections.ts";
@@ -67,18 +67,24 @@ export class SlowSide {
     return this.#counters.endpoint(name).active;
   }
 
-  serveAnchor(anchor: Anchor, stream: Socket, initial: Buffer | undefined, listener: Listener | undefined): void {
+  serveAnchor(
+    anchor: Anchor,
+    stream: Socket,
+    initial: Buffer | undefined,
+    listener: Listener | undefined,
+  ): Session | undefined {
     const kernel = this.#kernel!;
     if (!listener) {
       stream.destroy();
-      return;
+      return undefined;
     }
     const { connections } = kernel.path;
-    this.#slowPath.accept(stream, {
+    return this.#slowPath.accept(stream, {
       listener,
       tenant: anchor.info.tenant,
-      onIdle: (read, written) => kernel.datapath.slowDone(anchor.key, read, written + anchor.beside),
+      onIdle: (read, written) => kernel.datapath.slowDone(anchor.key, anchor.cookie, read, written + anchor.beside),
       gate: () => connections.answered(anchor),
+      broken: () => connections.broken(anchor),
       ...(initial ? { initial } : {}),
     });
   }
@@ -93,6 +99,7 @@ export class SlowSide {
     const { status, flag, body } = LOST[why];
     this.#counters.flag(flag);
     if (listener) this.#counters.listener(listener.name).requests++;
+    if (anchor.session?.refuse(status, body)) return;
     connections.answer(anchor, (stream) => void this.#slowPath.refuse(stream, status, body));
   }
 

@@ -179,6 +179,10 @@ export class Tail {
           this.#native.reactorArm(this.#from, EPOLL.in | EPOLL.rdhup);
           return;
         }
+        if (bytes === "broken") {
+          this.#finish("broken");
+          return;
+        }
         if (bytes.length === 0) {
           this.#finish("eof");
           return;
@@ -195,11 +199,12 @@ export class Tail {
     }
   }
 
-  #read(): Buffer | null {
+  #read(): Buffer | null | "broken" {
     try {
       return this.#native.recvNonblock(this.#from, CHUNK);
     } catch {
-      return Buffer.alloc(0);
+      /* Reset: not the end of an answer that is read until close. */
+      return "broken";
     }
   }
 

@@ -50,6 +50,9 @@ const CGROUP_PROGRAMS = [
   ["xlb_sockops", ATTACH.sockOps],
 ] as const;
 
+/** Open files that putting blobs may take. */
+const BLOBS_AT_ONCE = 256;
+
 /** Which verdict programs run on the sockets of which map. */
 const MAP_PROGRAMS = [
   ["p_socks", "xlb_request", ATTACH.skMsgVerdict],
@@ -195,7 +198,21 @@ export class Datapath {
 
   // ---- configuration: the MapStore of sync/ ----
 
-  putBlob(outer: "rules" | "clusters", index: number, words: Uint32Array): void {
+  putBlobs(outer: "rules" | "clusters", blobs: readonly { index: number; words: Uint32Array }[]): void {
+    for (let at = 0; at < blobs.length; at += BLOBS_AT_ONCE) {
+      const some = blobs.slice(at, at + BLOBS_AT_ONCE);
+      const fds: number[] = [];
+      try {
+        for (const { words } of some) fds.push(this.#makeBlob(outer, words));
+        const keys = Buffer.from(Uint32Array.from(some, ({ index }) => index).buffer);
+        this.#native.mapUpdateBatch(this.#fd(outer), keys, Buffer.from(Uint32Array.from(fds).buffer), some.length);
+      } finally {
+        for (const fd of fds) this.#native.close(fd);
+      }
+    }
+  }
+
+  #makeBlob(outer: "rules" | "clusters", words: Uint32Array): number {
     const n = words.length / 4;
     const fd = this.#native.mapCreate({
       type: BPF_MAP_TYPE_ARRAY,
@@ -205,13 +222,9 @@ export class Datapath {
       flags: BPF_F_INNER_MAP,
       name: outer === "rules" ? "xlb_rules" : "xlb_cluster",
     });
-    try {
-      const keys = Buffer.from(Uint32Array.from({ length: n }, (_, i) => i).buffer);
-      this.#native.mapUpdateBatch(fd, keys, Buffer.from(words.buffer, words.byteOffset, words.byteLength), n);
-      this.#native.mapUpdateFd(this.#fd(outer), u32(index), fd, 4);
-    } finally {
-      this.#native.close(fd);
-    }
+    const keys = Buffer.from(Uint32Array.from({ length: n }, (_, i) => i).buffer);
+    this.#native.mapUpdateBatch(fd, keys, Buffer.from(words.buffer, words.byteOffset, words.byteLength), n);
+    return fd;
   }
 
   dropBlob(outer: "rules" | "clusters", index: number): void {
@@ -248,6 +261,39 @@ export class Datapath {
     return life.generation === generation && (life.flags & SlotFlag.responseDone) === 0;
   }
 
+  /** Ends the slot's request, if it is that generation's and not over. True for the one who did it, for no other. */
+  conclude(slot: number, generation: number): boolean {
+    for (;;) {
+      const life = this.life(slot);
+      if (life.generation !== generation || (life.flags & SlotFlag.responseDone) !== 0) return false;
+      const over = BigInt(SlotFlag.responseDone | SlotFlag.requestDone | SlotFlag.retire);
+      const at = this.#slotAt(slot) + slotOffsets.flags;
+      if (!this.#native.casU64(this.#slotMemory, at, life.word, life.word | over)) continue;
+      this.noLongerActive(this.slot(slot).endpoint);
+      return true;
+    }
+  }
+
+  /**
+   * The slot's connection is about to be closed: from now on no hook takes the record for what it was. Whoever is still
+   * at it finds another generation.
+   */
+  retireSlot(slot: number): void {
+    for (;;) {
+      const { word, generation } = this.life(slot);
+      const next = BigInt((generation + 1) >>> 0 || 1);
+      const over = BigInt(SlotFlag.responseDone | SlotFlag.requestDone | SlotFlag.retire);
+      const at = this.#slotAt(slot) + slotOffsets.flags;
+      if (this.#native.casU64(this.#slotMemory, at, word, (next << 32n) | over)) break;
+    }
+    try {
+      /* A server that lives on writes to nobody. */
+      this.#native.mapDelete(this.#fd("s_socks"), u32(slot));
+    } catch {
+      /* EINVAL: nothing was there, or it has gone by itself */
+    }
+  }
+
   /** Adds flags to the slot, if it is still in that generation. */
   mark(slot: number, generation: number, flags: number): boolean {
     for (;;) {
@@ -266,6 +312,11 @@ export class Datapath {
       ...old,
       owner: 0n,
       pSk: 0n,
+      targetSk: 0n,
+      relayed: 0n,
+      sent: 0,
+      startedNs: 0n,
+      dueNs: 0n,
       flags: SlotFlag.requestDone | SlotFlag.responseDone,
       generation: (old.generation + 1) >>> 0 || 1,
       kind: SlotKind.new,
@@ -333,6 +384,7 @@ export class Datapath {
   addISock(slot: number, fd: number, cookie: bigint): void {
     this.#native.mapUpdate(this.#fd("isock_slots"), u64(cookie), u32(slot));
     this.#native.mapUpdateFd(this.#fd("i_socks"), u32(slot), fd, 8);
+    if (this.#ask("xlb_learn", u32(slot)) !== 1) throw new Error("an i-sock is not in its map");
   }
 
   forgetISock(cookie: bigint): void {
@@ -368,7 +420,10 @@ export class Datapath {
     return bytes ? connRow.decode(bytes) : undefined;
   }
 
-  forgetConn(key: Buffer): void {
+  /** Forgets the connection of that cookie. Its client's port may be another connection's by now: that one stays. */
+  forgetConn(key: Buffer, cookie: bigint): void {
+    const conn = this.conn(key);
+    if (conn && conn.cookie !== cookie) return;
     this.#native.mapDelete(this.#fd("conns"), key);
     this.#native.mapDelete(this.#fd("slow_dones"), key);
   }
@@ -378,17 +433,22 @@ export class Datapath {
   }
 
   /** The slow path has nothing left to do on the connection: the kernel may take its next request. */
-  slowDone(key: Buffer, read: number, written: number): void {
-    const value = slowDoneRow.encode({ read: BigInt(read), written: BigInt(written) });
+  slowDone(key: Buffer, cookie: bigint, read: number, written: number): void {
+    const value = slowDoneRow.encode({ read: BigInt(read), written: BigInt(written), cookie });
     this.#native.mapUpdate(this.#fd("slow_dones"), key, Buffer.from(value));
   }
 
   /** Has the client's worker queue been emptied? "gone" when the client is no longer there. */
   drained(cookie: bigint): "gone" | "drained" | "queued" {
+    const answer = this.#ask("xlb_drained", u64(cookie));
+    return answer === 1 ? "drained" : answer === 2 ? "queued" : "gone";
+  }
+
+  /** What a program that is never attached says to a question. */
+  #ask(program: string, question: Buffer): number {
     const packet = Buffer.alloc(64);
-    packet.writeBigUInt64LE(cookie, 14);
-    const { retval } = this.#native.progTestRun(this.#prog("xlb_drained"), { dataIn: packet });
-    return retval === 1 ? "drained" : retval === 2 ? "queued" : "gone";
+    question.copy(packet, 14);
+    return this.#native.progTestRun(this.#prog(program), { dataIn: packet }).retval;
   }
 
   // ---- counters ----

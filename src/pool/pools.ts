@@ -23,7 +23,7 @@ type SlotState = "connecting" | "live";
 
 interface Pool {
   readonly tenant: number;
-  readonly target: EndpointTarget;
+  target: EndpointTarget;
   readonly chunks: number[];
   readonly slots: Map<number, SlotState>;
   wanted: number;
@@ -60,17 +60,15 @@ export class Pools {
     this.#freeChunks = Array.from({ length: limits.maxChunks }, (_, i) => limits.maxChunks - 1 - i);
   }
 
-  /** The endpoints there are now. i-socks to others are withdrawn; those in use end with their request. */
+  /** The endpoints there are now. i-socks to others are withdrawn; those in use end at a look after their request. */
   setTargets(targets: readonly EndpointTarget[]): void {
     const next = new Map(targets.map((t) => [t.endpoint, t]));
     this.#targets.clear();
     for (const [endpoint, target] of next) this.#targets.set(endpoint, target);
     for (const pool of this.#pools.values()) {
-      if (!next.has(pool.target.endpoint)) {
-        pool.wanted = 0;
-        pool.floor = 0;
-        this.#shrinkTo(pool, 0);
-      }
+      const target = next.get(pool.target.endpoint);
+      if (target) pool.target = target;
+      this.#limit(pool, target ? this.#most(target) : 0);
     }
     for (const tenant of this.#tenants) this.warm(tenant);
   }
@@ -95,11 +93,7 @@ export class Pools {
   drop(tenant: number): void {
     this.#tenants.delete(tenant);
     for (const pool of [...this.#pools.values()]) {
-      if (pool.tenant !== tenant) continue;
-      pool.wanted = 0;
-      pool.floor = 0;
-      this.#shrinkTo(pool, 0);
-      if (pool.slots.size === 0) this.#forget(pool);
+      if (pool.tenant === tenant) this.#limit(pool, 0);
     }
   }
 
@@ -114,14 +108,15 @@ export class Pools {
 
   /** A hook found the pool empty, or nearly so: twice as many, within the bounds. */
   grow(tenant: number, endpoint: number): void {
+    /* The hooks' word may be older than the news that tenant or endpoint has gone: what still ends must not revive. */
+    if (!this.#tenants.has(tenant) || !this.#targets.has(endpoint)) return;
     const pool = this.#pool(tenant, endpoint);
     if (!pool) return;
     pool.unusedCloses = 0;
     pool.leastIdle = 0;
     /* Hooks ask again and again while the last answer is still connecting. */
     for (const state of pool.slots.values()) if (state === "connecting") return;
-    const most = Math.min(pool.target.maxConnections, this.#limits.chunksPerPool * this.#limits.chunkSlots);
-    pool.wanted = Math.min(most, Math.max(8, pool.wanted, pool.slots.size * 2));
+    pool.wanted = Math.min(this.#most(pool.target), Math.max(8, pool.wanted, pool.slots.size * 2));
     this.#fill(pool);
   }
 
@@ -149,7 +144,10 @@ export class Pools {
     const pool = this.#bySlot.get(slot);
     if (!pool) return;
     this.#end(pool, slot, false);
-    if (pool.failures++ === 0 || this.#clock.now() >= pool.retryAt) this.#later(pool);
+    /* Those of one try fail together: one failure. */
+    if (pool.failures > 0 && this.#clock.now() < pool.retryAt) return;
+    pool.failures++;
+    this.#later(pool);
   }
 
   /**
@@ -175,6 +173,8 @@ export class Pools {
   /** Call it every `shrinkMs`; `idle` tells how many i-socks of a pool are idle now. */
   shrink(isIdle: (slot: number) => boolean): void {
     for (const pool of this.#pools.values()) {
+      /* Some were in use when their endpoint or tenant went, or when the bound was lowered. */
+      this.#shrinkTo(pool, pool.wanted);
       let idle = 0;
       for (const [slot, state] of pool.slots) if (state === "live" && isIdle(slot)) idle++;
       const spare = Math.min(idle, pool.leastIdle);
@@ -248,8 +248,11 @@ export class Pools {
   #later(pool: Pool): void {
     const delay = Math.min(5_000, 20 * 2 ** Math.min(pool.failures, 8));
     pool.retryAt = this.#clock.now() + delay;
-    /* A pool that only warming wanted waits for a request: connecting for ever to a dead endpoint helps nobody. */
-    this.#clock.after(delay, () => this.#fill(pool));
+    this.#clock.after(delay, () => {
+      /* A timer may be early by the clock's measure; nothing else would ask again. */
+      pool.retryAt = 0;
+      this.#fill(pool);
+    });
   }
 
   #freeSlot(pool: Pool): number | undefined {
@@ -263,6 +266,18 @@ export class Pools {
     pool.chunks.push(chunk);
     this.#socks.setChunks(pool.tenant, pool.target.endpoint, pool.chunks);
     return chunk * n;
+  }
+
+  #most(target: EndpointTarget): number {
+    return Math.min(target.maxConnections, this.#limits.chunksPerPool * this.#limits.chunkSlots);
+  }
+
+  /** From now on the pool may not have more; one that may have none is forgotten when its last i-sock has ended. */
+  #limit(pool: Pool, most: number): void {
+    pool.wanted = Math.min(pool.wanted, most);
+    pool.floor = Math.min(pool.floor, most);
+    this.#shrinkTo(pool, most);
+    if (most === 0 && pool.slots.size === 0) this.#forget(pool);
   }
 
   #shrinkTo(pool: Pool, count: number): void {

@@ -64,9 +64,12 @@ export class HeadScanner {
   #at = 0;
   #lineStart = 0;
   readonly #maxBytes: number;
+  readonly #judge: ((line: string) => void) | undefined;
 
-  constructor(maxBytes: number) {
+  /** `judge` is shown the first line, without its end, once; whoever speaks no HTTP need not wait for the rest. */
+  constructor(maxBytes: number, judge?: (line: string) => void) {
     this.#maxBytes = maxBytes;
+    this.#judge = judge;
   }
 
   /** Length of the head including its empty line; undefined while it is not complete. Throws Malformed. */
@@ -77,6 +80,7 @@ export class HeadScanner {
       if (c === LF) {
         if (this.#at === 0 || bytes[this.#at - 1] !== CR) throw new Malformed(400, "bare line feed");
         const end = ++this.#at;
+        if (this.#lineStart === 0) this.#judge?.(bytes.toString("latin1", 0, end - 2));
         if (end - this.#lineStart === 2) return end;
         this.#lineStart = end;
         this.#at--;
@@ -92,27 +96,36 @@ export class HeadScanner {
   }
 }
 
-function fields(lines: readonly string[], max: number): Field[] {
-  if (lines.length > max) throw new Malformed(431, "too many headers");
+/** `bad` and `tooMany` are the statuses of what is thrown. */
+function fields(lines: readonly string[], max: number, bad: number, tooMany: number): Field[] {
+  if (lines.length > max) throw new Malformed(tooMany, "too many headers");
   return lines.map((line): Field => {
     const colon = line.indexOf(":");
     const name = line.slice(0, Math.max(colon, 0));
-    if (!TOKEN.test(name)) throw new Malformed(400, "header name");
+    if (!TOKEN.test(name)) throw new Malformed(bad, "header name");
     const value = line.slice(colon + 1).replace(/^[ \t]+|[ \t]+$/g, "");
-    if (!VALUE.test(value)) throw new Malformed(400, "header value");
+    if (!VALUE.test(value)) throw new Malformed(bad, "header value");
     return [name, value];
   });
+}
+
+/** RFC 9112 section 3. Throws Malformed. */
+export function parseRequestLine(line: string): Pick<RequestLine, "method" | "target" | "minor"> {
+  const [method = "", target = "", version = "", ...more] = line.split(" ");
+  if (more.length > 0 || !METHODS.has(method)) throw new Malformed(400, "request line");
+  if (!TARGET.test(target)) throw new Malformed(400, "target");
+  if (target.includes("#")) throw new Malformed(400, "fragment");
+  if (version !== "HTTP/1.1" && version !== "HTTP/1.0") throw new Malformed(400, "version");
+  return { method, target, minor: version === "HTTP/1.1" ? 1 : 0 };
 }
 
 /** A whole request head. Throws Malformed. */
 export function parseRequest(head: Buffer, maxHeaders: number): RequestLine {
   const [first = "", ...rest] = head.toString("latin1", 0, head.length - 4).split("\r\n");
-  const [method = "", target = "", version = "", ...more] = first.split(" ");
-  if (more.length > 0 || !METHODS.has(method)) throw new Malformed(400, "request line");
-  if (!TARGET.test(target)) throw new Malformed(400, "target");
-  if (version !== "HTTP/1.1" && version !== "HTTP/1.0") throw new Malformed(400, "version");
-  return { method, target, minor: version === "HTTP/1.1" ? 1 : 0, headers: fields(rest, maxHeaders) };
+  return { ...parseRequestLine(first), headers: fields(rest, maxHeaders, 400, 431) };
 }
+
+const MAX_RESPONSE_HEADERS = 1_000;
 
 /** A whole response head. Throws Malformed (502). */
 export function parseResponse(head: Buffer): StatusLine {
@@ -123,7 +136,7 @@ export function parseResponse(head: Buffer): StatusLine {
     minor: match[1] === "1" ? 1 : 0,
     status: Number(match[2]),
     reason: match[3] ?? "",
-    headers: fields(rest, 1_000),
+    headers: fields(rest, MAX_RESPONSE_HEADERS, 502, 502),
   };
 }
 
@@ -137,6 +150,36 @@ export function tokens(headers: readonly Field[], name: string): string[] {
     .flatMap((v) => v.split(","))
     .map((v) => v.trim().toLowerCase())
     .filter((v) => v !== "");
+}
+
+/** As in Envoy. */
+const MAX_NOMINATED = 9;
+
+const FRAMING = ["content-length", "transfer-encoding", "trailer"];
+
+/** Fields that every reader on the way must see: without them the message is another one, or another's. */
+const END_TO_END = new Set([
+  ...FRAMING,
+  "authorization",
+  "cache-control",
+  "content-encoding",
+  "content-range",
+  "content-type",
+  "cookie",
+  "expect",
+  "forwarded",
+  "host",
+  "range",
+  "via",
+]);
+
+/** Connection may nominate only what is meant for one hop (RFC 9110 section 7.6.1). Throws Malformed. */
+export function checkNominated(headers: readonly Field[]): void {
+  const names = tokens(headers, "connection");
+  if (names.length > MAX_NOMINATED) throw new Malformed(400, "too many nominated headers");
+  if (names.some((n) => END_TO_END.has(n) || n.startsWith("x-forwarded-") || n.startsWith(":"))) {
+    throw new Malformed(400, "nominated header");
+  }
 }
 
 function contentLength(headers: readonly Field[], status: number): number | undefined {
@@ -160,6 +203,7 @@ export function requestBody({ headers, minor }: RequestLine): Body {
 
 /** RFC 9112 section 6.3 for final responses. */
 export function responseBody({ headers, status }: StatusLine, method: string): Body {
+  if (tokens(headers, "connection").some((n) => FRAMING.includes(n))) throw new Malformed(502, "nominated header");
   if (method === "HEAD" || status === 204 || status === 304) return { kind: "none" };
   const codings = values(headers, "transfer-encoding");
   const length = contentLength(headers, 502);
@@ -244,7 +288,7 @@ export class ChunkReader {
   #early(): void {
     if (this.#state === "dataEnd" && this.#line !== "" && this.#line !== "\r")
       this.#refuse("chunk longer than it said");
-    if (this.#state === "size" && !/^[0-9a-fA-F]{0,13}\r?$|^[0-9a-fA-F]{1,13}[ \t]*;/.test(this.#line)) {
+    if (this.#state === "size" && !/^[0-9a-fA-F]{0,13}\r?$|^[0-9a-fA-F]{1,13}[ \t]*(?:;|$)/.test(this.#line)) {
       this.#refuse("chunk size");
     }
   }
@@ -270,7 +314,7 @@ export class ChunkReader {
         this.#trailerBytes += line.length;
         if (this.#trailerBytes > MAX_TRAILER) this.#refuse("trailers too large");
         try {
-          this.trailers.push(...fields([line], 100));
+          this.trailers.push(...fields([line], 1, this.#status, this.#status));
         } catch {
           this.#refuse("trailer");
         }

@@ -2,16 +2,18 @@ import type { Duplex } from "node:stream";
 import type { Address, Listener } from "../model/config.ts";
 import type { Body, Field, RequestLine, StatusLine } from "./http1.ts";
 import {
+  checkNominated,
   hostOf,
   Malformed,
   parseRequest,
+  parseRequestLine,
   parseResponse,
   requestBody,
   responseBody,
   tokens,
   writeHead,
 } from "./http1.ts";
-import { BodyReader, Broken, chunk, flushed, lastChunk, Source, write } from "./source.ts";
+import { BodyReader, Broken, breakOff, chunk, flushed, lastChunk, Source, write } from "./source.ts";
 import { ConnectFailed, type Upstream, Upstreams } from "./upstream.ts";
 
 /** What the rules see of a request. */
@@ -54,8 +56,23 @@ export interface Downstream {
   onIdle?(read: number, written: number): void;
   /** Awaited before the first byte of an answer: an answer by another way may be under way still. */
   gate?(): Promise<void>;
-  /** Bytes to serve before the stream's own; they do not count as read. */
+  /** Asked before bytes are taken for a request: true where they are none, and the connection is being ended. */
+  broken?(): boolean;
+  /** A request that a server has seen once already: served before the stream's own, on a fresh connection, once. */
   readonly initial?: Buffer;
+}
+
+/** A connection that the slow path serves, for those who know what else happens to it. */
+export interface Session {
+  /**
+   * Serves a request that a server has already seen once, as {@link Downstream.initial}. False, and nothing happens,
+   * where another one is being served.
+   */
+  inject(request: Buffer): boolean;
+  /** Answers a request that is lost to its server, and closes. False, and nothing happens, as above. */
+  refuse(status: number, body: string): boolean;
+  /** Nothing of this connection is read or served from now on; the caller ends it. */
+  discard(): void;
 }
 
 /** How long a closing client may keep sending before it is cut off, as Envoy's delayed_close_timeout. Milliseconds. */
@@ -82,10 +99,11 @@ export class SlowPath {
   }
 
   /** Takes over the near end of a client's connection until it closes. */
-  accept(stream: Duplex, from: Downstream): void {
+  accept(stream: Duplex, from: Downstream): Session {
     const connection = new Connection(stream, from, this.#ports, this.#upstreams, () => this.#draining);
     this.#connections.add(connection);
     void connection.serve().finally(() => this.#connections.delete(connection));
+    return connection;
   }
 
   /** Answers a request that is lost to its server, and closes. */
@@ -99,7 +117,7 @@ export class SlowPath {
   /** Connections end after the request they are at; after `graceMs` they are cut off. */
   async drain(graceMs: number): Promise<void> {
     this.#draining = true;
-    for (const c of this.#connections) c.endIfIdle();
+    for (const c of this.#connections) void c.endIfIdle();
     const until = performance.now() + graceMs;
     while (this.#connections.size > 0 && performance.now() < until) await new Promise((r) => setTimeout(r, 10));
     for (const c of this.#connections) c.destroy();
@@ -168,7 +186,7 @@ function failureOf(error: unknown, timedOut: boolean): Failure {
 
 type Forward = Extract<Decision, { kind: "forward" }>;
 
-class Connection {
+class Connection implements Session {
   readonly #stream: Duplex;
   readonly #from: Downstream;
   readonly #ports: Ports;
@@ -176,7 +194,13 @@ class Connection {
   readonly #source: Source;
   readonly #draining: () => boolean;
   #written = 0;
-  #between = true;
+  /** It waits for its next request. */
+  #waits = false;
+  #repeats: boolean;
+  #refusal: Buffer | undefined;
+  /** Somebody else ends it. */
+  #abandoned = false;
+  #exchange: Exchange | undefined;
 
   constructor(stream: Duplex, from: Downstream, ports: Ports, upstreams: Upstreams, draining: () => boolean) {
     this.#stream = stream;
@@ -185,42 +209,85 @@ class Connection {
     this.#upstreams = upstreams;
     this.#draining = draining;
     this.#source = new Source(stream, from.initial);
+    this.#repeats = from.initial !== undefined;
     stream.on("error", () => {});
   }
 
   destroy(): void {
-    this.#stream.destroy();
+    if (this.#waits) this.#stream.destroy();
+    else breakOff(this.#stream);
   }
 
-  endIfIdle(): void {
-    if (this.#between && this.#source.empty) this.#stream.end();
+  async endIfIdle(): Promise<void> {
+    if (!this.#waits) return;
+    await this.#from.gate?.();
+    if (this.#waits && this.#source.empty) this.#stream.end();
+  }
+
+  inject(request: Buffer): boolean {
+    if (!this.#waits) return false;
+    this.#waits = false;
+    this.#repeats = true;
+    this.#source.insert(request);
+    return true;
+  }
+
+  refuse(status: number, body: string): boolean {
+    if (!this.#waits) return false;
+    this.#waits = false;
+    this.#refusal = localReply(status, body, { close: true, head: false, extra: [] });
+    void this.#source.discard();
+    return true;
+  }
+
+  discard(): void {
+    this.#abandoned = true;
+    this.#waits = false;
+    void this.#source.discard();
+    this.#exchange?.abandon();
   }
 
   async serve(): Promise<void> {
     try {
       while (await this.#one()) {
-        this.#between = true;
         await flushed(this.#stream);
-        if (this.#source.empty && !this.#stream.destroyed) this.#from.onIdle?.(this.#source.taken, this.#written);
+        if (this.#source.empty && !this.#stream.destroyed && !this.#abandoned) {
+          this.#from.onIdle?.(this.#source.taken, this.#written);
+        }
         if (this.#draining()) break;
       }
-      await this.#close();
+      if (!this.#abandoned) await this.#close();
     } catch (error) {
-      if (!(error instanceof Broken)) this.#ports.log({ err: error }, "a slow path connection failed");
-      this.#stream.destroy();
+      const known = error instanceof Broken;
+      if (!known) this.#ports.log({ err: error }, "a slow path connection failed");
+      if (!this.#abandoned && known) this.#stream.destroy();
+      else if (!this.#abandoned) breakOff(this.#stream);
     }
+    if (!this.#stream.closed) await new Promise((resolve) => this.#stream.once("close", resolve));
   }
 
   /** Ends the stream, and takes in what the client still sends, so that no reset runs over the last answer. */
   async #close(): Promise<void> {
     this.#stream.end();
     const cut = setTimeout(() => this.#stream.destroy(), LINGER_MS);
-    while (await this.#source.more()) this.#source.consume(this.#source.buffer.length);
+    await this.#source.discard();
     clearTimeout(cut);
     this.#stream.destroy();
   }
 
+  /** Waits for a request. False: there will be none. */
+  async #next(): Promise<boolean> {
+    this.#waits = true;
+    await this.#source.some();
+    /* A client that has ended its side may still be due an answer of the kernel path, or its repetition. */
+    if (this.#source.buffer.length === 0) await this.#from.gate?.();
+    this.#waits = false;
+    if (this.#refusal) await this.#write(this.#refusal);
+    return this.#source.buffer.length > 0;
+  }
+
   async #write(bytes: Buffer): Promise<void> {
+    if (this.#abandoned) throw new Broken("the connection is being ended");
     this.#written += bytes.length;
     await write(this.#stream, bytes);
   }
@@ -243,11 +310,11 @@ class Connection {
     let body: Body;
     let host: string | undefined;
     try {
-      if (!(await this.#source.some())) return false;
-      this.#between = false;
-      const head = await this.#source.head(listener.http.maxRequestHeadersKb * 1_024);
+      if (!(await this.#next()) || this.#from.broken?.()) return false;
+      const head = await this.#source.head(listener.http.maxRequestHeadersKb * 1_024, parseRequestLine);
       if (head === undefined) return false;
       request = parseRequest(head, listener.http.maxHeadersCount);
+      checkNominated(request.headers);
       body = requestBody(request);
       host = hostOf(request);
     } catch (error) {
@@ -295,7 +362,7 @@ class Connection {
       }
     }
     const exchange = new Exchange(
-      { request, routed, body, reader, persistent, upgrade },
+      { request, routed, body, reader, persistent, upgrade, repeats: this.#repeats },
       decision,
       { stream: this.#stream, source: this.#source, tenant: this.#from.tenant },
       this.#upstreams,
@@ -305,12 +372,17 @@ class Connection {
       },
       (bytes) => this.#write(bytes),
     );
+    this.#repeats = false;
+    this.#exchange = exchange;
     const outcome = await exchange.run();
+    this.#exchange = undefined;
     if (outcome.kind === "failed") {
       const { failure } = outcome;
       if (outcome.started) {
         this.#ports.finished(listener, failure.flag, "reset");
-        this.#stream.destroy();
+        /* A reset may overtake what the client has not got yet, so that it would not even see the status. */
+        await this.#from.gate?.();
+        breakOff(this.#stream);
         return false;
       }
       await this.#from.gate?.();
@@ -366,6 +438,8 @@ interface Asked {
   readonly reader: BodyReader;
   readonly persistent: boolean;
   readonly upgrade: string | undefined;
+  /** A server has seen it before and died: once more, and no more. */
+  readonly repeats: boolean;
 }
 
 type Outcome =
@@ -406,16 +480,22 @@ class Exchange {
     this.#write = rest;
   }
 
+  /** Its answer is not wanted any more. */
+  abandon(): void {
+    this.#up?.socket.destroy();
+  }
+
   async run(): Promise<Outcome> {
-    const { stream } = this.#client;
+    const { stream, source } = this.#client;
     const gone = () => this.#up?.socket.destroy();
     stream.once("close", gone);
     this.#to.started();
     try {
-      return await this.#attempt();
+      return await this.#attempt(this.#asked.repeats);
     } catch (error) {
       const { reader, request, body } = this.#asked;
       this.#up?.socket.destroy();
+      if (source.discarded) throw new Broken("the connection is being ended");
       const again = this.#up?.reused && !this.#started && !this.#timedOut && body.kind === "none";
       if (error instanceof Broken && again && reader.done && REPEATABLE.has(request.method) && !stream.destroyed) {
         try {
@@ -454,11 +534,12 @@ class Exchange {
     }
     const up = idle ?? (await this.#upstreams.connect(target));
     this.#up = up;
+    if (this.#client.source.discarded) throw new Broken("the connection is being ended");
     const sending = this.#send(up);
     /* Its failure shows in the response's, or right below. */
     sending.catch(() => {});
     const { response, head } = await this.#final(up, sending);
-    if (response.status === 101) return await this.#tunnel(up, head);
+    if (response.status === 101) return await this.#tunnel(up, head, sending);
     return await this.#deliver(up, response, sending);
   }
 
@@ -490,7 +571,9 @@ class Exchange {
 
   /** Envoy's route timeout: from the end of the request to the end of the response. */
   #startTimer(up: Upstream): void {
-    if (this.#to.timeoutMs === 0) return;
+    if (this.#to.timeoutMs === 0 || up.socket.destroyed) return;
+    /* Of the attempt before, if there was one. */
+    clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
       this.#timedOut = true;
       up.socket.destroy();
@@ -563,18 +646,24 @@ class Exchange {
   }
 
   /** 101: the two sockets are one from now on; each end crosses in its own time. */
-  async #tunnel(up: Upstream, head: Buffer): Promise<Outcome> {
+  async #tunnel(up: Upstream, head: Buffer, sending: Promise<void>): Promise<Outcome> {
     const { stream, source } = this.#client;
     this.#started = true;
     clearTimeout(this.#timer);
     await this.#first(head);
-    const there = pass(source, up.socket).then(
-      () => up.socket.end(),
-      () => up.socket.destroy(),
-    );
+    /* The rest of the request comes before the first byte of the new protocol. */
+    const there = sending
+      .then(() => {
+        clearTimeout(this.#timer);
+        return pass(source, up.socket);
+      })
+      .then(
+        () => up.socket.end(),
+        () => breakOff(up.socket),
+      );
     const back = pass(up.source, stream).then(
       () => stream.end(),
-      () => stream.destroy(),
+      () => breakOff(stream),
     );
     await Promise.all([there, back]);
     up.socket.destroy();

@@ -1,3 +1,4 @@
+import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Body, Field } from "./http1.ts";
 import { ChunkReader, HeadScanner, Malformed } from "./http1.ts";
@@ -12,12 +13,13 @@ export class Source {
   #taken = 0;
   #ended = false;
   #failed = false;
-  #wake: (() => void) | undefined;
+  #discarding: Promise<void> | undefined;
+  #waiting: (() => void)[] = [];
 
   constructor(stream: Duplex, initial?: Buffer) {
     this.#stream = stream;
     this.#buffer = initial ?? Buffer.alloc(0);
-    const wake = () => this.#wake?.();
+    const wake = () => this.#wake();
     stream.on("readable", wake);
     stream.on("end", () => {
       this.#ended = true;
@@ -43,6 +45,11 @@ export class Source {
     return this.#buffer.length === 0 && this.#stream.readableLength === 0;
   }
 
+  /** Was {@link discard} called? */
+  get discarded(): boolean {
+    return this.#discarding !== undefined;
+  }
+
   get broken(): boolean {
     return this.#failed;
   }
@@ -62,20 +69,52 @@ export class Source {
     return out;
   }
 
+  /** These come before what the stream brings next; they do not count as taken. */
+  insert(bytes: Buffer): void {
+    this.#buffer = Buffer.concat([bytes, this.#buffer]);
+    this.#wake();
+  }
+
+  /** Nothing comes out of here any more: what the stream still brings is dropped. Resolves at its end. */
+  discard(): Promise<void> {
+    this.#discarding ??= this.#drop();
+    this.#wake();
+    return this.#discarding;
+  }
+
+  async #drop(): Promise<void> {
+    this.#buffer = Buffer.alloc(0);
+    for (;;) {
+      while (this.#stream.read() !== null);
+      if (this.#ended || this.#failed || this.#stream.destroyed) return;
+      await this.#woken();
+    }
+  }
+
+  #wake(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve();
+  }
+
+  #woken(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#waiting.push(resolve);
+    });
+  }
+
   /** Waits for more bytes behind those that are here. False: there will be none. */
   async more(): Promise<boolean> {
+    const had = this.#buffer.length;
     for (;;) {
+      if (this.#discarding) return false;
       const bytes = this.#stream.read() as Buffer | null;
       if (bytes !== null) {
         this.#taken += bytes.length;
         this.#buffer = this.#buffer.length === 0 ? bytes : Buffer.concat([this.#buffer, bytes]);
         return true;
       }
+      if (this.#buffer.length > had) return true;
       if (this.#ended || this.#failed || this.#stream.destroyed) return false;
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-      this.#wake = undefined;
+      await this.#woken();
     }
   }
 
@@ -84,9 +123,12 @@ export class Source {
     return this.#buffer.length > 0 || (await this.more());
   }
 
-  /** A whole head; undefined where the stream ended before its first byte. Throws Malformed or Broken. */
-  async head(maxBytes: number): Promise<Buffer | undefined> {
-    const scanner = new HeadScanner(maxBytes);
+  /**
+   * A whole head; undefined where the stream ended before its first byte. `judge` is shown the first line as soon as it
+   * is there, and throws where it is none. Throws Malformed or Broken.
+   */
+  async head(maxBytes: number, judge?: (line: string) => void): Promise<Buffer | undefined> {
+    const scanner = new HeadScanner(maxBytes, judge);
     /* RFC 9112 section 2.2: empty lines before a request are skipped. */
     while (await this.some()) {
       if (this.#buffer[0] !== 13) break;
@@ -188,6 +230,12 @@ export async function write(stream: Duplex, bytes: Buffer): Promise<void> {
     stream.on("drain", settle);
     stream.on("close", settle);
   });
+}
+
+/** The other side shall see that the stream broke, not that it ended: an end may be the end of a message. */
+export function breakOff(stream: Duplex): void {
+  if (stream instanceof Socket && !stream.writableEnded) stream.resetAndDestroy();
+  else stream.destroy();
 }
 
 /** Resolves when all that was written has left for the kernel. */

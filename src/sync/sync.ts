@@ -3,12 +3,18 @@ import type { Tables } from "../tables/compiled.ts";
 import { fnv1a64 } from "../tables/hash.ts";
 import { headerNameRow, listenerEntryRow, RULES_SLOW, XLB_MAX_HEADER_NAME } from "../tables/layout.gen.ts";
 
+export interface Blob {
+  readonly index: number;
+  readonly words: Uint32Array;
+}
+
 export type Outer = "rules" | "clusters";
 export type HashMap = "listeners" | "listener_rules" | "header_names";
 
 /** The kernel's configuration maps, as sync sees them. */
 export interface MapStore {
-  putBlob(outer: Outer, index: number, words: Uint32Array): void;
+  /** All of them, in any order: nothing refers to any of them yet. */
+  putBlobs(outer: Outer, blobs: readonly Blob[]): void;
   dropBlob(outer: Outer, index: number): void;
   set(map: HashMap, key: Uint8Array, value: Uint8Array): void;
   remove(map: HashMap, key: Uint8Array): void;
@@ -22,7 +28,10 @@ export type Op =
 
 /** What the maps hold now. Only `diff` makes one, only `diff` reads one. */
 export interface Installed {
-  /** By `listener/place` for virtual hosts and `listener` for host blobs: where the blob lies. */
+  /**
+   * By `place listener` for virtual hosts and `hosts listener` for host blobs, so that no name of a listener can be
+   * taken for another's: where the blob lies. Children come before their parents.
+   */
   readonly rules: ReadonlyMap<string, { readonly index: number; readonly words: Uint32Array }>;
   readonly clusters: ReadonlyMap<number, Uint32Array>;
   readonly entries: ReadonlyMap<
@@ -43,6 +52,7 @@ export function diff(before: Installed | undefined, wanted: Tables): { ops: Op[]
   const puts: Op[] = [];
   const switches: Op[] = [];
   const drops: Op[] = [];
+  const unread: Op[] = [];
 
   const clusters = new Map<number, Uint32Array>();
   for (const { id, blob } of wanted.clusters) {
@@ -77,10 +87,10 @@ export function diff(before: Installed | undefined, wanted: Tables): { ops: Op[]
   for (const { name, index } of wanted.headerNames) entry("header_names", u64(fnv1a64(name)), headerName(name, index));
   for (const listener of wanted.listeners) {
     const indexes = listener.virtualHosts.map((blob, at) =>
-      blob === undefined ? RULES_SLOW : place(`${listener.name}/${at}`, blob),
+      blob === undefined ? RULES_SLOW : place(`${at} ${listener.name}`, blob),
     );
     const hosts = place(
-      listener.name,
+      `hosts ${listener.name}`,
       listener.hosts.blob((at) => indexes[at]!),
     );
     entry("listener_rules", u32(listener.id), u32(hosts));
@@ -91,23 +101,34 @@ export function diff(before: Installed | undefined, wanted: Tables): { ops: Op[]
     if (entries.has(name)) continue;
     /* An array has no holes: an index of 0 is what a hook understands as "no rules". */
     if (map === "listener_rules") drops.push({ op: "set", map, key, value: new Uint8Array(value.length) });
-    else drops.push({ op: "remove", map, key });
+    /* Rules ask for headers: a header's name goes when no rule that may be in use asks for it. */ else
+      (map === "header_names" ? unread : drops).push({ op: "remove", map, key });
   }
   const used = new Set([...rules.values()].map((r) => r.index));
-  for (const { index } of old.rules.values())
+  for (const { index } of [...old.rules.values()].reverse())
     if (!used.has(index)) drops.push({ op: "dropBlob", outer: "rules", index });
   for (const id of old.clusters.keys())
     if (!clusters.has(id)) drops.push({ op: "dropBlob", outer: "clusters", index: id });
-  return { ops: [...puts, ...switches, ...drops], installed: { rules, clusters, entries } };
+  return { ops: [...puts, ...switches, ...drops, ...unread], installed: { rules, clusters, entries } };
 }
 
 /** The only effect. Throws at the first operation that the kernel refuses. */
 export function apply(store: MapStore, ops: readonly Op[]): void {
+  /* Each change of a map of maps waits until no hook runs any more, some milliseconds: those in a row wait together. */
+  let row: { outer: Outer; blobs: Blob[] } | undefined;
+  const put = () => {
+    if (row) store.putBlobs(row.outer, row.blobs);
+    row = undefined;
+  };
   for (const op of ops) {
+    if (op.op === "putBlob") {
+      if (row?.outer !== op.outer) put();
+      row ??= { outer: op.outer, blobs: [] };
+      row.blobs.push(op);
+      continue;
+    }
+    put();
     switch (op.op) {
-      case "putBlob":
-        store.putBlob(op.outer, op.index, op.words);
-        break;
       case "dropBlob":
         store.dropBlob(op.outer, op.index);
         break;
@@ -121,6 +142,7 @@ export function apply(store: MapStore, ops: readonly Op[]): void {
         op satisfies never;
     }
   }
+  put();
 }
 
 function same(a: Uint32Array | undefined, b: Uint32Array): boolean {

@@ -21,8 +21,8 @@ function row<T>(base: Pick<Row<T>, "size" | "read" | "write">): Row<T> {
   };
 }
 
-export const XLB_CHUNK_SLOTS = 32;
-export const XLB_POOL_CHUNKS = 32;
+export const XLB_CHUNK_SLOTS = 8;
+export const XLB_POOL_CHUNKS = 128;
 export const XLB_STASH_BYTES = 512;
 export const XLB_YOUNG_NS = 20000000;
 export const XLB_MAX_HEADERS = 16;
@@ -30,6 +30,9 @@ export const XLB_MAX_HEADER_NAME = 62;
 export const XLB_MAX_HEAD = 8192;
 export const XLB_MAX_BODY = 262144;
 export const XLB_MAX_HEADER_COUNT = 100;
+export const XLB_MAX_RESPONSE_HEAD = 65536;
+export const XLB_PIECE_COST = 1024;
+export const XLB_MAX_PIECES = 4096;
 export const XLB_MAX_HOST = 255;
 export const XLB_MAX_PATH = 2048;
 export const HOSTS_STRIP_PORT = 1;
@@ -198,14 +201,14 @@ export const poolOffsets = {
 } as const;
 
 export const poolRow: Row<Pool> = row({
-  size: 132,
+  size: 516,
   read: (view, at) => ({
     nChunks: view.getUint32(at + 0, true),
-    chunk: Array.from({ length: 32 }, (_, i) => view.getUint32(at + 4 + i * 4, true)),
+    chunk: Array.from({ length: 128 }, (_, i) => view.getUint32(at + 4 + i * 4, true)),
   }),
   write: (view, at, value) => {
     view.setUint32(at + 0, value.nChunks, true);
-    for (let i = 0; i < 32; i++) view.setUint32(at + 4 + i * 4, value.chunk[i] ?? 0, true);
+    for (let i = 0; i < 128; i++) view.setUint32(at + 4 + i * 4, value.chunk[i] ?? 0, true);
   },
 });
 
@@ -273,8 +276,13 @@ export interface Slot {
   readonly owner: bigint;
   readonly pSk: bigint;
   readonly startedNs: bigint;
+  readonly dueNs: bigint;
   readonly responseBytes: bigint;
   readonly bypassBase: bigint;
+  readonly targetSk: bigint;
+  readonly relayed: bigint;
+  readonly sent: number;
+  readonly piece: number;
   readonly flags: number;
   readonly generation: number;
   readonly kind: number;
@@ -293,61 +301,76 @@ export const slotOffsets = {
   owner: 0,
   pSk: 8,
   startedNs: 16,
-  responseBytes: 24,
-  bypassBase: 32,
-  flags: 40,
-  generation: 44,
-  kind: 48,
-  tenant: 52,
-  endpoint: 56,
-  cluster: 60,
-  route: 64,
-  listener: 68,
-  timeoutMs: 72,
-  stashLength: 76,
-  client: 80,
-  frame: 104,
+  dueNs: 24,
+  responseBytes: 32,
+  bypassBase: 40,
+  targetSk: 48,
+  relayed: 56,
+  sent: 64,
+  piece: 68,
+  flags: 72,
+  generation: 76,
+  kind: 80,
+  tenant: 84,
+  endpoint: 88,
+  cluster: 92,
+  route: 96,
+  listener: 100,
+  timeoutMs: 104,
+  stashLength: 108,
+  client: 112,
+  frame: 136,
 } as const;
 
 export const slotRow: Row<Slot> = row({
-  size: 128,
+  size: 160,
   read: (view, at) => ({
     owner: view.getBigUint64(at + 0, true),
     pSk: view.getBigUint64(at + 8, true),
     startedNs: view.getBigUint64(at + 16, true),
-    responseBytes: view.getBigUint64(at + 24, true),
-    bypassBase: view.getBigUint64(at + 32, true),
-    flags: view.getUint32(at + 40, true),
-    generation: view.getUint32(at + 44, true),
-    kind: view.getUint32(at + 48, true),
-    tenant: view.getUint32(at + 52, true),
-    endpoint: view.getUint32(at + 56, true),
-    cluster: view.getUint32(at + 60, true),
-    route: view.getUint32(at + 64, true),
-    listener: view.getUint32(at + 68, true),
-    timeoutMs: view.getUint32(at + 72, true),
-    stashLength: view.getUint32(at + 76, true),
-    client: addrKeyRow.read(view, at + 80),
-    frame: framingRow.read(view, at + 104),
+    dueNs: view.getBigUint64(at + 24, true),
+    responseBytes: view.getBigUint64(at + 32, true),
+    bypassBase: view.getBigUint64(at + 40, true),
+    targetSk: view.getBigUint64(at + 48, true),
+    relayed: view.getBigUint64(at + 56, true),
+    sent: view.getUint32(at + 64, true),
+    piece: view.getUint32(at + 68, true),
+    flags: view.getUint32(at + 72, true),
+    generation: view.getUint32(at + 76, true),
+    kind: view.getUint32(at + 80, true),
+    tenant: view.getUint32(at + 84, true),
+    endpoint: view.getUint32(at + 88, true),
+    cluster: view.getUint32(at + 92, true),
+    route: view.getUint32(at + 96, true),
+    listener: view.getUint32(at + 100, true),
+    timeoutMs: view.getUint32(at + 104, true),
+    stashLength: view.getUint32(at + 108, true),
+    client: addrKeyRow.read(view, at + 112),
+    frame: framingRow.read(view, at + 136),
   }),
   write: (view, at, value) => {
     view.setBigUint64(at + 0, value.owner, true);
     view.setBigUint64(at + 8, value.pSk, true);
     view.setBigUint64(at + 16, value.startedNs, true);
-    view.setBigUint64(at + 24, value.responseBytes, true);
-    view.setBigUint64(at + 32, value.bypassBase, true);
-    view.setUint32(at + 40, value.flags, true);
-    view.setUint32(at + 44, value.generation, true);
-    view.setUint32(at + 48, value.kind, true);
-    view.setUint32(at + 52, value.tenant, true);
-    view.setUint32(at + 56, value.endpoint, true);
-    view.setUint32(at + 60, value.cluster, true);
-    view.setUint32(at + 64, value.route, true);
-    view.setUint32(at + 68, value.listener, true);
-    view.setUint32(at + 72, value.timeoutMs, true);
-    view.setUint32(at + 76, value.stashLength, true);
-    addrKeyRow.write(view, at + 80, value.client);
-    framingRow.write(view, at + 104, value.frame);
+    view.setBigUint64(at + 24, value.dueNs, true);
+    view.setBigUint64(at + 32, value.responseBytes, true);
+    view.setBigUint64(at + 40, value.bypassBase, true);
+    view.setBigUint64(at + 48, value.targetSk, true);
+    view.setBigUint64(at + 56, value.relayed, true);
+    view.setUint32(at + 64, value.sent, true);
+    view.setUint32(at + 68, value.piece, true);
+    view.setUint32(at + 72, value.flags, true);
+    view.setUint32(at + 76, value.generation, true);
+    view.setUint32(at + 80, value.kind, true);
+    view.setUint32(at + 84, value.tenant, true);
+    view.setUint32(at + 88, value.endpoint, true);
+    view.setUint32(at + 92, value.cluster, true);
+    view.setUint32(at + 96, value.route, true);
+    view.setUint32(at + 100, value.listener, true);
+    view.setUint32(at + 104, value.timeoutMs, true);
+    view.setUint32(at + 108, value.stashLength, true);
+    addrKeyRow.write(view, at + 112, value.client);
+    framingRow.write(view, at + 136, value.frame);
   },
 });
 
@@ -380,6 +403,7 @@ export interface Conn {
   readonly reason: number;
   readonly closed: number;
   readonly halfClosed: number;
+  readonly broken: number;
 }
 
 export const connOffsets = {
@@ -393,6 +417,7 @@ export const connOffsets = {
   reason: 52,
   closed: 56,
   halfClosed: 57,
+  broken: 58,
 } as const;
 
 export const connRow: Row<Conn> = row({
@@ -408,6 +433,7 @@ export const connRow: Row<Conn> = row({
     reason: view.getUint32(at + 52, true),
     closed: view.getUint8(at + 56),
     halfClosed: view.getUint8(at + 57),
+    broken: view.getUint8(at + 58),
   }),
   write: (view, at, value) => {
     view.setBigUint64(at + 0, value.cookie, true);
@@ -420,28 +446,33 @@ export const connRow: Row<Conn> = row({
     view.setUint32(at + 52, value.reason, true);
     view.setUint8(at + 56, value.closed);
     view.setUint8(at + 57, value.halfClosed);
+    view.setUint8(at + 58, value.broken);
   },
 });
 
 export interface SlowDone {
   readonly read: bigint;
   readonly written: bigint;
+  readonly cookie: bigint;
 }
 
 export const slowDoneOffsets = {
   read: 0,
   written: 8,
+  cookie: 16,
 } as const;
 
 export const slowDoneRow: Row<SlowDone> = row({
-  size: 16,
+  size: 24,
   read: (view, at) => ({
     read: view.getBigUint64(at + 0, true),
     written: view.getBigUint64(at + 8, true),
+    cookie: view.getBigUint64(at + 16, true),
   }),
   write: (view, at, value) => {
     view.setBigUint64(at + 0, value.read, true);
     view.setBigUint64(at + 8, value.written, true);
+    view.setBigUint64(at + 16, value.cookie, true);
   },
 });
 
@@ -716,6 +747,7 @@ export const SlotFlag = {
   started: 512,
   stashed: 1024,
   young: 2048,
+  stray: 4096,
 } as const;
 
 export const slotFlagWords: Readonly<Record<number, string>> = {
@@ -731,58 +763,61 @@ export const slotFlagWords: Readonly<Record<number, string>> = {
   512: "started",
   1024: "stashed",
   2048: "young",
+  4096: "stray",
 };
 
 export const FramingState = {
   version: 0,
   status: 1,
   reason: 2,
-  line: 3,
-  name: 4,
-  skipLine: 5,
-  length: 6,
-  connection: 7,
-  coding: 8,
-  headLf: 9,
-  body: 10,
-  chunkSize: 11,
-  chunkExtension: 12,
-  chunkSizeLf: 13,
-  chunkData: 14,
-  chunkCr: 15,
-  chunkLf: 16,
-  trailerLine: 17,
-  trailerSkip: 18,
-  trailerLf: 19,
-  untilClose: 20,
-  done: 21,
-  fault: 22,
+  lineLf: 3,
+  line: 4,
+  name: 5,
+  skipLine: 6,
+  length: 7,
+  connection: 8,
+  coding: 9,
+  headLf: 10,
+  body: 11,
+  chunkSize: 12,
+  chunkExtension: 13,
+  chunkSizeLf: 14,
+  chunkData: 15,
+  chunkCr: 16,
+  chunkLf: 17,
+  trailerLine: 18,
+  trailerSkip: 19,
+  trailerLf: 20,
+  untilClose: 21,
+  done: 22,
+  fault: 23,
 } as const;
 
 export const framingStateWords: Readonly<Record<number, string>> = {
   0: "version",
   1: "status",
   2: "reason",
-  3: "line",
-  4: "name",
-  5: "skip_line",
-  6: "length",
-  7: "connection",
-  8: "coding",
-  9: "head_lf",
-  10: "body",
-  11: "chunk_size",
-  12: "chunk_extension",
-  13: "chunk_size_lf",
-  14: "chunk_data",
-  15: "chunk_cr",
-  16: "chunk_lf",
-  17: "trailer_line",
-  18: "trailer_skip",
-  19: "trailer_lf",
-  20: "until_close",
-  21: "done",
-  22: "fault",
+  3: "line_lf",
+  4: "line",
+  5: "name",
+  6: "skip_line",
+  7: "length",
+  8: "connection",
+  9: "coding",
+  10: "head_lf",
+  11: "body",
+  12: "chunk_size",
+  13: "chunk_extension",
+  14: "chunk_size_lf",
+  15: "chunk_data",
+  16: "chunk_cr",
+  17: "chunk_lf",
+  18: "trailer_line",
+  19: "trailer_skip",
+  20: "trailer_lf",
+  21: "until_close",
+  22: "done",
+  23: "fault",
 };
 
 export const FramingFlag = {
@@ -812,6 +847,7 @@ export const EventType = {
   fault: 6,
   bypass: 7,
   close: 8,
+  stale: 9,
 } as const;
 
 export const eventTypeWords: Readonly<Record<number, string>> = {
@@ -823,6 +859,7 @@ export const eventTypeWords: Readonly<Record<number, string>> = {
   6: "fault",
   7: "bypass",
   8: "close",
+  9: "stale",
 };
 
 export const Reason = {
@@ -862,7 +899,9 @@ export const Reason = {
   responseUnasked: 33,
   tagFailed: 34,
   sockmapRefused: 35,
-  count: 36,
+  requestBroken: 36,
+  responseStale: 37,
+  count: 38,
 } as const;
 
 export const reasonWords: Readonly<Record<number, string>> = {
@@ -902,5 +941,7 @@ export const reasonWords: Readonly<Record<number, string>> = {
   33: "response_unasked",
   34: "tag_failed",
   35: "sockmap_refused",
-  36: "count",
+  36: "request_broken",
+  37: "response_stale",
+  38: "count",
 };

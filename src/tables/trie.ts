@@ -32,7 +32,7 @@ export class Trie<T> {
 
 const PAGE = 256;
 
-/** How far back from the end a gap is looked for: what is older is nearly full, and a long look makes packing quadratic. */
+/** How far back from the end a gap is looked for: what is older is nearly full, and a longer look is quadratic. */
 const WINDOW = 16 * PAGE;
 
 /** Which of the words behind `origin` are taken, and where the next free one is. Word 0, the root's, is taken. */

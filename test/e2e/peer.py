@@ -2,6 +2,7 @@
 
 peer.py client            one line is one connection: {"id", "ip", "port", "steps": [...]}; see play()
 peer.py server IP PORT    answers requests by scripts: {"id", "cmd": "script", "path", "steps"}; see Server
+peer.py crowd IP PORT     one loop for thousands of connections; tells which of its addresses was asked; see crowd()
 
 Text is latin-1 throughout, so that every byte can be said in JSON.
 """
@@ -20,6 +21,8 @@ import zlib
 
 PERIOD = 65521
 PATTERN = bytes((i * 131 + (i >> 8) * 17) & 255 for i in range(PERIOD))
+# Pieces of up to 1 MiB are cut from here, so that gigabytes cost little more than their copies.
+PIECES = PATTERN * 18
 RESET = struct.pack("ii", 1, 0)
 KEEP = 65536
 
@@ -27,6 +30,8 @@ KEEP = 65536
 def pattern(start, n):
     """n bytes of an endless stream that shows every byte that is lost, doubled or moved."""
     at = start % PERIOD
+    if at + n <= len(PIECES):
+        return PIECES[at : at + n]
     out = PATTERN[at : at + n]
     while len(out) < n:
         out += PATTERN[: n - len(out)]
@@ -82,7 +87,7 @@ class Reader:
             self.eof = True
             raise Ended("eof")
         self.total += len(got)
-        self.buffer += got
+        self.buffer = self.buffer + got if self.buffer else got
 
     def line(self):
         while b"\n" not in self.buffer:
@@ -102,6 +107,11 @@ class Reader:
         while n > 0:
             if not self.buffer:
                 self.fill()
+            if len(self.buffer) <= n:
+                part, self.buffer = self.buffer, b""
+                n -= len(part)
+                sink(part)
+                continue
             part, self.buffer = self.buffer[:n], self.buffer[n:]
             n -= len(part)
             sink(part)
@@ -184,6 +194,9 @@ def connect(script):
     host = script["ip"]
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if "from" in script:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", script["from"]))
     if "rcvbuf" in script:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, script["rcvbuf"])
     if script.get("nonblocking"):
@@ -202,6 +215,39 @@ def connect(script):
         sock.settimeout(5)
         sock.connect((host, script["port"]))
     return sock
+
+
+def buffers(sock):
+    return {name: sock.getsockopt(socket.SOL_SOCKET, getattr(socket, "SO_" + name.upper())) for name in BUFFERS}
+
+
+BUFFERS = ("rcvbuf", "sndbuf")
+
+
+def flood(sock, n, ms, edge):
+    """Sends n bytes of the pattern without blocking; tells how often it was woken in the first ms, and for what."""
+    sock.setblocking(False)
+    out = {"turns": 0, "again": 0, "sent": 0}
+    until = time.monotonic() + ms / 1000
+    at = 0
+    with select.epoll() as epoll:
+        epoll.register(sock, select.EPOLLOUT | (select.EPOLLET if edge else 0))
+        while at < n:
+            if not epoll.poll(10):
+                raise TimeoutError("never writable")
+            while at < n:
+                early = time.monotonic() < until
+                out["turns"] += early
+                try:
+                    at += sock.send(pattern(at, min(1 << 18, n - at)))
+                    if early:
+                        out["sent"] = at
+                except BlockingIOError:
+                    out["again"] += early
+                    break
+                if not edge:
+                    break
+    return out
 
 
 def step(sock, reader, out, verb, *args):
@@ -260,6 +306,10 @@ def step(sock, reader, out, verb, *args):
             pass
         except Ended:
             out["end"] = "eof"
+    elif verb == "buffers":
+        out["buffers"] = buffers(sock)
+    elif verb == "flood":
+        out["flood"] = flood(sock, *args)
     elif verb == "peername":
         out["peer"] = "%s %d" % sock.getpeername()[:2]
     elif verb == "shut":
@@ -300,9 +350,21 @@ def play(script):
     return out
 
 
+def again(script):
+    """The same connection again and again, pauses between them in turn; {round} in what is sent is its number."""
+    outcomes = []
+    for i in range(script["rounds"]):
+        steps = [[a.replace("{round}", str(i)) if isinstance(a, str) else a for a in s] for s in script["steps"]]
+        outcomes.append(play({**script, "steps": steps}))
+        gap = script["gaps"][i % len(script["gaps"])]
+        if gap:
+            time.sleep(gap / 1000)
+    return outcomes
+
+
 def client():
     def work(script):
-        say({"id": script["id"], "result": play(script)})
+        say({"id": script["id"], "result": again(script) if "rounds" in script else play(script)})
 
     for line in sys.stdin:
         threading.Thread(target=work, args=(json.loads(line),), daemon=True).start()
@@ -312,6 +374,8 @@ def client():
 class Server:
     """Requests are read whole (with "early" in a script only their head) before the script of their path is played.
 
+    "eof" reads until the client ends, into {rest}; "once" closes the connection, but only the first time.
+
     In what is sent, {nonce} is the request's X-Nonce, {length}, {crc} and {pattern} are its body's, {name} is the
     server's, {peer} the client's address, {target} and {host} the request's.
     """
@@ -319,6 +383,7 @@ class Server:
     def __init__(self, ip, port, name):
         self.name = name
         self.scripts = {}
+        self.failed = set()
         self.lock = threading.Lock()
         self.connections = {}
         self.seen = []
@@ -348,6 +413,7 @@ class Server:
         cmd = ask["cmd"]
         if cmd == "script":
             self.scripts[ask["path"]] = ask
+            self.failed.discard(ask["path"])
             return True
         if cmd == "seen":
             with self.lock:
@@ -356,6 +422,10 @@ class Server:
                 if ask.get("clear"):
                     self.seen, self.bytes = [], 0
                 return out
+        if cmd == "buffers":
+            """Of the connections that are in the middle of something."""
+            with self.lock:
+                return [buffers(s) for s, state in self.connections.items() if not state["idle"]]
         if cmd == "idle":
             """What happens to every idle connection: "close", "reset", or text to be sent."""
             with self.lock:
@@ -456,6 +526,18 @@ class Server:
                         sock.sendall(reader.buffer)
                         reader.buffer = b""
                     reader.fill()
+            elif verb == "eof":
+                try:
+                    while True:
+                        reader.fill()
+                except Ended:
+                    words["rest"] = reader.buffer.decode("latin-1")
+                    self.note({"text": words["rest"]}, len(reader.buffer))
+                    reader.buffer = b""
+            elif verb == "once":
+                if path not in self.failed:
+                    self.failed.add(path)
+                    return False
             elif verb == "hold":
                 sock.recv(1, socket.MSG_PEEK)
             elif verb == "shut":
@@ -476,6 +558,43 @@ class Server:
 DEFAULT = [["reply", "{name} {target} {nonce} {length} {crc}"]]
 
 
+def crowd(port):
+    """Answers "address target nonce" on every address of the loopback device (and on no other device)."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
+    listener.bind(("0.0.0.0", port))
+    listener.listen(8192)
+    epoll = select.epoll()
+    epoll.register(listener, select.EPOLLIN)
+    open_now = {}
+    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+    say({"ready": True, "pid": os.getpid()})
+    while True:
+        for fd, _ in epoll.poll():
+            if fd == listener.fileno():
+                sock, _ = listener.accept()
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                open_now[sock.fileno()] = [sock, b""]
+                epoll.register(sock, select.EPOLLIN)
+                continue
+            sock, buffer = open_now[fd]
+            try:
+                got = sock.recv(65536)
+                buffer += got
+                while b"\r\n\r\n" in buffer:
+                    head, buffer = buffer.split(b"\r\n\r\n", 1)
+                    target = head.split(b" ", 2)[1].decode("latin-1")
+                    text = "%s %s %s" % (sock.getsockname()[0], target, headers_of(head).get("x-nonce", "-"))
+                    sock.sendall(("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text)).encode())
+                open_now[fd][1] = buffer
+            except OSError:
+                got = b""
+            if not got:
+                del open_now[fd]
+                sock.close()
+
+
 def fill_in(text, words):
     for key, value in words.items():
         text = text.replace("{" + key + "}", str(value))
@@ -485,5 +604,7 @@ def fill_in(text, words):
 if __name__ == "__main__":
     if sys.argv[1] == "client":
         client()
+    elif sys.argv[1] == "crowd":
+        crowd(int(sys.argv[3]))
     else:
         Server(sys.argv[2], int(sys.argv[3]), sys.argv[4] if len(sys.argv) > 4 else "server").run()

@@ -1,4 +1,5 @@
-// Requests with random aborts, every answer checked: node hammer.mjs IP PORT CONNECTIONS REQUESTS SECONDS KEEPALIVE SEED
+// Requests with random aborts, every answer checked.
+// node hammer.mjs IP PORT CONNECTIONS REQUESTS SECONDS KEEPALIVE SEED
 import { createConnection } from "node:net";
 
 const [ip, port, connections, requests, seconds, keepAlive, seed] = process.argv.slice(2);
