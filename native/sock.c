@@ -117,7 +117,7 @@ static int source_towards(const union address *peer, socklen_t peer_length, unio
 	return 0;
 }
 
-#define ACCEPTED_RECEIVE_BUFFER (512 << 10)
+#define ACCEPTED_BUFFER (512 << 10)
 
 static napi_value sock_listen(napi_env env, napi_callback_info info)
 {
@@ -136,8 +136,10 @@ static napi_value sock_listen(napi_env env, napi_callback_info info)
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)))
 		return give_up(env, fd, "setsockopt SO_REUSEADDR");
 	/* Those that are accepted inherit it: what waits for the slow path must not grow with TCP's autotuning. */
-	if (set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, ACCEPTED_RECEIVE_BUFFER))
+	if (set_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, ACCEPTED_BUFFER))
 		return give_up(env, fd, "setsockopt SO_RCVBUF");
+	if (set_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, ACCEPTED_BUFFER))
+		return give_up(env, fd, "setsockopt SO_SNDBUF");
 	if (address.any.sa_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)))
 		return give_up(env, fd, "setsockopt IPV6_V6ONLY");
 	if (bind(fd, &address.any, length))

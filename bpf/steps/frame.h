@@ -343,33 +343,32 @@ __noinline __u64 follow(struct framing *f, struct stash *window, __u32 length, b
 			if (f->state == FRAME_SKIP_LINE || f->state == FRAME_REASON) {
 				__u64 word = *(const __u64 *)here;
 				__u64 mask = find_byte(word, '\r') | find_byte(word, '\n');
+				__u32 before = bytes_below(mask);
 
 				if (!mask) {
 					at += 8;
 					continue;
 				}
 				/* At a CR with its LF behind it the line is over; anything else is the machine's to judge. */
-				at += bytes_below(mask);
-				barrier_value(at);
-				if (at >= XLB_STASH_BYTES - 1)
-					break;
-				if (at + 2 <= length && window->bytes[at] == '\r' && window->bytes[at + 1] == '\n') {
-					at += 2;
+				if (before < 7 && (__u16)(word >> before * 8) == ('\r' | '\n' << 8)) {
+					at += before + 2;
 					f->state = FRAME_LINE;
 					continue;
 				}
-				f->state = follow_byte(f, window->bytes[at], at, head_request, &note);
-				at++;
-				continue;
-			}
-			taken = 0;
-			if (f->state == FRAME_LINE)
-				taken = follow_line(f, here);
-			else if (f->state == FRAME_VERSION && f->count == 0)
-				taken = follow_status(f, here);
-			if (taken) {
-				at += taken;
-				continue;
+				if (before) {
+					at += before;
+					continue;
+				}
+			} else {
+				taken = 0;
+				if (f->state == FRAME_LINE)
+					taken = follow_line(f, here);
+				else if (f->state == FRAME_VERSION && f->count == 0)
+					taken = follow_status(f, here);
+				if (taken) {
+					at += taken;
+					continue;
+				}
 			}
 		}
 		f->state = follow_byte(f, window->bytes[at], at, head_request, &note);
