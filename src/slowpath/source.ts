@@ -50,8 +50,9 @@ export class Source {
     return this.#discarding !== undefined;
   }
 
+  /** A stream is destroyed before it says that it failed. */
   get broken(): boolean {
-    return this.#failed;
+    return this.#failed || (this.#stream.destroyed && !this.#ended);
   }
 
   /** Has the stream ended, with nothing left to take? */
