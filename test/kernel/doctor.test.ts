@@ -150,12 +150,12 @@ test("validate: what needs the slow path is named", () => {
 
 test("dump maps: what was put in is told in words", { skip }, () => {
   const tables = compile(example(), ({ endpoints }) => ({ hosts: endpoints, schedule: endpoints.map((_, i) => i) }));
-  const datapath = new Datapath(native, { receiveLimit: 0, mapSizes: { slots: 64, stashes: 64, chunks: 2 } });
+  const datapath = new Datapath(native, { receiveLimit: 0, mapSizes: { slots: 64, stashes: 64, chunks: 8 } });
   try {
     apply(datapath, diff(undefined, tables).ops);
     datapath.setTenant(native.cgroupId(findCgroupMount()), 7);
     const endpoint = tables.ids.endpoints.get("back 127.0.0.1:18099")!;
-    datapath.setChunks(7, endpoint, [1]);
+    datapath.setChunks(7, endpoint, [4]);
     datapath.resetSlot(33, 7, endpoint);
     datapath.settleCrossHost(33);
     datapath.publish(33);
@@ -169,7 +169,7 @@ test("dump maps: what was put in is told in words", { skip }, () => {
     assert.deepEqual(entries("tenants"), [
       [`cgroup ${native.cgroupId(findCgroupMount())}`, { tenant: 7, path: findCgroupMount() }],
     ]);
-    assert.deepEqual(entries("pools"), [["tenant 7, back 127.0.0.1:18099", { idle: 1, chunks: [1] }]]);
+    assert.deepEqual(entries("pools"), [["tenant 7, back 127.0.0.1:18099", { idle: 1, chunks: [4] }]]);
     assert.deepEqual(entries("peers"), [["127.0.0.1:40000 to 127.0.0.1:18099", { slot: 33 }]]);
     assert.deepEqual(entries("slots"), [
       [
