@@ -258,18 +258,27 @@ static __always_inline bool is_open(const struct slot *slot)
 {
 	struct sock *sk = (struct sock *)slot->target_sk;
 
+	/* One on the same host leaves its map by itself, and a redirect to it then says so. */
+	if (slot->kind == SLOT_SAME_HOST)
+		return true;
 	return BPF_CORE_READ(sk, __sk_common.skc_state) == BPF_TCP_ESTABLISHED && !BPF_CORE_READ(sk, sk_err);
 }
 
-/* Bytes that were redirected to a socket and that its owner has not read yet. */
+/* Bytes that were redirected to a socket and that its owner has not read yet; `data` is its sk_user_data. */
+static __always_inline __u64 unread_of(__u64 data, const atomic_t *queued)
+{
+	struct sk_psock *psock = (struct sk_psock *)(data & ~7ULL);
+
+	if (!bpf_core_field_exists(psock->msg_tot_len))
+		return BPF_CORE_READ(queued, counter);
+	return psock ? BPF_CORE_READ(psock, msg_tot_len) : 0;
+}
+
 static __always_inline __u64 unread(__u64 address)
 {
 	struct sock *sk = (struct sock *)address;
-	struct sk_psock *psock = (struct sk_psock *)((__u64)BPF_CORE_READ(sk, sk_user_data) & ~7ULL);
 
-	if (!bpf_core_field_exists(psock->msg_tot_len))
-		return BPF_CORE_READ(sk, sk_backlog.rmem_alloc.counter);
-	return psock ? BPF_CORE_READ(psock, msg_tot_len) : 0;
+	return unread_of((__u64)BPF_CORE_READ(sk, sk_user_data), &sk->sk_backlog.rmem_alloc);
 }
 
 /*
@@ -484,7 +493,7 @@ static __always_inline int take(struct p_state *p, __u32 endpoint, __u32 *id, __
 		if (!slot)
 			break;
 		*life = *(volatile __u64 *)&slot->flags;
-		if (!(*life & SLOT_SPOILED) && (*life & SLOT_FREE) == SLOT_FREE && is_open(slot))
+		if ((*life & (SLOT_SPOILED | SLOT_FREE)) == SLOT_FREE && is_open(slot))
 			return 0;
 		give_up(slot, *id);
 	}

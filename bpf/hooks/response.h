@@ -210,8 +210,13 @@ int xlb_response(struct sk_msg_md *msg)
 		return leave(REASON_RESPONSE_FAULT, SK_PASS);
 	if (life & SLOT_BYPASS)
 		return leave(REASON_RESPONSE_BYPASS, SK_PASS);
-	if (at_the_beginning(slot) && unread(slot->target_sk) >= slot->sent)
-		return stale(slot, id);
+	if (at_the_beginning(slot)) {
+		struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+		if (tp && unread_of((__u64)((struct sock *)tp)->sk_user_data, &((struct sock *)tp)->sk_backlog.rmem_alloc) >=
+				  slot->sent)
+			return stale(slot, id);
+	}
 	if (frame_in_body(&slot->frame) && client_is_full(slot)) {
 		bypass(slot, id);
 		return leave(REASON_RESPONSE_BYPASS, SK_PASS);

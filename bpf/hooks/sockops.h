@@ -36,6 +36,9 @@ static __always_inline void remote_address(struct bpf_sock_ops *ops, struct addr
 	to_key(key, READ(ops->family), ip4, a, b, c, d, bpf_ntohl(READ(ops->remote_port)));
 }
 
+/* As far as net.core.rmem_max allows: what most answers fit into, and much less than TCP's autotuning takes. */
+#define RECEIVE_BUFFER (4 << 20)
+
 /* A tagged client has reached the anchor: from now on its writes are requests. */
 static __always_inline void adopt_client(struct bpf_sock_ops *ops)
 {
@@ -44,7 +47,7 @@ static __always_inline void adopt_client(struct bpf_sock_ops *ops)
 	struct conn conn = {};
 	struct listener_stats *row;
 	struct tcp_sock *tp;
-	int one = 1, receive_buffer = 1 << 20;
+	int one = 1, receive_buffer = RECEIVE_BUFFER;
 
 	if (!sk)
 		return;

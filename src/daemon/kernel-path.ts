@@ -1,4 +1,4 @@
-import { readdirSync, statSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Datapath, Native } from "../kernel/datapath.ts";
 import type { ReactorEvent } from "../kernel/native.ts";
@@ -22,7 +22,7 @@ const SERVER_CLOSE = 1_000;
 const MOVE_TIME = 5;
 
 /** When a connection is looked for that had not been accepted by then. Milliseconds. */
-const LATE_TIME = 40;
+const LATE_TIME = 5;
 
 /** Whoever ends a request with one of these leaves the i-sock to the daemon. */
 const NOT_GIVEN_BACK = SlotFlag.retire | SlotFlag.aborted | SlotFlag.fault;
@@ -69,6 +69,7 @@ export class KernelPath {
   #nextTenant = 1;
   #timers: NodeJS.Timeout[] = [];
   #leafRoot: string | undefined;
+  #leafRootId: bigint | undefined;
   #listeners: number[] = [];
 
   constructor(native: Native, datapath: Datapath, ports: KernelPathPorts) {
@@ -151,6 +152,7 @@ export class KernelPath {
   }
 
   tenant(path: string, leaf = true): number {
+    if (this.#leafRoot) this.#keepRoot(this.#leafRoot);
     const cgroup = this.#native.cgroupId(path);
     const known = this.#tenants.get(cgroup);
     if (known) return known.id;
@@ -174,10 +176,19 @@ export class KernelPath {
     return true;
   }
 
+  /** Another daemon's end, or `xlb cleanup`, takes the folder away when it is empty; `xlb exec` makes it anew. */
+  #keepRoot(root: string): void {
+    if (!existsSync(root)) return;
+    const id = this.#native.cgroupId(root);
+    if (this.#leafRootId !== undefined && id !== this.#leafRootId) this.#datapath.enrolAgain(root);
+    this.#leafRootId = id;
+  }
+
   #watchLeaves(): void {
     if (!this.#leafRoot) return;
     let names: string[];
     try {
+      this.#keepRoot(this.#leafRoot);
       names = readdirSync(this.#leafRoot, { withFileTypes: true })
         .filter((d) => d.isDirectory())
         .map((d) => d.name);

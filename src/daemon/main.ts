@@ -38,6 +38,14 @@ const MAX_SCHEDULE = 4_096;
  */
 const RECEIVE_LIMIT = 2 << 20;
 
+/** Which map bounds how many there may be of what; number 0 is nobody's. */
+const CAPACITIES = [
+  ["listener_counts", "listeners"],
+  ["route_counts", "routes"],
+  ["cluster_states", "clusters"],
+  ["endpoint_states", "endpoints"],
+] as const;
+
 type Log = Logger;
 
 /** Runs the daemon until SIGTERM or SIGINT; the answer is the exit status. Logs to stderr. */
@@ -63,6 +71,8 @@ export async function runDaemon(options: RunOptions): Promise<number> {
       return FAILED;
     }
   }
+  if (parsed.value.admin)
+    log.warn("admin.address is not served: `xlb stats` and `xlb dump` say what Envoy's admin would");
   const daemon = new Daemon(parsed.value.config, log, options, startedAt);
   try {
     return await daemon.run();
@@ -182,6 +192,13 @@ class Daemon {
         ),
       };
     });
+    for (const [map, ids] of CAPACITIES) {
+      const most = datapath.capacity(map);
+      if (tables.ids[ids].size < most) continue;
+      datapath.close();
+      const many = `${tables.ids[ids].size} ${ids} are more than the kernel path holds (${most - 1})`;
+      throw new Error(`${many}: take fewer, or --datapath userspace`);
+    }
     for (const { where, reason } of tables.slow) this.#log.warn({ where, reason }, "rules for the slow path only");
     const timeouts = new Map<number, number>();
     for (const { cluster, name } of allEndpoints(this.#config.clusters)) {

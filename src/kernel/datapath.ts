@@ -132,7 +132,12 @@ export class Datapath {
   }
 
   get maxChunks(): number {
-    return this.#map("chunks").maxEntries;
+    return this.capacity("chunks");
+  }
+
+  /** How many entries a map has room for. */
+  capacity(map: string): number {
+    return this.#map(map).maxEntries;
   }
 
   #map(name: string) {
@@ -180,6 +185,13 @@ export class Datapath {
     } finally {
       this.#native.close(dir);
     }
+  }
+
+  /** The same for a cgroup that was removed and made anew under its old name: what was attached went with it. */
+  enrolAgain(path: string): void {
+    for (const fd of this.#links.get(path) ?? []) this.#native.close(fd);
+    this.#links.delete(path);
+    this.enrol(path);
   }
 
   /** New connections are left alone from now on; those that are there go on. */
