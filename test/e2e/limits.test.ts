@@ -151,7 +151,7 @@ async function sleeping(bed: Bed, server: Backend, ms: number, steps: readonly S
     await later(300);
     const left = (await least(kernelKb)) - before.kernelKb;
     const right = outcome.end === "open" && outcome.responses.every((r) => r.status === 200 && !r.broken);
-    if (right && Math.abs(left) > DISTURBED_KB && tries < 1) continue;
+    if (right && Math.abs(left) > DISTURBED_KB && tries < 3) continue;
     const widest = (name: keyof Buffers) => Math.max(0, ...buffers.map((b) => b[name]));
     return { toll, server: { rcvbuf: widest("rcvbuf"), sndbuf: widest("sndbuf") }, outcome };
   }
