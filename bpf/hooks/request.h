@@ -47,12 +47,24 @@ static __always_inline bool worker_has_bytes(struct tcp_sock *tp)
 	return psock && BPF_CORE_READ((struct sk_psock *)psock, ingress_skb.qlen) != 0;
 }
 
+/* Bytes are on their way to the anchor, whose connection may not have been accepted yet. */
+static __always_inline void wake(const struct p_state *p, enum reason reason)
+{
+	struct event *e = new_event(EVENT_WAKE);
+
+	if (!e)
+		return;
+	e->cookie = p->cookie;
+	e->client = p->key;
+	e->reason = reason;
+	bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
+}
+
 static __always_inline int to_slow_path(struct sk_msg_md *msg, struct p_state *p, struct tcp_sock *tp,
 					enum reason reason)
 {
 	struct listener_stats *row;
 	struct conn *conn;
-	struct event *e;
 
 	if (p->mode != P_SLOW) {
 		p->mode = P_SLOW;
@@ -64,14 +76,7 @@ static __always_inline int to_slow_path(struct sk_msg_md *msg, struct p_state *p
 			conn->wait_generation = slot ? p->generation : 0;
 			conn->reason = reason;
 		}
-		/* The connection may not have been accepted yet. */
-		e = new_event(EVENT_WAKE);
-		if (e) {
-			e->cookie = p->cookie;
-			e->client = p->key;
-			e->reason = reason;
-			bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
-		}
+		wake(p, reason);
 	}
 	row = listener_row(p->listener);
 	if (row)
@@ -288,19 +293,12 @@ static __always_inline __u64 unread(__u64 address)
 static __always_inline int break_off(struct p_state *p)
 {
 	struct conn *conn = bpf_map_lookup_elem(&conns, &p->key);
-	struct event *e;
 
 	p->mode = P_BROKEN;
 	p->body_remaining = 0;
 	if (conn && conn->cookie == p->cookie)
 		conn->broken = 1;
-	e = new_event(EVENT_WAKE);
-	if (e) {
-		e->cookie = p->cookie;
-		e->client = p->key;
-		e->reason = REASON_REQUEST_BROKEN;
-		bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
-	}
+	wake(p, REASON_REQUEST_BROKEN);
 	return leave(REASON_REQUEST_BROKEN, SK_PASS);
 }
 

@@ -1,12 +1,10 @@
 import { Socket } from "node:net";
 import type { Datapath, Native } from "../kernel/datapath.ts";
+import { TCP_STATE } from "../kernel/native.ts";
 import type { Session } from "../slowpath/slowpath.ts";
 import type { Conn } from "../tables/layout.gen.ts";
 import { addrKeyRow } from "../tables/layout.gen.ts";
 import { EPOLL } from "./isocks.ts";
-
-/** The kernel's name for a connection that is no more, as TCP_INFO tells it. */
-const TCP_CLOSED = 7;
 
 /** How long a client that was told the end may take to close, as Envoy's delayed_close_timeout. Milliseconds. */
 const DELAYED_CLOSE = 1_000;
@@ -72,6 +70,12 @@ export class Connections {
     return this.#byId.values();
   }
 
+  /** What the hooks know of a connection; undefined when its port is another's by now, or nobody's. */
+  #known(key: Buffer, cookie: bigint): Conn | undefined {
+    const info = this.#datapath.conn(key);
+    return info?.cookie === cookie ? info : undefined;
+  }
+
   // ---- events of the reactor ----
 
   onAnchor(fd: number, key: Buffer, state: "data" | "quiet" | "eof"): void {
@@ -82,7 +86,7 @@ export class Connections {
       return;
     }
     /* Its client broke it off and connected again from the same port: what is known of that port is not of this. */
-    if (state === "eof" && !info.closed && this.#native.sockTcpInfo(fd).state === TCP_CLOSED) {
+    if (state === "eof" && !info.closed && this.#native.sockTcpInfo(fd).state === TCP_STATE.CLOSE) {
       this.#discard(fd, true);
       return;
     }
@@ -139,8 +143,7 @@ export class Connections {
    * true, and the connection is ended, behind what the client has been answered.
    */
   broken(anchor: Anchor): boolean {
-    const info = this.#datapath.conn(anchor.key);
-    if (!info?.broken || info.cookie !== anchor.cookie) return false;
+    if (!this.#known(anchor.key, anchor.cookie)?.broken) return false;
     this.reset(anchor);
     return true;
   }
@@ -149,8 +152,7 @@ export class Connections {
 
   /** Is it there still, accepted or not? */
   isOpen(key: Conn["destination"], cookie: bigint): boolean {
-    const info = this.#datapath.conn(Buffer.from(addrKeyRow.encode(key)));
-    return info !== undefined && info.cookie === cookie && !info.closed;
+    return this.#known(Buffer.from(addrKeyRow.encode(key)), cookie)?.closed === 0;
   }
 
   find(key: Conn["destination"]): Anchor | undefined {
@@ -222,15 +224,14 @@ export class Connections {
   #watchClose(anchor: Anchor): void {
     const { stream } = anchor;
     if (!stream || stream.destroyed) return;
-    const info = this.#datapath.conn(anchor.key);
-    if (!info || info.cookie !== anchor.cookie || info.closed) stream.destroy();
+    if (this.#known(anchor.key, anchor.cookie)?.closed !== 0) stream.destroy();
     else setTimeout(() => this.#watchClose(anchor), CLOSE_POLL).unref();
   }
 
   /** Is an answer by the kernel path still due on this connection? */
   answerDue(anchor: Anchor): boolean {
-    const info = this.#datapath.conn(anchor.key);
-    if (!info || info.cookie !== anchor.cookie || info.waitGeneration === 0) return false;
+    const info = this.#known(anchor.key, anchor.cookie);
+    if (!info || info.waitGeneration === 0) return false;
     return this.#datapath.inService(info.waitSlot, info.waitGeneration);
   }
 
@@ -289,8 +290,7 @@ export class Connections {
 
   /** The client sends no more. It may still read: then its answer comes first. */
   #clientEnded(anchor: Anchor): void {
-    const info = this.#datapath.conn(anchor.key);
-    if (!info || info.closed || info.cookie !== anchor.cookie) {
+    if (this.#known(anchor.key, anchor.cookie)?.closed !== 0) {
       this.#drop(anchor);
       return;
     }

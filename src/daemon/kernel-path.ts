@@ -292,8 +292,9 @@ export class KernelPath {
       this.#ending = [];
       for (const e of due) {
         const anchor = this.connections.find(e.client);
+        /* Otherwise it has closed by itself, as most do, or its turn to be accepted is still to come. */
         if (anchor?.cookie === e.cookie) this.connections.end(anchor);
-        /* It has closed by itself, as most do, or its turn to be accepted is still to come. */ else this.#late.push(e);
+        else this.#late.push(e);
       }
       if (this.#late.length > 0) this.#lateTimer ??= setTimeout(() => this.#endLate(), LATE_TIME);
     }, MOVE_TIME);
@@ -358,10 +359,12 @@ export class KernelPath {
     if ((life.flags & SlotFlag.responseDone) !== 0) {
       /* Where the rest of the request is still to come, the hook finds its i-sock gone and breaks the client off. */
       const ours = (life.flags & NOT_GIVEN_BACK) !== 0 || (life.flags & SlotFlag.requestDone) === 0;
-      if (ours) this.#bury(slot, false);
-      /* A hook has just taken it, or is about to give it back: it will find the mark. */ else if (
-        this.#datapath.mark(slot, life.generation, SlotFlag.retire)
-      ) {
+      if (ours) {
+        this.#bury(slot, false);
+        return;
+      }
+      /* A hook has just taken it, or is about to give it back: it will find the mark. */
+      if (this.#datapath.mark(slot, life.generation, SlotFlag.retire)) {
         setTimeout(() => {
           if (this.#isocks.fd(slot) === fd && this.#datapath.withdraw(slot)) this.#bury(slot, false);
         }, CLAIM_TIME).unref();
@@ -431,8 +434,7 @@ export class KernelPath {
     if (retire || (life.flags & SlotFlag.requestDone) === 0) {
       this.#datapath.conclude(slot, generation);
       this.#bury(slot, false);
-    } else if (this.#datapath.mark(slot, generation, SlotFlag.responseDone)) {
-      this.#datapath.noLongerActive(record.endpoint);
+    } else if (this.#datapath.conclude(slot, generation, SlotFlag.responseDone)) {
       this.#isocks.watchEnd(slot);
       this.#datapath.publish(slot);
     }

@@ -50,6 +50,9 @@ const CGROUP_PROGRAMS = [
   ["xlb_sockops", ATTACH.sockOps],
 ] as const;
 
+/** An i-sock that serves nobody and is not to be used again. */
+const OVER = SlotFlag.responseDone | SlotFlag.requestDone | SlotFlag.retire;
+
 /** Open files that putting blobs may take. */
 const BLOBS_AT_ONCE = 256;
 
@@ -273,14 +276,16 @@ export class Datapath {
     return life.generation === generation && (life.flags & SlotFlag.responseDone) === 0;
   }
 
-  /** Ends the slot's request, if it is that generation's and not over. True for the one who did it, for no other. */
-  conclude(slot: number, generation: number): boolean {
+  /**
+   * Ends the slot's request, if it is that generation's and not over. True for the one who did it, for no other. What
+   * it leaves behind is not used again, unless `flags` say otherwise.
+   */
+  conclude(slot: number, generation: number, flags: number = OVER): boolean {
     for (;;) {
       const life = this.life(slot);
       if (life.generation !== generation || (life.flags & SlotFlag.responseDone) !== 0) return false;
-      const over = BigInt(SlotFlag.responseDone | SlotFlag.requestDone | SlotFlag.retire);
       const at = this.#slotAt(slot) + slotOffsets.flags;
-      if (!this.#native.casU64(this.#slotMemory, at, life.word, life.word | over)) continue;
+      if (!this.#native.casU64(this.#slotMemory, at, life.word, life.word | BigInt(flags))) continue;
       this.noLongerActive(this.slot(slot).endpoint);
       return true;
     }
@@ -294,9 +299,8 @@ export class Datapath {
     for (;;) {
       const { word, generation } = this.life(slot);
       const next = BigInt((generation + 1) >>> 0 || 1);
-      const over = BigInt(SlotFlag.responseDone | SlotFlag.requestDone | SlotFlag.retire);
       const at = this.#slotAt(slot) + slotOffsets.flags;
-      if (this.#native.casU64(this.#slotMemory, at, word, (next << 32n) | over)) break;
+      if (this.#native.casU64(this.#slotMemory, at, word, (next << 32n) | BigInt(OVER))) break;
     }
     try {
       /* A server that lives on writes to nobody. */
