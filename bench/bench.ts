@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import { EXPERIMENTS, type Experiment, Wrk } from "./load.ts";
 import { makeNamespace } from "./namespace.ts";
 import { type Cgroup, findProgram, machineMicros, makeCgroups, run, sleep } from "./party.ts";
+import { countPrograms, profiled } from "./profile.ts";
 import { describeMachine, formatTable, formatVerdicts, judge, type Sample, summarise } from "./report.ts";
 import { inScope, type Scope } from "./scope.ts";
 import { BODY, startBackend } from "./systems/backend.ts";
@@ -30,8 +31,9 @@ import { findXlb, startXlb } from "./systems/xlb.ts";
  */
 
 const RESULTS = join(import.meta.dirname, "results");
+const PROFILES = join(RESULTS, "profile");
 const HELP = `
-npx tsx bench/bench.ts [--rounds N] [--seconds S] [--only WORD,...] [--quick] [--sendfile on|off]
+npx tsx bench/bench.ts [--rounds N] [--seconds S] [--only WORD,...] [--quick] [--sendfile on|off] [--profile]
 
   --rounds N     rounds over everything (5)
   --seconds S    seconds per cell (2)
@@ -40,6 +42,8 @@ npx tsx bench/bench.ts [--rounds N] [--seconds S] [--only WORD,...] [--quick] [-
                  topologies (${TOPOLOGIES.join(", ")}), numbers of connections
   --quick        one round of one second
   --sendfile     whether the backend sends files by sendfile (on)
+  --profile      one round; perf and the run-time statistics of BPF programs go to bench/results/profile, a file for
+                 each cell and system (apt-get install linux-perf bpftool)
 `;
 
 interface Options {
@@ -47,6 +51,7 @@ interface Options {
   readonly seconds: number;
   readonly sendfile: "on" | "off";
   readonly only: readonly string[];
+  readonly profile: boolean;
 }
 
 interface Cell {
@@ -76,6 +81,7 @@ function readOptions(): Options | undefined {
       only: { type: "string", default: "" },
       sendfile: { type: "string", default: "on" },
       quick: { type: "boolean", default: false },
+      profile: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },
     },
   });
@@ -93,10 +99,11 @@ function readOptions(): Options | undefined {
   for (const word of only)
     if (!known.includes(word) && !/^\d+$/.test(word)) throw new Error(`--only ${word}: nothing has this name`);
   return {
-    rounds: count(values.rounds, values.quick ? 1 : 5),
+    rounds: count(values.rounds, values.quick || values.profile ? 1 : 5),
     seconds: count(values.seconds, values.quick ? 1 : 2),
     sendfile: values.sendfile === "off" ? "off" : "on",
     only,
+    profile: values.profile,
   };
 }
 
@@ -126,7 +133,16 @@ async function bench(scope: Scope, options: Options): Promise<void> {
 
   const minutes = (cells.length * systems.length * options.rounds * (options.seconds + 0.25)) / 60;
   say(`${cells.length} cells × ${systems.length} systems × ${options.rounds} rounds: about ${Math.ceil(minutes)} min`);
-  const samples = await measureAll(new Wrk(scope, directory), systems, cells, options);
+  const wrk = new Wrk(scope, directory);
+  if (options.profile) {
+    countPrograms(scope);
+    const profile = (name: string, load: () => Promise<Sample>) =>
+      profiled(scope, PROFILES, name, options.seconds, load);
+    await measureAll(wrk, systems, cells, options, profile);
+    process.stdout.write(`written to ${PROFILES}\n`);
+    return;
+  }
+  const samples = await measureAll(wrk, systems, cells, options);
   report(samples, skipped, options);
 }
 
@@ -244,6 +260,7 @@ async function measureAll(
   systems: readonly System[],
   cells: readonly Cell[],
   options: Options,
+  around: (name: string, load: () => Promise<Sample>) => Promise<Sample> = (_, load) => load(),
 ): Promise<Sample[]> {
   const samples: Sample[] = [];
   for (let round = 0; round < options.rounds; round++) {
@@ -251,7 +268,8 @@ async function measureAll(
       const rates: string[] = [];
       // Each round begins with another system: none always runs after the same neighbour's heat.
       for (const system of [...systems.slice(round % systems.length), ...systems.slice(0, round % systems.length)]) {
-        const sample = await measure(wrk, system, cell, options.seconds);
+        const name = [system.name, cell.topology, cell.experiment.name, cell.connections].join("-");
+        const sample = await around(name, () => measure(wrk, system, cell, options.seconds));
         samples.push(sample);
         rates.push(`${system.name} ${Math.round(sample.rps)}${sample.errors > 0 ? ` (${sample.errors} errors)` : ""}`);
       }

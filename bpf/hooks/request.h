@@ -44,7 +44,7 @@ static __always_inline bool worker_has_bytes(struct tcp_sock *tp)
 {
 	__u64 psock = (__u64)((struct sock *)tp)->sk_user_data & ~7ULL;
 
-	return psock && BPF_CORE_READ((struct sk_psock *)psock, ingress_skb.qlen) != 0;
+	return psock && at_address(struct sk_psock, psock)->ingress_skb.qlen != 0;
 }
 
 /* Bytes are on their way to the anchor, whose connection may not have been accepted yet. */
@@ -261,29 +261,24 @@ static __always_inline void give_up(struct slot *slot, __u32 id)
  */
 static __always_inline bool is_open(const struct slot *slot)
 {
-	struct sock *sk = (struct sock *)slot->target_sk;
+	struct sock *sk;
 
 	/* One on the same host leaves its map by itself, and a redirect to it then says so. */
 	if (slot->kind == SLOT_SAME_HOST)
 		return true;
-	return BPF_CORE_READ(sk, __sk_common.skc_state) == BPF_TCP_ESTABLISHED && !BPF_CORE_READ(sk, sk_err);
+	sk = at_address(struct sock, slot->target_sk);
+	return sk->__sk_common.skc_state == BPF_TCP_ESTABLISHED && !sk->sk_err;
 }
 
-/* Bytes that were redirected to a socket and that its owner has not read yet; `data` is its sk_user_data. */
-static __always_inline __u64 unread_of(__u64 data, const atomic_t *queued)
+/* Bytes that were redirected to a socket and that its owner has not read yet. */
+static __always_inline __u64 unread(const struct sock *sk)
 {
-	struct sk_psock *psock = (struct sk_psock *)(data & ~7ULL);
+	__u64 address = (__u64)sk->sk_user_data & ~7ULL;
+	struct sk_psock *psock = at_address(struct sk_psock, address);
 
 	if (!bpf_core_field_exists(psock->msg_tot_len))
-		return BPF_CORE_READ(queued, counter);
-	return psock ? BPF_CORE_READ(psock, msg_tot_len) : 0;
-}
-
-static __always_inline __u64 unread(__u64 address)
-{
-	struct sock *sk = (struct sock *)address;
-
-	return unread_of((__u64)BPF_CORE_READ(sk, sk_user_data), &sk->sk_backlog.rmem_alloc);
+		return sk->sk_backlog.rmem_alloc.counter;
+	return address ? psock->msg_tot_len : 0;
 }
 
 /*
@@ -321,7 +316,7 @@ static __always_inline int relay_body(struct sk_msg_md *msg, struct p_state *p, 
 		return break_off(p);
 	/* Each piece costs memory beside its bytes: a server that does not read may not be sent ever more of them. */
 	if (++p->pieces > XLB_MAX_PIECES && slot->kind == SLOT_SAME_HOST && slot->sent &&
-	    unread(slot->target_sk) * p->pieces / slot->sent > XLB_MAX_PIECES) {
+	    unread(at_address(struct sock, slot->target_sk)) * p->pieces / slot->sent > XLB_MAX_PIECES) {
 		__sync_fetch_and_or(&slot->flags, SLOT_FAULT);
 		slot_event(EVENT_FAULT, p->slot, slot);
 		return break_off(p);
@@ -371,14 +366,19 @@ static __always_inline int rest_to_anchor(struct sk_msg_md *msg, struct p_state 
 	return verdict;
 }
 
-static __always_inline void ask_to_grow(const struct p_state *p, __u32 endpoint)
+/* `missed`: the pool was empty. Otherwise its last i-sock has just been taken. */
+static __always_inline void ask_to_grow(const struct p_state *p, __u32 endpoint, bool missed)
 {
 	struct endpoint_state *state = bpf_map_lookup_elem(&endpoint_states, &endpoint);
 	__u64 now = bpf_ktime_get_ns();
 	struct event *e;
 
-	/* Once in two milliseconds is often enough: the daemon doubles the pool each time. */
-	if (!state || now - state->asked_ns < 2000000)
+	if (!state)
+		return;
+	if (missed)
+		__sync_fetch_and_add(&state->missed, 1);
+	/* Once in two milliseconds is often enough: the daemon sees by the misses how many are wanted. */
+	if (now - state->asked_ns < 2000000)
 		return;
 	state->asked_ns = now;
 	e = new_event(EVENT_GROW);
@@ -462,7 +462,7 @@ __noinline int choose(struct sk_msg_md *msg, struct p_state *p, struct choice *o
 		return REASON_NO_ROUTE;
 	out->route = route->d;
 	out->timeout_ms = route->c;
-	out->cluster = pick_cluster(blob, action, route, bpf_get_prandom_u32());
+	out->cluster = pick_cluster(blob, action, route);
 	blob = bpf_map_lookup_elem(&clusters, &out->cluster);
 	if (!blob)
 		return REASON_NO_CLUSTER;
@@ -479,14 +479,18 @@ static __always_inline int take(struct p_state *p, __u32 endpoint, __u32 *id, __
 	struct pool *pool = bpf_map_lookup_elem(&pools, &key);
 	bool low;
 
+	if (!pool) {
+		ask_to_grow(p, endpoint, true);
+		return REASON_POOL_EMPTY;
+	}
 	/* Some may have died unnoticed; when several have, the daemon is about to make new ones. */
 	repeat (8) {
 		struct slot *slot;
 
-		if (!pool || !claim(pool, id, &low))
+		if (!claim(pool, id, &low))
 			break;
 		if (low)
-			ask_to_grow(p, endpoint);
+			ask_to_grow(p, endpoint, false);
 		slot = slot_at(*id);
 		if (!slot)
 			break;
@@ -495,7 +499,7 @@ static __always_inline int take(struct p_state *p, __u32 endpoint, __u32 *id, __
 			return 0;
 		give_up(slot, *id);
 	}
-	ask_to_grow(p, endpoint);
+	ask_to_grow(p, endpoint, true);
 	return REASON_POOL_EMPTY;
 }
 
@@ -557,14 +561,11 @@ static __always_inline void count_request(const struct p_state *p, const struct 
 	struct route_stats *route;
 
 	if (endpoint) {
-		add(&endpoint->requests, 1);
 		add(&endpoint->request_bytes, bytes);
 		add(same_host ? &endpoint->same_host : &endpoint->cross_host, 1);
 	}
-	if (listener) {
-		add(&listener->requests, 1);
+	if (listener)
 		add(same_host ? &listener->same_host : &listener->cross_host, 1);
-	}
 	key = choice->route;
 	route = bpf_map_lookup_elem(&route_counts, &key);
 	if (route)

@@ -14,8 +14,7 @@
 static __always_inline bool client_is_full(const struct slot *slot)
 {
 	struct settings *settings = get_settings();
-	struct sock *client = (struct sock *)slot->p_sk;
-	__u64 queued = BPF_CORE_READ(client, sk_backlog.rmem_alloc.counter);
+	__u64 queued = at_address(struct sock, slot->p_sk)->sk_backlog.rmem_alloc.counter;
 
 	/* Few bytes are never many pieces. */
 	if (!settings || queued < XLB_PIECE_COST)
@@ -25,9 +24,9 @@ static __always_inline bool client_is_full(const struct slot *slot)
 
 static __always_inline bool cross_client_is_full(const struct slot *slot)
 {
-	struct sock *client = (struct sock *)slot->p_sk;
-	__u32 queued = BPF_CORE_READ(client, sk_backlog.rmem_alloc.counter);
-	__u32 room = BPF_CORE_READ(client, sk_rcvbuf);
+	struct sock *client = at_address(struct sock, slot->p_sk);
+	__u32 queued = client->sk_backlog.rmem_alloc.counter;
+	__u32 room = client->sk_rcvbuf;
 
 	/* Beyond its buffer the rest waits uncounted with the worker, which looks again only each tick. */
 	return queued > room / 2;
@@ -118,9 +117,7 @@ static __always_inline void fault(struct slot *slot, __u32 id)
 
 static __always_inline void bypass(struct slot *slot, __u32 id)
 {
-	struct tcp_sock *client = (struct tcp_sock *)slot->p_sk;
-
-	slot->bypass_base = BPF_CORE_READ(client, bytes_received);
+	slot->bypass_base = at_address(struct tcp_sock, slot->p_sk)->bytes_received;
 	if (!(__sync_fetch_and_or(&slot->flags, SLOT_BYPASS) & SLOT_BYPASS))
 		slot_event(EVENT_BYPASS, id, slot);
 }
@@ -166,6 +163,14 @@ static __always_inline void count_piece(struct slot *slot, __u32 size)
 
 /* ---- same host: the server's own writes ---- */
 
+/* The message lies open from the byte that is due. A function of its own to the verifier too. */
+__noinline __u64 follow_message(struct sk_msg_md *msg, struct framing *f, __u32 length, bool head_request)
+{
+	if (!f)
+		return 0;
+	return follow_bytes(f, msg->data, msg->data_end, true, length, head_request);
+}
+
 /* Ten bytes, all at once: a loop here would be verified once more for each way that leads on from it. */
 static __always_inline bool is_keep_alive(const __u8 *p)
 {
@@ -191,7 +196,6 @@ int xlb_response(struct sk_msg_md *msg)
 {
 	struct bpf_sock *sk = msg->sk;
 	__u32 *found, id, size = msg->size, at = from(0), keep_alive = from(0);
-	struct stash *window;
 	struct slot *slot;
 	bool head_request;
 	__u64 owner, followed, life;
@@ -203,8 +207,7 @@ int xlb_response(struct sk_msg_md *msg)
 		return SK_PASS;
 	id = *found;
 	slot = slot_at(id);
-	window = bpf_map_lookup_elem(&stashes, &id);
-	if (!slot || !window)
+	if (!slot)
 		return SK_PASS;
 	life = life_of(slot);
 	if (!in_service(life)) {
@@ -218,8 +221,7 @@ int xlb_response(struct sk_msg_md *msg)
 	if (at_the_beginning(slot)) {
 		struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 
-		if (tp && unread_of((__u64)((struct sock *)tp)->sk_user_data, &((struct sock *)tp)->sk_backlog.rmem_alloc) >=
-				  slot->sent)
+		if (tp && unread((struct sock *)tp) >= slot->sent)
 			return stale(slot, id);
 	}
 	if (frame_in_body(&slot->frame) && client_is_full(slot)) {
@@ -253,11 +255,7 @@ int xlb_response(struct sk_msg_md *msg)
 				break;
 			}
 		}
-		if (copy(window, n, msg->data)) {
-			slot->frame.state = FRAME_FAULT;
-			break;
-		}
-		followed = follow(&slot->frame, window, n, head_request);
+		followed = follow_message(msg, &slot->frame, n, head_request);
 		if (followed >> 32)
 			keep_alive = at + (followed >> 32);
 		at += (__u32)followed;
@@ -284,7 +282,8 @@ int xlb_response(struct sk_msg_md *msg)
 		return leave(REASON_RESPONSE_ORPHAN, SK_PASS);
 	}
 	slot->response_bytes += at;
-	count_piece(slot, at);
+	if (slot->frame.state != FRAME_DONE)
+		count_piece(slot, at);
 	if (!(slot->flags & SLOT_STARTED))
 		__sync_fetch_and_or(&slot->flags, SLOT_STARTED);
 	if (slot->frame.state == FRAME_UNTIL_CLOSE && !(slot->flags & SLOT_UNTIL_CLOSE))
@@ -299,9 +298,7 @@ int xlb_response(struct sk_msg_md *msg)
 /* Had the server's TCP got a byte of the request when it sent what comes now? An acknowledged SYN counts as a byte. */
 static __always_inline bool request_arrived(const struct slot *slot)
 {
-	struct tcp_sock *tp = (struct tcp_sock *)slot->target_sk;
-
-	return BPF_CORE_READ(tp, bytes_acked) > slot->relayed + 1;
+	return at_address(struct tcp_sock, slot->target_sk)->bytes_acked > slot->relayed + 1;
 }
 
 SEC("sk_skb")
@@ -395,7 +392,8 @@ int xlb_response_skb(struct __sk_buff *skb)
 		return leave(REASON_RESPONSE_ORPHAN, SK_DROP);
 	}
 	slot->response_bytes += at;
-	count_piece(slot, at);
+	if (slot->frame.state != FRAME_DONE)
+		count_piece(slot, at);
 	if (!(slot->flags & SLOT_STARTED))
 		__sync_fetch_and_or(&slot->flags, SLOT_STARTED);
 	if (slot->frame.state == FRAME_UNTIL_CLOSE && !(slot->flags & SLOT_UNTIL_CLOSE))

@@ -318,27 +318,45 @@ static __always_inline __u32 follow_status(struct framing *f, const __u8 *line)
 	return 13;
 }
 
+/* `n` readable bytes of a window, or NULL. The barriers keep the place that was checked the place that is read. */
+static __always_inline const __u8 *open_at(const __u8 *data, const __u8 *end, bool packet, __u32 place, __u32 n)
+{
+	const __u8 *here;
+
+	barrier_value(place);
+	if (place > XLB_STASH_BYTES - n)
+		return NULL;
+	barrier_value(place);
+	here = data + place;
+	barrier_value(here);
+	return packet && here + n > end ? NULL : here;
+}
+
 /*
- * Eats bytes of the window until it is empty or until a state is reached that need not look at bytes. Returns how many
- * were eaten, with the note's place in the upper half. `length` is at most XLB_STASH_BYTES, the window's size.
- * A function of its own to the verifier too.
+ * Eats bytes until there are no more or until a state is reached that need not look at bytes. Returns how many were
+ * eaten, with the note's place in the upper half. `length` is at most XLB_STASH_BYTES. `end`: a packet's, which the
+ * verifier wants asked for each time; NULL for memory of XLB_STASH_BYTES.
  */
-__noinline __u64 follow(struct framing *f, struct stash *window, __u32 length, bool head_request)
+static __always_inline __u64 follow_bytes(struct framing *f, const __u8 *data, const __u8 *end, bool packet,
+					  __u32 length, bool head_request)
 {
 	struct follow_note note = {};
 	__u32 at = from(0);
 
-	if (!f || !window)
-		return 0;
 	repeat (XLB_STASH_BYTES) {
+		const __u8 *here;
+
+		/* The verifier is to forget what it knows of it: no two turns are alike to it otherwise. */
+		at = from(at);
 		if (at >= length || at >= XLB_STASH_BYTES)
 			break;
 		if (frame_skips(f) || f->state >= FRAME_UNTIL_CLOSE)
 			break;
 		/* Most of a head is lines of no interest, and most of the others look alike. */
-		if (at + 16 <= length && at <= XLB_STASH_BYTES - 16) {
-			const __u8 *here = window->bytes + at;
+		here = at + 16 <= length ? open_at(data, end, packet, at, 16) : NULL;
+		if (here) {
 			__u32 taken;
+
 
 			if (f->state == FRAME_SKIP_LINE || f->state == FRAME_REASON) {
 				__u64 word = *(const __u64 *)here;
@@ -371,10 +389,21 @@ __noinline __u64 follow(struct framing *f, struct stash *window, __u32 length, b
 				}
 			}
 		}
-		f->state = follow_byte(f, window->bytes[at], at, head_request, &note);
+		here = open_at(data, end, packet, at, 1);
+		if (!here)
+			break;
+		f->state = follow_byte(f, *here, at, head_request, &note);
 		at++;
 	}
 	return (__u64)note.keep_alive << 32 | at;
+}
+
+/* A function of its own to the verifier too. */
+__noinline __u64 follow(struct framing *f, struct stash *window, __u32 length, bool head_request)
+{
+	if (!f || !window)
+		return 0;
+	return follow_bytes(f, window->bytes, NULL, false, length, head_request);
 }
 
 #endif

@@ -216,7 +216,9 @@ static __always_inline bool all_hold(void *blob, __u32 first, __u32 count, const
 {
 	__u32 at = from(0);
 
-	repeat (64) {
+	if (!count)
+		return true;
+	repeat_far(64) {
 		struct word *condition;
 
 		if (at >= count)
@@ -244,7 +246,7 @@ static __always_inline __u32 match_route(void *blob, const __u8 *data, const __u
 	if (head->b)
 		second = walk_path(blob, head->b, data, end, r->target, r->path_length, true);
 	/* Both lists ascend: take the earlier route of the two each time. */
-	repeat (4096) {
+	repeat_far(4096) {
 		struct word *candidate, *other;
 
 		if (!first) {
@@ -273,10 +275,10 @@ static __always_inline __u32 match_route(void *blob, const __u8 *data, const __u
 	return 0;
 }
 
-/* The cluster of an action, by weight. `ticket` is any random number. */
-static __always_inline __u32 pick_cluster(void *blob, __u32 action, struct word *route, __u32 ticket)
+/* The cluster of an action, by weight. */
+static __always_inline __u32 pick_cluster(void *blob, __u32 action, struct word *route)
 {
-	__u32 at = from(1);
+	__u32 at = from(1), ticket;
 	struct word *entry;
 
 	if (route->a == 1) {
@@ -285,7 +287,7 @@ static __always_inline __u32 pick_cluster(void *blob, __u32 action, struct word 
 	}
 	if (!route->b)
 		return 0;
-	ticket %= route->b;
+	ticket = bpf_get_prandom_u32() % route->b;
 	repeat (1024) {
 		if (at > route->a)
 			return 0;

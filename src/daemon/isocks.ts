@@ -152,6 +152,10 @@ export class KernelISocks implements ISocks {
     this.#datapath.setChunks(tenant, endpoint, chunks);
   }
 
+  takeMissed(endpoint: number): number {
+    return this.#datapath.takeMissed(endpoint);
+  }
+
   dropPool(tenant: number, endpoint: number): void {
     this.#datapath.dropPool(tenant, endpoint);
   }

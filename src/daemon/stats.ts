@@ -33,7 +33,7 @@ export function collectStats(from: Sources): Stats {
         name: l.name,
         address: addressText(l.address),
         connections: row ? Number(row.connections) : own.connections,
-        requests: Number(row?.requests ?? 0) + own.requests,
+        requests: Number(row?.sameHost ?? 0) + Number(row?.crossHost ?? 0) + own.requests,
         same_host: Number(row?.sameHost ?? 0),
         cross_host: Number(row?.crossHost ?? 0),
         slow: own.requests,
@@ -86,7 +86,7 @@ function both(
   const us = n(row?.timeNs) / 1_000 + own.timeMs * 1_000;
   const [c1, c2, c3, c4, c5] = byClass as [number, number, number, number, number];
   return {
-    requests: n(row?.requests) + own.requests,
+    requests: n(row?.sameHost) + n(row?.crossHost) + own.requests,
     same_host: n(row?.sameHost),
     cross_host: n(row?.crossHost),
     slow: own.requests,

@@ -5,6 +5,8 @@ import {
   connOffsets,
   connRow,
   EventType,
+  endpointStateOffsets,
+  endpointStateRow,
   endpointStatsRow,
   listenerStatsRow,
   peerKeyRow,
@@ -409,7 +411,7 @@ export class Datapath {
 
   /** One request less in service at the endpoint. */
   noLongerActive(endpoint: number): void {
-    const at = endpoint * 16;
+    const at = endpoint * endpointStateRow.size;
     for (;;) {
       const active = this.#native.load64(this.#endpointMemory, at);
       if (active === 0n || this.#native.casU64(this.#endpointMemory, at, active, active - 1n)) return;
@@ -417,12 +419,19 @@ export class Datapath {
   }
 
   active(endpoint: number): number {
-    return Number(this.#native.load64(this.#endpointMemory, endpoint * 16));
+    return Number(this.#native.load64(this.#endpointMemory, endpoint * endpointStateRow.size));
+  }
+
+  /** How many requests have found no i-sock of the endpoint since this was last asked. */
+  takeMissed(endpoint: number): number {
+    const at = endpoint * endpointStateRow.size + endpointStateOffsets.missed;
+    if (this.#native.load64(this.#endpointMemory, at) === 0n) return 0;
+    return Number(this.#native.atomicAnd64(this.#endpointMemory, at, 0n));
   }
 
   /** The slow path takes part in LEAST_REQUEST too. */
   nowActive(endpoint: number): void {
-    const at = endpoint * 16;
+    const at = endpoint * endpointStateRow.size;
     for (;;) {
       const active = this.#native.load64(this.#endpointMemory, at);
       if (this.#native.casU64(this.#endpointMemory, at, active, active + 1n)) return;

@@ -16,7 +16,7 @@ export interface PoolLimits {
 export const defaultLimits: Omit<PoolLimits, "chunkSlots" | "maxChunks" | "chunksPerPool"> = {
   warm: 2,
   warmPerTenant: 256,
-  shrinkMs: 15_000,
+  shrinkMs: 60_000,
 };
 
 type SlotState = "connecting" | "live";
@@ -28,12 +28,19 @@ interface Pool {
   readonly slots: Map<number, SlotState>;
   wanted: number;
   floor: number;
+  /** More were asked for, and have not all connected yet. */
+  growing: boolean;
   failures: number;
   retryAt: number;
   /** Fewest idle i-socks since the last look. */
   leastIdle: number;
   /** i-socks that their server closed unused, one after another: no use in keeping many warm. */
   unusedCloses: number;
+}
+
+function connecting(pool: Pool): boolean {
+  for (const state of pool.slots.values()) if (state === "connecting") return true;
+  return false;
 }
 
 const key = (tenant: number, endpoint: number) => tenant * 65536 + endpoint;
@@ -106,7 +113,7 @@ export class Pools {
     return true;
   }
 
-  /** A hook found the pool empty, or nearly so: twice as many, within the bounds. */
+  /** A hook found the pool empty, or nearly so: more, within the bounds. */
   grow(tenant: number, endpoint: number): void {
     /* The hooks' word may be older than the news that tenant or endpoint has gone: what still ends must not revive. */
     if (!this.#tenants.has(tenant) || !this.#targets.has(endpoint)) return;
@@ -114,9 +121,20 @@ export class Pools {
     if (!pool) return;
     pool.unusedCloses = 0;
     pool.leastIdle = 0;
+    pool.growing = true;
     /* Hooks ask again and again while the last answer is still connecting. */
-    for (const state of pool.slots.values()) if (state === "connecting") return;
-    pool.wanted = Math.min(this.#most(pool.target), Math.max(8, pool.wanted, pool.slots.size * 2));
+    if (connecting(pool)) return;
+    this.#widen(pool, this.#socks.takeMissed(endpoint));
+  }
+
+  /**
+   * Twice as many, or as many more as were missed: a crowd that comes at once is served after one round of connecting.
+   * One client may have missed several times: so no more than eight times as many.
+   */
+  #widen(pool: Pool, missed: number): void {
+    const now = pool.slots.size;
+    const wanted = Math.max(8, pool.wanted, now * 2, Math.min(now + missed, Math.max(8, now) * 8));
+    pool.wanted = Math.min(this.#most(pool.target), wanted);
     this.#fill(pool);
   }
 
@@ -137,6 +155,12 @@ export class Pools {
       return;
     }
     this.#socks.publish(slot);
+    /* Those who missed one while these were connecting will come again. */
+    if (pool.growing && !connecting(pool)) {
+      pool.growing = false;
+      const missed = this.#socks.takeMissed(pool.target.endpoint);
+      if (missed > 0) this.#widen(pool, missed);
+    }
   }
 
   /** The i-sock could not be connected: wait, longer each time, before the next try. */
@@ -220,6 +244,7 @@ export class Pools {
       slots: new Map(),
       wanted: 0,
       floor: 0,
+      growing: false,
       failures: 0,
       retryAt: 0,
       leastIdle: 0,

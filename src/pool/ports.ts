@@ -16,6 +16,8 @@ export interface ISocks {
   /** Tells the hooks which chunks a pool consists of. */
   setChunks(tenant: number, endpoint: number, chunks: readonly number[]): void;
   dropPool(tenant: number, endpoint: number): void;
+  /** How many requests, of all tenants, have found no i-sock of the endpoint since this was last asked. */
+  takeMissed(endpoint: number): number;
 }
 
 export interface Clock {

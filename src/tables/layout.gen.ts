@@ -273,104 +273,104 @@ export const framingRow: Row<Framing> = row({
 });
 
 export interface Slot {
-  readonly owner: bigint;
-  readonly pSk: bigint;
-  readonly startedNs: bigint;
-  readonly dueNs: bigint;
-  readonly responseBytes: bigint;
-  readonly bypassBase: bigint;
-  readonly targetSk: bigint;
-  readonly relayed: bigint;
-  readonly sent: number;
-  readonly piece: number;
   readonly flags: number;
   readonly generation: number;
+  readonly owner: bigint;
+  readonly startedNs: bigint;
+  readonly responseBytes: bigint;
+  readonly frame: Framing;
+  readonly sent: number;
+  readonly endpoint: number;
+  readonly pSk: bigint;
+  readonly targetSk: bigint;
+  readonly relayed: bigint;
+  readonly dueNs: bigint;
+  readonly bypassBase: bigint;
+  readonly piece: number;
   readonly kind: number;
   readonly tenant: number;
-  readonly endpoint: number;
-  readonly cluster: number;
-  readonly route: number;
-  readonly listener: number;
   readonly timeoutMs: number;
-  readonly stashLength: number;
+  readonly route: number;
+  readonly cluster: number;
   readonly client: AddrKey;
-  readonly frame: Framing;
+  readonly listener: number;
+  readonly stashLength: number;
 }
 
 export const slotOffsets = {
-  owner: 0,
-  pSk: 8,
+  flags: 0,
+  generation: 4,
+  owner: 8,
   startedNs: 16,
-  dueNs: 24,
-  responseBytes: 32,
-  bypassBase: 40,
-  targetSk: 48,
-  relayed: 56,
-  sent: 64,
-  piece: 68,
-  flags: 72,
-  generation: 76,
-  kind: 80,
-  tenant: 84,
-  endpoint: 88,
-  cluster: 92,
-  route: 96,
-  listener: 100,
-  timeoutMs: 104,
-  stashLength: 108,
-  client: 112,
-  frame: 136,
+  responseBytes: 24,
+  frame: 32,
+  sent: 56,
+  endpoint: 60,
+  pSk: 64,
+  targetSk: 72,
+  relayed: 80,
+  dueNs: 88,
+  bypassBase: 96,
+  piece: 104,
+  kind: 108,
+  tenant: 112,
+  timeoutMs: 116,
+  route: 120,
+  cluster: 124,
+  client: 128,
+  listener: 148,
+  stashLength: 152,
 } as const;
 
 export const slotRow: Row<Slot> = row({
-  size: 160,
+  size: 192,
   read: (view, at) => ({
-    owner: view.getBigUint64(at + 0, true),
-    pSk: view.getBigUint64(at + 8, true),
+    flags: view.getUint32(at + 0, true),
+    generation: view.getUint32(at + 4, true),
+    owner: view.getBigUint64(at + 8, true),
     startedNs: view.getBigUint64(at + 16, true),
-    dueNs: view.getBigUint64(at + 24, true),
-    responseBytes: view.getBigUint64(at + 32, true),
-    bypassBase: view.getBigUint64(at + 40, true),
-    targetSk: view.getBigUint64(at + 48, true),
-    relayed: view.getBigUint64(at + 56, true),
-    sent: view.getUint32(at + 64, true),
-    piece: view.getUint32(at + 68, true),
-    flags: view.getUint32(at + 72, true),
-    generation: view.getUint32(at + 76, true),
-    kind: view.getUint32(at + 80, true),
-    tenant: view.getUint32(at + 84, true),
-    endpoint: view.getUint32(at + 88, true),
-    cluster: view.getUint32(at + 92, true),
-    route: view.getUint32(at + 96, true),
-    listener: view.getUint32(at + 100, true),
-    timeoutMs: view.getUint32(at + 104, true),
-    stashLength: view.getUint32(at + 108, true),
-    client: addrKeyRow.read(view, at + 112),
-    frame: framingRow.read(view, at + 136),
+    responseBytes: view.getBigUint64(at + 24, true),
+    frame: framingRow.read(view, at + 32),
+    sent: view.getUint32(at + 56, true),
+    endpoint: view.getUint32(at + 60, true),
+    pSk: view.getBigUint64(at + 64, true),
+    targetSk: view.getBigUint64(at + 72, true),
+    relayed: view.getBigUint64(at + 80, true),
+    dueNs: view.getBigUint64(at + 88, true),
+    bypassBase: view.getBigUint64(at + 96, true),
+    piece: view.getUint32(at + 104, true),
+    kind: view.getUint32(at + 108, true),
+    tenant: view.getUint32(at + 112, true),
+    timeoutMs: view.getUint32(at + 116, true),
+    route: view.getUint32(at + 120, true),
+    cluster: view.getUint32(at + 124, true),
+    client: addrKeyRow.read(view, at + 128),
+    listener: view.getUint32(at + 148, true),
+    stashLength: view.getUint32(at + 152, true),
   }),
   write: (view, at, value) => {
-    view.setBigUint64(at + 0, value.owner, true);
-    view.setBigUint64(at + 8, value.pSk, true);
+    view.setUint32(at + 0, value.flags, true);
+    view.setUint32(at + 4, value.generation, true);
+    view.setBigUint64(at + 8, value.owner, true);
     view.setBigUint64(at + 16, value.startedNs, true);
-    view.setBigUint64(at + 24, value.dueNs, true);
-    view.setBigUint64(at + 32, value.responseBytes, true);
-    view.setBigUint64(at + 40, value.bypassBase, true);
-    view.setBigUint64(at + 48, value.targetSk, true);
-    view.setBigUint64(at + 56, value.relayed, true);
-    view.setUint32(at + 64, value.sent, true);
-    view.setUint32(at + 68, value.piece, true);
-    view.setUint32(at + 72, value.flags, true);
-    view.setUint32(at + 76, value.generation, true);
-    view.setUint32(at + 80, value.kind, true);
-    view.setUint32(at + 84, value.tenant, true);
-    view.setUint32(at + 88, value.endpoint, true);
-    view.setUint32(at + 92, value.cluster, true);
-    view.setUint32(at + 96, value.route, true);
-    view.setUint32(at + 100, value.listener, true);
-    view.setUint32(at + 104, value.timeoutMs, true);
-    view.setUint32(at + 108, value.stashLength, true);
-    addrKeyRow.write(view, at + 112, value.client);
-    framingRow.write(view, at + 136, value.frame);
+    view.setBigUint64(at + 24, value.responseBytes, true);
+    framingRow.write(view, at + 32, value.frame);
+    view.setUint32(at + 56, value.sent, true);
+    view.setUint32(at + 60, value.endpoint, true);
+    view.setBigUint64(at + 64, value.pSk, true);
+    view.setBigUint64(at + 72, value.targetSk, true);
+    view.setBigUint64(at + 80, value.relayed, true);
+    view.setBigUint64(at + 88, value.dueNs, true);
+    view.setBigUint64(at + 96, value.bypassBase, true);
+    view.setUint32(at + 104, value.piece, true);
+    view.setUint32(at + 108, value.kind, true);
+    view.setUint32(at + 112, value.tenant, true);
+    view.setUint32(at + 116, value.timeoutMs, true);
+    view.setUint32(at + 120, value.route, true);
+    view.setUint32(at + 124, value.cluster, true);
+    addrKeyRow.write(view, at + 128, value.client);
+    view.setUint32(at + 148, value.listener, true);
+    view.setUint32(at + 152, value.stashLength, true);
   },
 });
 
@@ -527,7 +527,6 @@ export const eventRow: Row<Event> = row({
 });
 
 export interface EndpointStats {
-  readonly requests: bigint;
   readonly responses1xx: bigint;
   readonly responses2xx: bigint;
   readonly responses3xx: bigint;
@@ -541,46 +540,43 @@ export interface EndpointStats {
 }
 
 export const endpointStatsOffsets = {
-  requests: 0,
-  responses1xx: 8,
-  responses2xx: 16,
-  responses3xx: 24,
-  responses4xx: 32,
-  responses5xx: 40,
-  requestBytes: 48,
-  responseBytes: 56,
-  sameHost: 64,
-  crossHost: 72,
-  timeNs: 80,
+  responses1xx: 0,
+  responses2xx: 8,
+  responses3xx: 16,
+  responses4xx: 24,
+  responses5xx: 32,
+  requestBytes: 40,
+  responseBytes: 48,
+  sameHost: 56,
+  crossHost: 64,
+  timeNs: 72,
 } as const;
 
 export const endpointStatsRow: Row<EndpointStats> = row({
-  size: 88,
+  size: 80,
   read: (view, at) => ({
-    requests: view.getBigUint64(at + 0, true),
-    responses1xx: view.getBigUint64(at + 8, true),
-    responses2xx: view.getBigUint64(at + 16, true),
-    responses3xx: view.getBigUint64(at + 24, true),
-    responses4xx: view.getBigUint64(at + 32, true),
-    responses5xx: view.getBigUint64(at + 40, true),
-    requestBytes: view.getBigUint64(at + 48, true),
-    responseBytes: view.getBigUint64(at + 56, true),
-    sameHost: view.getBigUint64(at + 64, true),
-    crossHost: view.getBigUint64(at + 72, true),
-    timeNs: view.getBigUint64(at + 80, true),
+    responses1xx: view.getBigUint64(at + 0, true),
+    responses2xx: view.getBigUint64(at + 8, true),
+    responses3xx: view.getBigUint64(at + 16, true),
+    responses4xx: view.getBigUint64(at + 24, true),
+    responses5xx: view.getBigUint64(at + 32, true),
+    requestBytes: view.getBigUint64(at + 40, true),
+    responseBytes: view.getBigUint64(at + 48, true),
+    sameHost: view.getBigUint64(at + 56, true),
+    crossHost: view.getBigUint64(at + 64, true),
+    timeNs: view.getBigUint64(at + 72, true),
   }),
   write: (view, at, value) => {
-    view.setBigUint64(at + 0, value.requests, true);
-    view.setBigUint64(at + 8, value.responses1xx, true);
-    view.setBigUint64(at + 16, value.responses2xx, true);
-    view.setBigUint64(at + 24, value.responses3xx, true);
-    view.setBigUint64(at + 32, value.responses4xx, true);
-    view.setBigUint64(at + 40, value.responses5xx, true);
-    view.setBigUint64(at + 48, value.requestBytes, true);
-    view.setBigUint64(at + 56, value.responseBytes, true);
-    view.setBigUint64(at + 64, value.sameHost, true);
-    view.setBigUint64(at + 72, value.crossHost, true);
-    view.setBigUint64(at + 80, value.timeNs, true);
+    view.setBigUint64(at + 0, value.responses1xx, true);
+    view.setBigUint64(at + 8, value.responses2xx, true);
+    view.setBigUint64(at + 16, value.responses3xx, true);
+    view.setBigUint64(at + 24, value.responses4xx, true);
+    view.setBigUint64(at + 32, value.responses5xx, true);
+    view.setBigUint64(at + 40, value.requestBytes, true);
+    view.setBigUint64(at + 48, value.responseBytes, true);
+    view.setBigUint64(at + 56, value.sameHost, true);
+    view.setBigUint64(at + 64, value.crossHost, true);
+    view.setBigUint64(at + 72, value.timeNs, true);
   },
 });
 
@@ -604,7 +600,6 @@ export const routeStatsRow: Row<RouteStats> = row({
 
 export interface ListenerStats {
   readonly connections: bigint;
-  readonly requests: bigint;
   readonly sameHost: bigint;
   readonly crossHost: bigint;
   readonly slow: bigint;
@@ -612,27 +607,24 @@ export interface ListenerStats {
 
 export const listenerStatsOffsets = {
   connections: 0,
-  requests: 8,
-  sameHost: 16,
-  crossHost: 24,
-  slow: 32,
+  sameHost: 8,
+  crossHost: 16,
+  slow: 24,
 } as const;
 
 export const listenerStatsRow: Row<ListenerStats> = row({
-  size: 40,
+  size: 32,
   read: (view, at) => ({
     connections: view.getBigUint64(at + 0, true),
-    requests: view.getBigUint64(at + 8, true),
-    sameHost: view.getBigUint64(at + 16, true),
-    crossHost: view.getBigUint64(at + 24, true),
-    slow: view.getBigUint64(at + 32, true),
+    sameHost: view.getBigUint64(at + 8, true),
+    crossHost: view.getBigUint64(at + 16, true),
+    slow: view.getBigUint64(at + 24, true),
   }),
   write: (view, at, value) => {
     view.setBigUint64(at + 0, value.connections, true);
-    view.setBigUint64(at + 8, value.requests, true);
-    view.setBigUint64(at + 16, value.sameHost, true);
-    view.setBigUint64(at + 24, value.crossHost, true);
-    view.setBigUint64(at + 32, value.slow, true);
+    view.setBigUint64(at + 8, value.sameHost, true);
+    view.setBigUint64(at + 16, value.crossHost, true);
+    view.setBigUint64(at + 24, value.slow, true);
   },
 });
 
@@ -657,22 +649,26 @@ export const reasonStatsRow: Row<ReasonStats> = row({
 export interface EndpointState {
   readonly active: bigint;
   readonly askedNs: bigint;
+  readonly missed: bigint;
 }
 
 export const endpointStateOffsets = {
   active: 0,
   askedNs: 8,
+  missed: 16,
 } as const;
 
 export const endpointStateRow: Row<EndpointState> = row({
-  size: 16,
+  size: 64,
   read: (view, at) => ({
     active: view.getBigUint64(at + 0, true),
     askedNs: view.getBigUint64(at + 8, true),
+    missed: view.getBigUint64(at + 16, true),
   }),
   write: (view, at, value) => {
     view.setBigUint64(at + 0, value.active, true);
     view.setBigUint64(at + 8, value.askedNs, true);
+    view.setBigUint64(at + 16, value.missed, true);
   },
 });
 

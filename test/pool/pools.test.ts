@@ -44,10 +44,25 @@ class FakeSocks implements ISocks {
   readonly aborted: number[] = [];
   connects = 0;
   refuse = false;
+  missed = 0;
+  readonly chunkSlots: number;
+
+  constructor(chunkSlots: number) {
+    this.chunkSlots = chunkSlots;
+  }
+
+  takeMissed(): number {
+    const missed = this.missed;
+    this.missed = 0;
+    return missed;
+  }
 
   connect(slot: number, tenant: number, endpoint: number): void {
     assert.ok(!this.open.has(slot), `slot ${slot} is taken already`);
-    assert.ok(this.chunks.get(`${tenant} ${endpoint}`)?.includes(Math.floor(slot / 4)), "its chunk is not the pool's");
+    assert.ok(
+      this.chunks.get(`${tenant} ${endpoint}`)?.includes(Math.floor(slot / this.chunkSlots)),
+      "its chunk is not the pool's",
+    );
     this.connects++;
     if (this.refuse) throw new Error("EADDRNOTAVAIL");
     this.open.set(slot, { tenant, endpoint, state: "connecting" });
@@ -106,7 +121,7 @@ const target = (endpoint: number, maxConnections = 1_024): EndpointTarget => ({
 const TENANT = 7;
 
 function world(limits: Partial<PoolLimits> = {}) {
-  const socks = new FakeSocks();
+  const socks = new FakeSocks(limits.chunkSlots ?? LIMITS.chunkSlots);
   const clock = new FakeClock();
   const pools = new Pools(socks, clock, { ...LIMITS, ...limits });
   const isIdle = (slot: number) => socks.open.get(slot)?.state === "idle";
@@ -141,6 +156,35 @@ function grown(most = 1_024, times = 1) {
   }
   return w;
 }
+
+// ---- growing by what was missed ----
+
+test("a crowd that found nothing is served after one round of connecting, and one that came meanwhile after another", () => {
+  const w = world({ maxChunks: 64, chunksPerPool: 32 });
+  w.pools.setTargets([target(1)]);
+  w.pools.warm(TENANT);
+  w.settle();
+  w.socks.missed = 7;
+  w.pools.grow(TENANT, 1);
+  assert.equal(w.count(), 9);
+  w.socks.missed = 5;
+  w.pools.grow(TENANT, 1);
+  assert.equal(w.count(), 9, "still connecting");
+  w.settle();
+  assert.equal(w.count(), 18, "twice as many");
+  w.settle();
+  assert.equal(w.count(), 18, "nobody missed one since");
+});
+
+test("one client that misses again and again does not make a pool of a thousand", () => {
+  const w = world({ chunkSlots: 32, maxChunks: 64, chunksPerPool: 32 });
+  w.pools.setTargets([target(1)]);
+  w.pools.warm(TENANT);
+  w.settle();
+  w.socks.missed = 5_000;
+  w.pools.grow(TENANT, 1);
+  assert.equal(w.count(), 64);
+});
 
 // ---- warming ----
 
