@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { run } from "./party.ts";
 import type { Scope } from "./scope.ts";
 
-/** Where the time of one cell goes: kernel and user functions by perf, XLB's own programs by the kernel's statistics. */
+/** Where the time of a cell goes: kernel and user functions by perf, XLB's own programs by the kernel's statistics. */
 
 const STATISTICS = "/proc/sys/kernel/bpf_stats_enabled";
 const SHOWN = 60;

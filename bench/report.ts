@@ -1,5 +1,7 @@
+import { readFileSync } from "node:fs";
 import { cpus, release, totalmem } from "node:os";
 import type { ExperimentName } from "./load.ts";
+import { CONGESTION } from "./namespace.ts";
 import type { SystemName, Topology } from "./systems/system.ts";
 
 /** From samples to a table, the goals of the project and a file. */
@@ -297,6 +299,10 @@ export function describeMachine(): object {
     cpus: processors.length,
     memory_mib: Math.round(totalmem() / (1 << 20)),
     node: process.version,
+    congestion_control: {
+      "same-host": readFileSync("/proc/sys/net/ipv4/tcp_congestion_control", "utf8").trim(),
+      "cross-host": CONGESTION,
+    },
     date: new Date().toISOString(),
   };
 }

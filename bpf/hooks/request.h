@@ -609,6 +609,14 @@ static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *
 	slot = slot_at(id);
 	if (!slot)
 		return to_slow_path(msg, p, tp, REASON_POOL_EMPTY);
+	/*
+	 * The last answer, if it crossed hosts, may still be with the worker, which wakes the client before it takes the
+	 * bytes off its queue. Another one from another host waits behind it; one from the same host would overtake it.
+	 */
+	if (slot->kind == SLOT_SAME_HOST && worker_has_bytes(tp)) {
+		release(id);
+		return to_slow_path(msg, p, tp, REASON_PIPELINED);
+	}
 	/* Should the next request come with the tail of this body, it will need a way to the anchor. */
 	if (!(flags & SLOT_REQUEST_DONE) &&
 	    bpf_msg_redirect_hash(msg, &anchors, &p->cookie, BPF_F_INGRESS) != SK_PASS) {
@@ -688,7 +696,5 @@ int xlb_request(struct sk_msg_md *msg)
 		p->pipeliner = 1;
 		return to_slow_path(msg, p, tp, REASON_PIPELINED);
 	}
-	if (worker_has_bytes(tp))
-		return to_slow_path(msg, p, tp, REASON_PIPELINED);
 	return relay_request(msg, p, tp);
 }

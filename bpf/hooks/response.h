@@ -14,12 +14,15 @@
 static __always_inline bool client_is_full(const struct slot *slot)
 {
 	struct settings *settings = get_settings();
-	__u64 queued = at_address(struct sock, slot->p_sk)->sk_backlog.rmem_alloc.counter;
+	struct sock *client = at_address(struct sock, slot->p_sk);
+	__u64 queued = client->sk_backlog.rmem_alloc.counter, room = (__u32)client->sk_rcvbuf / 2;
 
 	/* Few bytes are never many pieces. */
 	if (!settings || queued < XLB_PIECE_COST)
 		return false;
-	return queued + queued * (XLB_PIECE_COST * 16) / (slot->piece | 1) > settings->receive_limit;
+	if (room < settings->receive_limit)
+		room = settings->receive_limit;
+	return queued + queued * (XLB_PIECE_COST * 16) / (slot->piece | 1) > room;
 }
 
 static __always_inline bool cross_client_is_full(const struct slot *slot)

@@ -202,6 +202,8 @@ const isXlb = (pid: string) => /xlb(\.mjs)?\0/.test(readFileSync(`/proc/${pid}/c
 /** Each i-sock takes a local port towards its endpoint. */
 const PORTS_WANTED = 16_384;
 const BACKLOG_WANTED = 4_096;
+/** What xlb_sockops asks for on behalf of a client: bpf/hooks/sockops.h. Bytes. */
+const RECEIVE_WANTED = 4 << 20;
 const FILES_WANTED = 65_536;
 
 function limits(): Finding[] {
@@ -217,6 +219,7 @@ function limits(): Finding[] {
   const [low = 0, high = 0] = sysctl("net.ipv4.ip_local_port_range").split(/\s+/).map(Number);
   const ports = high - low + 1;
   const backlog = Number(sysctl("net.core.somaxconn"));
+  const receive = Number(sysctl("net.core.rmem_max"));
   const hard = /^Max open files\s+\S+\s+(\S+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1] ?? "0";
   const files = hard === "unlimited" ? Number.POSITIVE_INFINITY : Number(hard);
   const findings = [
@@ -231,6 +234,12 @@ function limits(): Finding[] {
       backlog >= BACKLOG_WANTED,
       `net.core.somaxconn is ${backlog}`,
       `sysctl net.core.somaxconn=${BACKLOG_WANTED}`,
+    ),
+    judge(
+      "receive buffers",
+      receive >= RECEIVE_WANTED,
+      `net.core.rmem_max is ${receive}: so much of a response may wait for its client in the kernel`,
+      `sysctl net.core.rmem_max=${RECEIVE_WANTED}`,
     ),
     judge("open files", files >= FILES_WANTED, `at most ${hard}`, `ulimit -Hn ${FILES_WANTED} for the daemon`),
   ];

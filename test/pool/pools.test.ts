@@ -159,7 +159,7 @@ function grown(most = 1_024, times = 1) {
 
 // ---- growing by what was missed ----
 
-test("a crowd that found nothing is served after one round of connecting, and one that came meanwhile after another", () => {
+test("a crowd that found nothing is served after one round of connecting, one that came meanwhile after two", () => {
   const w = world({ maxChunks: 64, chunksPerPool: 32 });
   w.pools.setTargets([target(1)]);
   w.pools.warm(TENANT);
