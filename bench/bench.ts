@@ -132,7 +132,8 @@ async function bench(scope: Scope, options: Options): Promise<void> {
   say(`${systems.map((system) => system.name).join(", ")}: all answer correctly`);
 
   const minutes = (cells.length * systems.length * options.rounds * (options.seconds + 0.25)) / 60;
-  say(`${cells.length} cells × ${systems.length} systems × ${options.rounds} rounds: about ${Math.ceil(minutes)} min`);
+  const size = `${cells.length} cells × ${systems.length} systems × ${options.rounds} rounds`;
+  say(`${size}: about ${Math.ceil(minutes)} min`);
   const wrk = new Wrk(scope, directory);
   if (options.profile) {
     countPrograms(scope);

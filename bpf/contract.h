@@ -312,8 +312,9 @@ enum event_type {
 	EVENT_ABORT = 5,    /* the client went away mid-request: close the slot's i-sock */
 	EVENT_FAULT = 6,    /* the slot's response cannot be followed */
 	EVENT_BYPASS = 7,   /* the slot's response goes on through the daemon */
-	EVENT_CLOSE = 8,    /* the response is complete and the client's connection is to be ended */
+	EVENT_CLOSE = 8,    /* the response is complete, its server is about to close, and the client is to be told */
 	EVENT_STALE = 9,    /* the slot's server spoke before it could have seen the request */
+	EVENT_END = 10,     /* like EVENT_CLOSE, but the server stays: the reactor passes it on if the client does too */
 };
 
 struct event {

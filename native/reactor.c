@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -33,8 +34,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TICK_NS 1000000        /* how long a connection may wait to be accepted while others keep coming */
-#define QUIET_TICKS 50         /* so many without one, and the ticking stops */
+#define TICK_NS 1000000        /* how long a record may wait to be taken while connections keep coming */
+#define ACCEPT_TICKS 12        /* how long a connection waits to be accepted then: most have gone by themselves */
+#define QUIET_NS 50000000      /* so long without one, and the ticking stops; longer than hooks rely on it */
 #define ACCEPTS_PER_ROUND 4096 /* so that sockets and pumps get their turn */
 #define EVENTS_PER_WAIT 256
 #define PUMP_BYTES 262144      /* what a pump holds at most */
@@ -43,6 +45,7 @@
 #define MAX_LISTENERS 64
 #define MAX_FDS 1048576        /* also the kernel's own default limit */
 #define MAX_RECORD 65536
+#define LATER_BYTES 96         /* of a record that is kept for later */
 #define HELD_BYTES 1048576     /* events of one round */
 #define QUEUE_BYTES 8388608    /* events that JavaScript has not taken yet; beyond, the thread waits for it */
 #define QUEUE_RESERVE (HELD_BYTES + MAX_RECORD + 64)
@@ -152,7 +155,7 @@ struct pump {
 
 struct stats {
 	uint64_t accepted, fast_closed, handed, accept_errors, ticks, rounds, records, records_dropped, pumps, pumped_bytes,
-		pauses, calls;
+		pauses, calls, needless;
 };
 
 /* What an epoll event is about, where it is not a watched fd: these have generation 0, which no watch has. */
@@ -163,6 +166,13 @@ struct queue {
 	size_t length;
 };
 
+/* A record that matters only if its connection still exists in a while. */
+struct later {
+	uint64_t due;
+	uint32_t length;
+	uint8_t bytes[LATER_BYTES];
+};
+
 static struct reactor {
 	bool running;
 	pthread_t thread;
@@ -170,11 +180,14 @@ static struct reactor {
 	/* A socket may be the source of one pump, the sink of another and watched: each role has its own epoll. */
 	int pumps_in, pumps_out;
 	struct ring_buffer *ring;
-	int64_t wake_type;
+	uint64_t wake_types;
 	int conns;
 	uint32_t closed_offset;
 	uint8_t *conn_value;
 	uint32_t conn_value_size;
+	int64_t later_type;
+	uint64_t later_ns;
+	uint32_t later_key_offset, later_cookie_offset, cookie_offset;
 
 	pthread_mutex_t table_lock;
 	struct watch *table;
@@ -186,10 +199,12 @@ static struct reactor {
 
 	/* the thread's own */
 	bool active; /* ticking: the listeners are not in the epoll. Changed under table_lock. */
-	uint32_t quiet_ticks;
+	uint64_t last_taken; /* when there last was a connection to accept */
 	uint64_t next_tick;
 	bool accept_now;
 	struct queue held;
+	struct later *later; /* a ring; its size is a power of two */
+	uint32_t later_room, later_first, later_count;
 
 	pthread_mutex_t queue_lock;
 	struct queue queue, taken; /* filled by the thread, being read by JavaScript */
@@ -224,6 +239,11 @@ static void wake_thread(void)
 	/* Fails only when the counter is full, and then the thread is awake. */
 	while (write(r.wake, &one, sizeof(one)) < 0 && errno == EINTR)
 		;
+}
+
+static uint64_t min(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
 }
 
 static void clear_wake(void)
@@ -284,8 +304,8 @@ static bool has_room(void)
 	return room;
 }
 
-/* libbpf's callback: one record. A negative answer ends the round; the record counts as taken all the same. */
-static int take_record(void *context, void *data, size_t length)
+/* To JavaScript. False when there is no room for another one behind it. */
+static bool pass_record(const void *data, size_t length)
 {
 	size_t padded = (length + 7) & ~7ul;
 	struct record_event event = {
@@ -293,8 +313,71 @@ static int take_record(void *context, void *data, size_t length)
 		.length = length,
 	};
 	static const uint8_t padding[8];
-	uint32_t type;
 	bool room;
+
+	pthread_mutex_lock(&r.queue_lock);
+	append(&r.queue, &event, sizeof(event));
+	append(&r.queue, data, length);
+	append(&r.queue, padding, padded - length);
+	room = QUEUE_BYTES - r.queue.length >= QUEUE_RESERVE;
+	pthread_mutex_unlock(&r.queue_lock);
+	return room;
+}
+
+static struct later *later_at(uint32_t n)
+{
+	return &r.later[(r.later_first + n) & (r.later_room - 1)];
+}
+
+/* False when there is no memory: then it has to be passed at once. */
+static bool keep_for_later(const void *data, size_t length)
+{
+	if (r.later_count == r.later_room) {
+		uint32_t room = r.later_room ? r.later_room * 2 : 256;
+		struct later *more = malloc(room * sizeof(*more));
+
+		if (!more)
+			return false;
+		for (uint32_t i = 0; i < r.later_count; i++)
+			more[i] = *later_at(i);
+		free(r.later);
+		r.later = more;
+		r.later_room = room;
+		r.later_first = 0;
+	}
+	struct later *last = later_at(r.later_count++);
+
+	last->due = now_ns() + r.later_ns;
+	last->length = length;
+	memcpy(last->bytes, data, length);
+	return true;
+}
+
+/* Those that are due, unless their client has closed meanwhile or its port is another's by now. */
+static void pass_later(void)
+{
+	uint64_t now = r.later_count ? now_ns() : 0;
+
+	while (r.later_count && later_at(0)->due <= now && has_room()) {
+		const struct later *first = later_at(0);
+		const void *cookie = first->bytes + r.later_cookie_offset;
+
+		if (!bpf_map_lookup_elem(r.conns, first->bytes + r.later_key_offset, r.conn_value) &&
+		    !r.conn_value[r.closed_offset] && !memcmp(r.conn_value + r.cookie_offset, cookie, sizeof(uint64_t))) {
+			pass_record(first->bytes, first->length);
+			r.accept_now = true;
+		} else {
+			count(needless, 1);
+		}
+		r.later_first = (r.later_first + 1) & (r.later_room - 1);
+		r.later_count--;
+	}
+}
+
+/* libbpf's callback: one record. A negative answer ends the round; the record counts as taken all the same. */
+static int take_record(void *context, void *data, size_t length)
+{
+	uint32_t type;
 
 	(void)context;
 	if (length > MAX_RECORD) {
@@ -304,16 +387,12 @@ static int take_record(void *context, void *data, size_t length)
 	count(records, 1);
 	if (length >= sizeof(type)) {
 		memcpy(&type, data, sizeof(type));
-		if (type == r.wake_type)
+		if (type < 64 && r.wake_types >> type & 1)
 			r.accept_now = true;
+		if (type == r.later_type && length <= LATER_BYTES && keep_for_later(data, length))
+			return 0;
 	}
-	pthread_mutex_lock(&r.queue_lock);
-	append(&r.queue, &event, sizeof(event));
-	append(&r.queue, data, length);
-	append(&r.queue, padding, padded - length);
-	room = QUEUE_BYTES - r.queue.length >= QUEUE_RESERVE;
-	pthread_mutex_unlock(&r.queue_lock);
-	return room ? 0 : -ENOBUFS;
+	return pass_record(data, length) ? 0 : -ENOBUFS;
 }
 
 /* Takes all records there are. False: JavaScript has to take some events first. */
@@ -603,21 +682,45 @@ static void set_active(bool active)
 			epoll_add(r.epoll, fd, EPOLLIN, epoll_data(r.table[fd].generation, fd));
 	}
 	r.active = active;
-	r.quiet_ticks = 0;
+	r.last_taken = now_ns();
 	pthread_mutex_unlock(&r.table_lock);
+}
+
+/*
+ * How many of a listener's waiting connections are to be accepted in this tick: so many that each waits for some
+ * ACCEPT_TICKS. All, when the queue is a quarter full: beyond its end new ones would have to try again.
+ */
+static uint32_t due_at(uint32_t listener)
+{
+	struct tcp_info info = {0};
+	socklen_t length = sizeof(info);
+	uint32_t waiting;
+	bool known;
+
+	pthread_mutex_lock(&r.table_lock);
+	known = listener < r.listener_count &&
+		!getsockopt(r.listeners[listener], IPPROTO_TCP, TCP_INFO, &info, &length);
+	pthread_mutex_unlock(&r.table_lock);
+	/* Of a listener these two are how many wait, and how many may. */
+	waiting = info.tcpi_unacked;
+	if (!known || waiting * 4 > info.tcpi_sacked)
+		return ACCEPTS_PER_ROUND;
+	return waiting ? waiting / ACCEPT_TICKS + 1 : 0;
 }
 
 static void accept_round(void)
 {
 	uint32_t n = count_listeners(), taken = 0;
 	enum accepted last = ACCEPTED_ALL;
-	bool failed = false;
+	bool all = r.accept_now, failed = false;
 
 	r.accept_now = false;
 	/* The first is another one each time, so that a flood at one does not starve the rest. */
 	r.first_listener++;
 	for (uint32_t i = 0; i < n; i++) {
-		while (taken < ACCEPTS_PER_ROUND && (last = accept_one((r.first_listener + i) % n)) == ACCEPTED)
+		uint32_t listener = (r.first_listener + i) % n, end = taken + (all ? ACCEPTS_PER_ROUND : due_at(listener));
+
+		while (taken < min(end, ACCEPTS_PER_ROUND) && (last = accept_one(listener)) == ACCEPTED)
 			taken++;
 		failed = failed || last == ACCEPT_FAILED;
 	}
@@ -628,8 +731,9 @@ static void accept_round(void)
 		return;
 	count(ticks, 1);
 	r.next_tick = now_ns() + (taken < ACCEPTS_PER_ROUND ? TICK_NS : 0);
-	r.quiet_ticks = taken ? 0 : r.quiet_ticks + 1;
-	if (r.quiet_ticks >= QUIET_TICKS)
+	if (taken)
+		r.last_taken = now_ns();
+	else if (now_ns() - r.last_taken >= QUIET_NS)
 		set_active(false);
 }
 
@@ -658,11 +762,6 @@ static void pump_finish(struct pump *pump, enum pump_end end, int error)
 
 	pump_close(pump);
 	hold(event);
-}
-
-static uint64_t min(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
 }
 
 static void pump_wait(struct pump *pump, int epoll, int fd, uint32_t events, enum pump_end side)
@@ -770,10 +869,12 @@ static int wait_for_events(struct epoll_event *events)
 
 	if (r.accept_now || is_set(r.kicked)) {
 		timeout = &wait;
-	} else if (r.active) {
-		uint64_t now = now_ns();
+	} else if (r.active || r.later_count) {
+		uint64_t now = now_ns(), next = r.active ? r.next_tick : UINT64_MAX;
 
-		wait.tv_nsec = r.next_tick > now ? min(r.next_tick - now, TICK_NS) : 0;
+		if (r.later_count)
+			next = min(next, later_at(0)->due);
+		wait.tv_nsec = next > now ? min(next - now, r.active ? TICK_NS : r.later_ns) : 0;
 		timeout = &wait;
 	}
 	return epoll_pwait2(r.epoll, events, EVENTS_PER_WAIT, timeout, NULL);
@@ -823,6 +924,7 @@ static void *run(void *unused)
 		run_kicked_pumps();
 		if (r.accept_now || (r.active && now_ns() >= r.next_tick))
 			accept_round();
+		pass_later();
 		publish();
 	}
 	return NULL;
@@ -855,6 +957,9 @@ static void release_all(void)
 	free(r.held.bytes);
 	free(r.queue.bytes);
 	free(r.taken.bytes);
+	free(r.later);
+	r.later = NULL;
+	r.later_room = r.later_first = r.later_count = 0;
 	r.ring = NULL;
 	r.table = NULL;
 	r.conn_value = NULL;
@@ -863,7 +968,6 @@ static void release_all(void)
 	r.pump_end = 0;
 	r.listener_count = r.first_listener = 0;
 	r.active = r.accept_now = r.called = r.waiting = r.stopping = r.kicked = false;
-	r.quiet_ticks = 0;
 }
 
 /* Also the hook that runs when the environment goes: a thread must not outlive the code it runs. */
@@ -893,6 +997,13 @@ static bool conns_fits(void)
 	errno = EINVAL;
 	return map.key_size == sizeof(struct address_key) && map.value_size == r.conn_value_size &&
 	       r.closed_offset < r.conn_value_size;
+}
+
+static bool later_fits(uint32_t ms)
+{
+	return r.conns >= 0 && ms > 0 && ms < 1000 && r.cookie_offset + sizeof(uint64_t) <= r.conn_value_size &&
+	       r.later_key_offset <= LATER_BYTES - sizeof(struct address_key) &&
+	       r.later_cookie_offset <= LATER_BYTES - sizeof(uint64_t);
 }
 
 /* The name of the call that failed, or NULL. */
@@ -934,7 +1045,8 @@ static napi_value reactor_start(napi_env env, napi_callback_info info)
 {
 	int32_t ring = -1, conns = -1;
 	napi_value options, callback;
-	uint64_t wake_type = UINT64_MAX;
+	uint64_t later_type = UINT64_MAX;
+	uint32_t later_ms = 0;
 	sigset_t all, before;
 	const char *failed;
 	int error;
@@ -942,16 +1054,26 @@ static napi_value reactor_start(napi_env env, napi_callback_info info)
 	if (r.running)
 		return throw_errno(env, "reactorStart", EALREADY);
 	r.conn_value_size = r.closed_offset = 0;
+	r.later_key_offset = r.later_cookie_offset = r.cookie_offset = 0;
+	r.wake_types = 0;
 	if (!take(env, info, "vv", &options, &callback) || !option_i32(env, options, "ringbufFd", &ring) ||
 	    !option_i32(env, options, "connsMapFd", &conns) ||
 	    !option_u32(env, options, "connValueSize", &r.conn_value_size) ||
 	    !option_u32(env, options, "closedOffset", &r.closed_offset) ||
-	    !option_u64(env, options, "wakeType", &wake_type))
+	    !option_u64(env, options, "wakeTypes", &r.wake_types) ||
+	    !option_u64(env, options, "laterType", &later_type) ||
+	    !option_u32(env, options, "laterMs", &later_ms) ||
+	    !option_u32(env, options, "laterKeyOffset", &r.later_key_offset) ||
+	    !option_u32(env, options, "laterCookieOffset", &r.later_cookie_offset) ||
+	    !option_u32(env, options, "cookieOffset", &r.cookie_offset))
 		return NULL;
 	r.conns = conns;
 	if (conns >= 0 && !conns_fits())
 		return throw_errno(env, "reactorStart: connsMapFd", errno);
-	r.wake_type = wake_type <= UINT32_MAX ? (int64_t)wake_type : -1;
+	if (later_type <= UINT32_MAX && !later_fits(later_ms))
+		return throw_errno(env, "reactorStart: laterType", EINVAL);
+	r.later_type = later_type <= UINT32_MAX ? (int64_t)later_type : -1;
+	r.later_ns = later_ms * 1000000ull;
 	r.stats = (struct stats){0};
 	r.env = env;
 	failed = open_all(ring);
@@ -1293,6 +1415,7 @@ static napi_value reactor_stats(napi_env env, napi_callback_info info)
 		{"pumpedBytes", &r.stats.pumped_bytes},
 		{"pauses", &r.stats.pauses},
 		{"calls", &r.stats.calls},
+		{"needless", &r.stats.needless},
 	};
 
 	(void)info;

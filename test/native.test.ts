@@ -173,6 +173,16 @@ SEC("syscall") int emit(struct args *args)
 	bpf_ringbuf_submit(record, args->quiet ? BPF_RB_NO_WAKEUP : 0);
 	return 0;
 }
+struct about { __u32 type, number; __u64 cookie; __u8 client[24]; };
+SEC("syscall") int tell(struct about *about)
+{
+	struct about *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	if (!record)
+		return 1;
+	*record = *about;
+	bpf_ringbuf_submit(record, 0);
+	return 0;
+}
 SEC("tc") int parity(struct __sk_buff *skb) { return skb->len & 1; }
 SEC("?tc") int spare(struct __sk_buff *skb) { return 0; }
 char LICENSE[] SEC("license") = "GPL";
@@ -632,7 +642,11 @@ describe("reactor: records", { skip: skipObjects }, () => {
     const watched = new Watched({ ...options, ringbufFd });
     const emit = (type: number, number: number, quiet = false) =>
       native.progTestRun(prog, { ctxIn: args(type, number, quiet) }).retval === 0;
-    return { watched, emit, close: () => native.objClose(object) };
+    const { fd: tell } = native.objProgs(object).find(({ name }) => name === "tell")!;
+    /** A record of 40 bytes about a client. */
+    const about = (type: number, number: number, cookie: bigint, client: Buffer) =>
+      native.progTestRun(tell, { ctxIn: Buffer.concat([u32(type), u32(number), u64(cookie), client, u32(0)]) }).retval;
+    return { watched, emit, about, close: () => native.objClose(object) };
   }
 
   test("a record arrives as it was written; quiet ones with the next thing that happens", async () => {
@@ -676,7 +690,7 @@ describe("reactor: records", { skip: skipObjects }, () => {
   });
 
   test("a wake record has connections accepted between ticks", async () => {
-    const { watched, emit, close } = emitter({ wakeType: 1 });
+    const { watched, emit, close } = emitter({ wakeTypes: 1n << 1n });
     const { fd } = watched.client(); // makes it tick
     const { ticks } = await watched.next("anchor").then(native.reactorStats);
     for (let i = 0; i < 20; i++) {
@@ -685,6 +699,30 @@ describe("reactor: records", { skip: skipObjects }, () => {
     }
     assert.ok(native.reactorStats().ticks >= ticks + 20);
     native.close(fd);
+    native.reactorStop();
+    close();
+  });
+
+  test("a record is kept for later, and passed only if its client is still there", async () => {
+    const later = { laterType: 9, laterMs: 30, laterKeyOffset: 16, laterCookieOffset: 8, cookieOffset: 0 };
+    const { watched, about, close } = emitter(later);
+    const conn = (cookie: bigint, closed: number) => Buffer.concat([u64(cookie), u32(0), u32(closed)]);
+    const clients = Array.from({ length: 600 }, (_, i) => Buffer.from([...Array(16).fill(1), i & 255, i >> 8, 0, 0]));
+    for (const [i, client] of clients.entries()) {
+      // Every second one has closed, the port of every third is another's, every seventh is not known at all.
+      const [closed, cookie] = [i % 2 === 1 ? 1 : 0, i % 3 === 2 ? 1n : BigInt(i) + 5n];
+      if (i % 7 !== 6) native.mapUpdate(watched.conns, client, conn(cookie, closed));
+    }
+    const began = performance.now();
+    for (const [i, client] of clients.entries()) assert.equal(about(9, i, BigInt(i) + 5n, client), 0);
+    assert.equal(about(3, 0, 0n, clients[0]!), 0);
+    await eventually("the other record", () => watched.of("record").length === 1);
+    const wanted = clients.map((_, i) => i).filter((i) => i % 2 === 0 && i % 3 !== 2 && i % 7 !== 6);
+    await eventually("those that stay", () => watched.of("record").length === 1 + wanted.length);
+    assert.ok(performance.now() - began >= 30);
+    const numbers = watched.of("record").map(({ data }) => data.readUInt32LE(4));
+    assert.deepEqual(numbers, [0, ...wanted]);
+    assert.equal(native.reactorStats().needless, clients.length - wanted.length);
     native.reactorStop();
     close();
   });

@@ -96,7 +96,7 @@ __noinline int complete(struct slot *slot, __u32 id, __u32 generation)
 	no_longer_active(slot->endpoint);
 	/* Short connections come in crowds, and most of their clients close by themselves: no wake-up for each. */
 	if (flags & SLOT_CLOSE_CLIENT)
-		slot_event_how(EVENT_CLOSE, id, slot,
+		slot_event_how(flags & SLOT_RETIRE ? EVENT_CLOSE : EVENT_END, id, slot,
 			       flags & SLOT_YOUNG && took < XLB_YOUNG_NS ? BPF_RB_NO_WAKEUP : BPF_RB_FORCE_WAKEUP);
 	if (flags & SLOT_SPOILED)
 		slot_event(EVENT_RETIRE, id, slot);

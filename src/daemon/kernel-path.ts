@@ -60,7 +60,6 @@ export class KernelPath {
   readonly #tenants = new Map<bigint, { id: number; path: string; leaf: boolean }>();
   /** Clients whose connection ends when their server's does. */
   readonly #serverClosing = new Map<number, Event>();
-  #ending: Event[] = [];
   /** Those whose connection had not been reported when its end was due. */
   #late: Event[] = [];
   #lateTimer: NodeJS.Timeout | undefined;
@@ -103,20 +102,16 @@ export class KernelPath {
 
   /** Begins to take anchors in. `fds` are listening sockets. */
   start(fds: readonly number[]): void {
-    const { ringbuf, conns, connSize, closedOffset, wakeType } = this.#datapath.reactorFds;
-    this.#native.reactorStart(
-      { ringbufFd: ringbuf, connsMapFd: conns, connValueSize: connSize, closedOffset, wakeType },
-      (events) => {
-        for (const e of events) {
-          try {
-            this.#onEvent(e);
-          } catch (error) {
-            /* One connection's misfortune is not the daemon's. */
-            this.#ports.log("warn", { err: error, event: e.type }, "an event could not be handled");
-          }
+    this.#native.reactorStart({ ...this.#datapath.reactorOptions, laterMs: MOVE_TIME }, (events) => {
+      for (const e of events) {
+        try {
+          this.#onEvent(e);
+        } catch (error) {
+          /* One connection's misfortune is not the daemon's. */
+          this.#ports.log("warn", { err: error, event: e.type }, "an event could not be handled");
         }
-      },
-    );
+      }
+    });
     for (const fd of fds) this.#native.reactorListen(fd);
     this.#listeners = [...fds];
     this.#timers = [
@@ -265,39 +260,41 @@ export class KernelPath {
         this.#bypass(e.slot, e.generation);
         break;
       case EventType.close:
-        this.#closeClient(e);
+        this.#awaitServer(e);
+        break;
+      case EventType.end:
+        this.#endClient(e);
         break;
     }
   }
 
   /**
    * The response is complete in the hook, but a hook runs before its bytes are moved, and whoever moves them may be
-   * interrupted. A server that closes does so behind its last byte: then its end is the sign. A server that stays gives
-   * no sign: there only time helps, and most clients who asked for the end close by themselves.
+   * interrupted. A server that closes does so behind its last byte: then its end is the sign.
    */
-  #closeClient(e: Event): void {
+  #awaitServer(e: Event): void {
     const life = this.#datapath.life(e.slot);
-    const serverCloses = life.generation === e.generation && (life.flags & SlotFlag.retire) !== 0;
-    if (serverCloses && this.#isocks.fd(e.slot) !== undefined) {
-      this.#serverClosing.set(e.slot, e);
-      setTimeout(() => {
-        if (this.#serverClosing.get(e.slot) === e) this.#bury(e.slot, false);
-      }, SERVER_CLOSE).unref();
+    if (life.generation !== e.generation || this.#isocks.fd(e.slot) === undefined) {
+      /* It has closed already. */
+      setTimeout(() => this.#endClient(e), MOVE_TIME).unref();
       return;
     }
-    this.#ending.push(e);
-    if (this.#ending.length > 1) return;
+    this.#serverClosing.set(e.slot, e);
     setTimeout(() => {
-      const due = this.#ending;
-      this.#ending = [];
-      for (const e of due) {
-        const anchor = this.connections.find(e.client);
-        /* Otherwise it has closed by itself, as most do, or its turn to be accepted is still to come. */
-        if (anchor?.cookie === e.cookie) this.connections.end(anchor);
-        else this.#late.push(e);
-      }
-      if (this.#late.length > 0) this.#lateTimer ??= setTimeout(() => this.#endLate(), LATE_TIME);
-    }, MOVE_TIME);
+      if (this.#serverClosing.get(e.slot) === e) this.#bury(e.slot, false);
+    }, SERVER_CLOSE).unref();
+  }
+
+  /**
+   * A server that stays gives no sign: there only time helps, which the reactor has taken, and most clients who asked
+   * for the end have closed by themselves meanwhile. This one has not.
+   */
+  #endClient(e: Event): void {
+    const anchor = this.connections.find(e.client);
+    /* Otherwise its turn to be accepted is still to come. */
+    if (anchor?.cookie === e.cookie) this.connections.end(anchor);
+    else this.#late.push(e);
+    if (this.#late.length > 0) this.#lateTimer ??= setTimeout(() => this.#endLate(), LATE_TIME);
   }
 
   #endLate(): void {

@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import type { Logger } from "pino";
 import type { Datapath } from "../kernel/datapath.ts";
+import * as shim from "../kernel/native.ts";
 import type { Cluster, Endpoint, Listener } from "../model/config.ts";
 import type { Decision, RoutedHead, Session } from "../slowpath/slowpath.ts";
 import { SlowPath } from "../slowpath/slowpath.ts";
@@ -31,6 +32,13 @@ interface Kernel {
   readonly ids: Ids;
 }
 
+/** TCP knows how a connection ended: after a FIN alone it waits for our own. */
+function wasReset(socket: Socket): boolean {
+  const { _handle: handle } = socket as unknown as { readonly _handle?: { readonly fd?: number } };
+  const fd = handle?.fd ?? -1;
+  return fd >= 0 && shim.sockTcpInfo(fd).state === shim.TCP_STATE.CLOSE;
+}
+
 /** The slow path with what it needs of the rest: the rules, the counters, and the kernel's say in who may answer. */
 export class SlowSide {
   readonly #router: ReferenceRouter;
@@ -48,6 +56,7 @@ export class SlowSide {
         if (flag !== undefined) counters.flag(flag);
       },
       log: (fields, message) => log.debug(fields, message),
+      ...(shim.unavailable() ? {} : { wasReset }),
     });
   }
 

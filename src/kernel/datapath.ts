@@ -8,6 +8,7 @@ import {
   endpointStateOffsets,
   endpointStateRow,
   endpointStatsRow,
+  eventOffsets,
   listenerStatsRow,
   peerKeyRow,
   poolKeyRow,
@@ -166,14 +167,21 @@ export class Datapath {
     return this.#native.mapMmap(m.fd, ((m.valueSize + 7) & ~7) * m.maxEntries);
   }
 
-  /** fds that the reactor needs. */
-  get reactorFds(): { ringbuf: number; conns: number; connSize: number; closedOffset: number; wakeType: number } {
+  /** What the reactor needs to know of maps and of records. */
+  get reactorOptions() {
     return {
-      ringbuf: this.#fd("events"),
-      conns: this.#fd("conns"),
-      connSize: this.#map("conns").valueSize,
+      ringbufFd: this.#fd("events"),
+      connsMapFd: this.#fd("conns"),
+      connValueSize: this.#map("conns").valueSize,
       closedOffset: connOffsets.closed,
-      wakeType: EventType.wake,
+      cookieOffset: connOffsets.cookie,
+      wakeTypes: [EventType.wake, EventType.bypass, EventType.fault, EventType.stale].reduce(
+        (bits, type) => bits | (1n << BigInt(type)),
+        0n,
+      ),
+      laterType: EventType.end,
+      laterKeyOffset: eventOffsets.client,
+      laterCookieOffset: eventOffsets.cookie,
     };
   }
 

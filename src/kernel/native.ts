@@ -549,8 +549,17 @@ export interface ReactorOptions {
   readonly connValueSize?: number;
   /** Of the byte in its value that is not 0 once the client has closed both ways. */
   readonly closedOffset?: number;
-  /** A record whose first 32 bits are this has waiting connections accepted at once. */
-  readonly wakeType?: number;
+  /** Bits: a record whose first 32 bits are the number of one that is set has waiting connections accepted at once. */
+  readonly wakeTypes?: bigint;
+  /**
+   * Records whose first 32 bits are this are kept for `laterMs` milliseconds, and passed on only if their client has not
+   * closed by then. Where in such a record the client's address and its cookie are, and where the cookie is in `conns`.
+   */
+  readonly laterType?: number;
+  readonly laterMs?: number;
+  readonly laterKeyOffset?: number;
+  readonly laterCookieOffset?: number;
+  readonly cookieOffset?: number;
 }
 
 export interface PumpOptions {
@@ -582,6 +591,8 @@ export interface ReactorStats {
   readonly pauses: number;
   /** Deliveries to JavaScript. */
   readonly calls: number;
+  /** Records kept for later whose client had closed by then. */
+  readonly needless: number;
 }
 
 /** How a pump came to its end; "error" tells from which side. */

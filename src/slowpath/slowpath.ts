@@ -1,3 +1,4 @@
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Address, Listener } from "../model/config.ts";
 import type { Body, Field, RequestLine, StatusLine } from "./http1.ts";
@@ -46,6 +47,8 @@ export interface Ports {
   /** One request, with the response flag of a local reply or failure, if any. */
   finished(listener: Listener, flag: Flag | undefined, details: string): void;
   log(fields: object, message: string): void;
+  /** Asked at the end of a server's stream: did it come by a reset? Without it, resets that libuv hides go unseen. */
+  wasReset?(socket: Socket): boolean;
 }
 
 /** Where a client connection comes from and whom to tell about it. */
@@ -86,12 +89,13 @@ const HOP_BY_HOP = new Set(["connection", "proxy-connection", "te", "upgrade", "
 /** Serves in user space what the kernel path cannot, by the same rules: a strict, verbatim HTTP/1.1 proxy. */
 export class SlowPath {
   readonly #ports: Ports;
-  readonly #upstreams = new Upstreams();
+  readonly #upstreams: Upstreams;
   readonly #connections = new Set<Connection>();
   #draining = false;
 
   constructor(ports: Ports) {
     this.#ports = ports;
+    this.#upstreams = new Upstreams(ports.wasReset);
   }
 
   get open(): number {

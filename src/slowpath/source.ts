@@ -16,13 +16,15 @@ export class Source {
   #discarding: Promise<void> | undefined;
   #waiting: (() => void)[] = [];
 
-  constructor(stream: Duplex, initial?: Buffer) {
+  /** `wasReset` is asked at the end of the stream, which libuv also reports where a reset came with the last bytes. */
+  constructor(stream: Duplex, initial?: Buffer, wasReset?: () => boolean) {
     this.#stream = stream;
     this.#buffer = initial ?? Buffer.alloc(0);
     const wake = () => this.#wake();
     stream.on("readable", wake);
     stream.on("end", () => {
-      this.#ended = true;
+      if (wasReset?.()) this.#failed = true;
+      else this.#ended = true;
       wake();
     });
     stream.on("error", () => {

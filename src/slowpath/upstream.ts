@@ -15,6 +15,8 @@ export class ConnectFailed extends Error {
   }
 }
 
+type WasReset = (socket: Socket) => boolean;
+
 /** One connection to a server. */
 export class Upstream {
   readonly socket: Socket;
@@ -24,9 +26,9 @@ export class Upstream {
   /** Undoes what waiting in the idle list had set up. */
   leaveIdle: () => void = () => {};
 
-  constructor(socket: Socket) {
+  constructor(socket: Socket, wasReset: WasReset | undefined) {
     this.socket = socket;
-    this.source = new Source(socket);
+    this.source = new Source(socket, undefined, wasReset && (() => wasReset(socket)));
   }
 }
 
@@ -43,7 +45,12 @@ const keyOf = ({ tenant, cluster, address }: Target) => `${tenant} ${cluster} ${
 export class Upstreams {
   readonly #idle = new Map<string, Upstream[]>();
   readonly #counts = new Map<string, number>();
+  readonly #wasReset: WasReset | undefined;
   #open = 0;
+
+  constructor(wasReset?: WasReset) {
+    this.#wasReset = wasReset;
+  }
 
   get open(): number {
     return this.#open;
@@ -94,7 +101,7 @@ export class Upstreams {
       socket.once("error", fail);
     });
     socket.on("error", () => {});
-    return new Upstream(socket);
+    return new Upstream(socket, this.#wasReset);
   }
 
   /** Gives a connection back after a complete, clean exchange. Whatever comes on it now is unasked, and ends it. */

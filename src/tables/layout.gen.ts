@@ -844,6 +844,7 @@ export const EventType = {
   bypass: 7,
   close: 8,
   stale: 9,
+  end: 10,
 } as const;
 
 export const eventTypeWords: Readonly<Record<number, string>> = {
@@ -856,6 +857,7 @@ export const eventTypeWords: Readonly<Record<number, string>> = {
   7: "bypass",
   8: "close",
   9: "stale",
+  10: "end",
 };
 
 export const Reason = {

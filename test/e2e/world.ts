@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -105,6 +105,19 @@ export class World {
     const answer = await askStats(this.socket);
     if (!answer.ok) throw new Error(answer.message);
     return answer.value;
+  }
+
+  /** How many entries each of the kernel's maps has; none without the kernel path. */
+  async maps(): Promise<ReadonlyMap<string, number>> {
+    const { askMaps } = await import("../../src/admin/client.ts");
+    const answer = await askMaps(this.socket);
+    if (!answer.ok) throw new Error(answer.message);
+    return new Map(answer.value.map(({ name, entries }) => [name, entries.length]));
+  }
+
+  /** Open files of the daemon. */
+  files(): number {
+    return readdirSync(`/proc/${this.daemon!.pid}/fd`).length;
   }
 
   async stop(): Promise<void> {

@@ -63,6 +63,7 @@ async function soak(path: Path, requests: number): Promise<void> {
     await hammer(world, [connections, String(Math.min(20_000, requests)), "60", "yes", seed]);
     await later(1_000);
     const before = await world.stats();
+    const besides = world.files() - before.clusters[0]!.endpoints[0]!.pool.total;
     const long = await hammer(world, [connections, String(requests), "3600", "yes", seed]);
     check(`${path}: keep-alive`, long.wrong + long.failed + long.refused === 0, JSON.stringify(long));
     const short = await hammer(world, [connections, "100000000", seconds, "no", seed]);
@@ -73,6 +74,18 @@ async function soak(path: Path, requests: number): Promise<void> {
     const grown = (after.memory - before.memory) / 2 ** 20;
     check(`${path}: memory`, grown < 40, `${grown.toFixed(1)} MiB more`);
     check(`${path}: connections`, after.connections.open <= 1, `${after.connections.open} open at the end`);
+    const files = world.files() - besides - pool.total;
+    check(`${path}: files`, files <= 8, `${files} more than before, i-socks apart`);
+    const maps = await world.maps();
+    for (const [name, most] of [
+      ["conns", 1],
+      ["slow_dones", 1],
+      ["peers", pool.total],
+      ["isock_slots", pool.total],
+    ] as const) {
+      const entries = maps.get(name) ?? 0;
+      check(`${path}: map ${name}`, entries <= most, `${entries} entries, at most ${most} in use`);
+    }
     check(`${path}: i-socks`, pool.busy === 0, `${pool.total} in the pool, ${pool.busy} busy`);
     const { active } = after.clusters[0]!.endpoints[0]!;
     check(`${path}: active requests`, active === 0, `${active}`);
