@@ -552,8 +552,8 @@ export interface ReactorOptions {
   /** Bits: a record whose first 32 bits are the number of one that is set has waiting connections accepted at once. */
   readonly wakeTypes?: bigint;
   /**
-   * Records whose first 32 bits are this are kept for `laterMs` milliseconds, and passed on only if their client has not
-   * closed by then. Where in such a record the client's address and its cookie are, and where the cookie is in `conns`.
+   * Records whose first 32 bits are this are kept for `laterMs` milliseconds, and passed on only if their client is
+   * still there then. Where in such a record the client's address and its cookie are, and where the cookie in `conns`.
    */
   readonly laterType?: number;
   readonly laterMs?: number;
