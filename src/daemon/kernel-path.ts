@@ -492,7 +492,9 @@ export class KernelPath {
   async stop(graceMs: number): Promise<void> {
     this.#datapath.dismissAll();
     const until = performance.now() + graceMs;
-    while (this.inService() > 0 && performance.now() < until) await new Promise((r) => setTimeout(r, 10));
+    /* The slow path ends its own connections, those in the middle of an answer too. */
+    const busy = () => this.inService() > 0 || this.connections.slow > 0;
+    while (busy() && performance.now() < until) await new Promise((r) => setTimeout(r, 10));
     for (const t of this.#timers) clearInterval(t);
     clearTimeout(this.#lateTimer);
     this.pools.close();

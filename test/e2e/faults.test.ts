@@ -601,6 +601,26 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
       });
     }
 
+    test("what is being answered at SIGTERM is answered to its end", { timeout: 60_000 }, async () => {
+      const one = new Daemon();
+      const talks = ways.flatMap((way) =>
+        ["/slower", "/drip"].map(async (path) => {
+          const outcome = await bed.client.play([...send(way, request(way, path)), ["response"]]);
+          return { what: `${way} ${path}`, outcome };
+        }),
+      );
+      await later(60);
+      await bed.daemon.stop("SIGTERM");
+      for (const { what, outcome } of await Promise.all(talks)) {
+        const seen = outcome.responses.map((r) => [r.status, r.broken]);
+        assert.deepEqual(seen, [[200, undefined]], `${what}: ${JSON.stringify(outcome).slice(0, 300)}`);
+      }
+      await bed.startDaemon(one);
+      Object.assign(bed.daemon, { child: one.child });
+      (bed as { daemon: Daemon }).daemon = one;
+      await clean("after SIGTERM");
+    });
+
     for (const signal of ["SIGTERM", "SIGKILL"] as const) {
       test(`the daemon ends by ${signal} in the middle of traffic, and comes back`, { timeout: 60_000 }, async () => {
         const one = new Daemon();
