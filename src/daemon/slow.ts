@@ -32,11 +32,11 @@ interface Kernel {
   readonly ids: Ids;
 }
 
-/** TCP knows how a connection ended: after a FIN alone it waits for our own. */
+/** A reset leaves its error with the socket until somebody asks. */
 function wasReset(socket: Socket): boolean {
   const { _handle: handle } = socket as unknown as { readonly _handle?: { readonly fd?: number } };
   const fd = handle?.fd ?? -1;
-  return fd >= 0 && shim.sockTcpInfo(fd).state === shim.TCP_STATE.CLOSE;
+  return fd >= 0 && shim.sockError(fd) !== 0;
 }
 
 /** The slow path with what it needs of the rest: the rules, the counters, and the kernel's say in who may answer. */

@@ -138,7 +138,7 @@ interface Sleep {
 
 /**
  * Plays these steps, in which somebody sleeps. Others may take or give back memory meanwhile (a verifier takes dozens
- * of MiB): what was before and what is after must agree, or it is done again; and where it was too much, for others only
+ * of MiB): what was before and what is after must agree, or it is done again; and where it was too much, as others only
  * ever add. The larger of two buffers of each side is counted as its own.
  */
 async function sleeping(bed: Bed, server: Backend, ms: number, steps: readonly Step[]): Promise<Sleep> {
