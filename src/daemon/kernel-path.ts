@@ -66,6 +66,7 @@ export class KernelPath {
   /** Slots that waited for us at the last look, with their generations: an event of theirs may have been lost. */
   #waiting = new Map<number, number>();
   #nextTenant = 1;
+  #lookedAt = process.hrtime.bigint();
   #timers: NodeJS.Timeout[] = [];
   #leafRoot: string | undefined;
   #leafRootId: bigint | undefined;
@@ -116,10 +117,17 @@ export class KernelPath {
     this.#listeners = [...fds];
     this.#timers = [
       setInterval(() => this.#expire(), 250),
-      setInterval(() => this.pools.shrink((slot) => this.#datapath.isIdle(slot)), defaultLimits.shrinkMs),
+      setInterval(() => this.#shrink(), defaultLimits.shrinkMs),
       setInterval(() => this.connections.sweep(), 2_000),
       setInterval(() => this.#watchLeaves(), 500),
     ];
+  }
+
+  /** Hooks stamp the slots that they take with the clock that is also ours. */
+  #shrink(): void {
+    const lastLook = this.#lookedAt;
+    this.#lookedAt = process.hrtime.bigint();
+    this.pools.shrink((slot) => this.#datapath.isIdle(slot) && this.#datapath.slot(slot).startedNs < lastLook);
   }
 
   setTargets(targets: readonly EndpointTarget[]): void {

@@ -32,8 +32,8 @@ interface Pool {
   growing: boolean;
   failures: number;
   retryAt: number;
-  /** Fewest idle i-socks since the last look. */
-  leastIdle: number;
+  /** How many were spare at the last look; 0 once more were asked for since. */
+  leastSpare: number;
   /** i-socks that their server closed unused, one after another: no use in keeping many warm. */
   unusedCloses: number;
 }
@@ -120,7 +120,7 @@ export class Pools {
     const pool = this.#pool(tenant, endpoint);
     if (!pool) return;
     pool.unusedCloses = 0;
-    pool.leastIdle = 0;
+    pool.leastSpare = 0;
     pool.growing = true;
     /* Hooks ask again and again while the last answer is still connecting. */
     if (connecting(pool)) return;
@@ -194,19 +194,23 @@ export class Pools {
     this.#clock.after(delay, () => this.#fill(pool));
   }
 
-  /** Call it every `shrinkMs`; `idle` tells how many i-socks of a pool are idle now. */
-  shrink(isIdle: (slot: number) => boolean): void {
+  /** Call it every `shrinkMs`; `isSpare` tells whether an i-sock is idle, and was since the last call. */
+  shrink(isSpare: (slot: number) => boolean): void {
     for (const pool of this.#pools.values()) {
       /* Some were in use when their endpoint or tenant went, or when the bound was lowered. */
       this.#shrinkTo(pool, pool.wanted);
-      let idle = 0;
-      for (const [slot, state] of pool.slots) if (state === "live" && isIdle(slot)) idle++;
-      const spare = Math.min(idle, pool.leastIdle);
-      pool.leastIdle = idle;
-      if (spare <= 1 || pool.slots.size <= pool.floor) continue;
-      const give = Math.min(Math.ceil(spare / 2), pool.slots.size - pool.floor);
+      const spare = [...pool.slots].flatMap(([slot, state]) => (state === "live" && isSpare(slot) ? [slot] : []));
+      const long = Math.min(spare.length, pool.leastSpare);
+      pool.leastSpare = spare.length;
+      if (long <= 1 || pool.slots.size <= pool.floor) continue;
+      const give = Math.min(Math.ceil(long / 2), pool.slots.size - pool.floor);
       pool.wanted = Math.max(pool.floor, pool.slots.size - give);
-      this.#shrinkTo(pool, pool.wanted);
+      /* Hooks take the lowest: those with the highest numbers are needed least. */
+      this.#shrinkTo(
+        pool,
+        pool.wanted,
+        spare.sort((a, b) => b - a),
+      );
     }
   }
 
@@ -247,7 +251,7 @@ export class Pools {
       growing: false,
       failures: 0,
       retryAt: 0,
-      leastIdle: 0,
+      leastSpare: 0,
       unusedCloses: 0,
     };
     this.#pools.set(key(tenant, endpoint), pool);
@@ -305,10 +309,10 @@ export class Pools {
     if (most === 0 && pool.slots.size === 0) this.#forget(pool);
   }
 
-  #shrinkTo(pool: Pool, count: number): void {
-    for (const [slot, state] of pool.slots) {
+  #shrinkTo(pool: Pool, count: number, slots: Iterable<number> = pool.slots.keys()): void {
+    for (const slot of slots) {
       if (pool.slots.size <= count) return;
-      if (state === "live" && this.#socks.withdraw(slot)) this.#end(pool, slot, false);
+      if (pool.slots.get(slot) === "live" && this.#socks.withdraw(slot)) this.#end(pool, slot, false);
     }
   }
 

@@ -159,6 +159,19 @@ function grown(most = 1_024, times = 1) {
 
 // ---- growing by what was missed ----
 
+test("what was taken since the last look is kept, and the highest numbers go first", () => {
+  const w = grown(1_024, 1);
+  const [first = -1, second = -1, ...rest] = w.socks.slots(TENANT, 1).sort((a, b) => a - b);
+  const spare = new Set(rest);
+  w.pools.shrink((slot) => spare.has(slot));
+  assert.equal(w.count(), 8, "asked for since the last look");
+  w.pools.shrink((slot) => spare.has(slot));
+  assert.deepEqual(
+    w.socks.slots(TENANT, 1).sort((a, b) => a - b),
+    [first, second, ...rest.slice(0, 3)],
+  );
+});
+
 test("a crowd that found nothing is served after one round of connecting, one that came meanwhile after two", () => {
   const w = world({ maxChunks: 64, chunksPerPool: 32 });
   w.pools.setTargets([target(1)]);
