@@ -82,6 +82,14 @@ function createProgram(done: (status: number) => void): Command {
     .description("check a configuration; name every problem with its place, and what will need the slow path")
     .action(async (flags: SourceFlags) => done(await validate(flags)));
 
+  sources(program.command("explain"))
+    .description("say what would become of a request: virtual host, route, cluster, endpoints, kernel or slow path")
+    .argument("<request>", "'[METHOD] http://host/path [VERSION]'")
+    .option("--listener <name>", "that it is sent to; not needed where there is one")
+    .option("-H, --header <line>", "a header of it, 'name: value' (repeatable)", collect)
+    .option("--json", "as JSON")
+    .action(async (request: string, flags: ExplainFlags) => done(await explain(request, flags)));
+
   program
     .command("route-check")
     .description("run tests of Envoy's router_check_tool against a route configuration, and count what they cover")
@@ -167,6 +175,12 @@ interface SourceFlags {
   readonly configYaml?: string;
 }
 
+interface ExplainFlags extends SourceFlags {
+  readonly listener?: string;
+  readonly header?: readonly string[];
+  readonly json?: boolean;
+}
+
 interface RouteCheckFlags {
   readonly configPath: string;
   readonly testPath: readonly string[];
@@ -244,6 +258,23 @@ async function readSource({ configPath, configYaml }: SourceFlags) {
       ? { ok: true as const, config: parsed.value.config }
       : { ok: false as const, problems: formatRejections(parsed.rejections, name) },
   };
+}
+
+async function explain(request: string, flags: ExplainFlags): Promise<number> {
+  const { explainRequest, formatExplanation, readQuestion } = await import("../daemon/explain-request.ts");
+  const asked = readQuestion(request, flags.header ?? []);
+  if ("problem" in asked) {
+    complain(asked.problem);
+    return USAGE;
+  }
+  const { parsed } = await readSource(flags);
+  if (!parsed.ok) return complainOf(parsed.problems);
+  const { findListener } = await import("../daemon/listener.ts");
+  const listener = findListener(parsed.config, flags.listener);
+  if ("problem" in listener) return complainOf([`xlb: ${listener.problem}`]);
+  const explanation = explainRequest(parsed.config, listener, asked);
+  print(flags.json ? formatJson(explanation) : formatExplanation(explanation));
+  return OK;
 }
 
 async function routeCheck(flags: RouteCheckFlags): Promise<number> {
