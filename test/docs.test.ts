@@ -38,7 +38,7 @@ const run = promisify(execFile);
 async function helpOf(command: readonly string[]): Promise<{ command: string; text: string }[]> {
   const { stdout } = await run(process.execPath, ["--import", "tsx", MAIN, ...command, "--help"], { cwd: root });
   const listed = /^Commands:\n((?: .*\n)*)/m.exec(stdout)?.[1] ?? "";
-  const below = [...listed.matchAll(/^ {2}([a-z]+)/gm)].map(([, name = ""]) => name).filter((name) => name !== "help");
+  const below = [...listed.matchAll(/^ {2}([a-z-]+)/gm)].map(([, name = ""]) => name).filter((name) => name !== "help");
   const helps = await Promise.all(below.map((name) => helpOf([...command, name])));
   return [{ command: ["xlb", ...command].join(" "), text: stdout }, ...helps.flat()];
 }

@@ -82,6 +82,32 @@ function createProgram(done: (status: number) => void): Command {
     .description("check a configuration; name every problem with its place, and what will need the slow path")
     .action(async (flags: SourceFlags) => done(await validate(flags)));
 
+  sources(program.command("explain"))
+    .description("say what would become of a request: virtual host, route, cluster, endpoints, kernel or slow path")
+    .argument("<request>", "'[METHOD] http://host/path [VERSION]'")
+    .option("--listener <name>", "that it is sent to; not needed where there is one")
+    .option("-H, --header <line>", "a header of it, 'name: value' (repeatable)", collect)
+    .option("--json", "as JSON")
+    .action(async (request: string, flags: ExplainFlags) => done(await explain(request, flags)));
+
+  program
+    .command("route-check")
+    .description("run tests of Envoy's router_check_tool against a route configuration, and count what they cover")
+    .requiredOption("-c, --config-path <file>", "RouteConfiguration or bootstrap, YAML or JSON")
+    .requiredOption("-t, --test-path <file>", "tests, YAML or JSON (repeatable)", collect)
+    .option("--listener <name>", "whose routes to take of a bootstrap; not needed where there is one")
+    .option("-d, --details", "print the name of each test, and what failed")
+    .option("--only-show-failures", "print failed tests only, and what failed")
+    .option("-f, --fail-under <percent>", "fail if fewer of the routes are covered", percent, 0)
+    .option("--covall", "count all that can be asked about a route, and print the routes without a test")
+    .option("--detailed-coverage", "print the names of routes without a test")
+    .option("--disable-deprecation-check", "no effect: deprecated fields are taken, or refused as not supported")
+    .argument("[ignored...]", "ignored, as by router_check_tool")
+    .action(async (ignored: string[], flags: RouteCheckFlags) => {
+      if (ignored.length > 0) complain(`ignored: ${ignored.join(" ")}`);
+      done(await routeCheck(flags));
+    });
+
   program
     .command("doctor")
     .description("say what this machine can do and which datapath auto would take; 0 only if the kernel path works")
@@ -149,6 +175,23 @@ interface SourceFlags {
   readonly configYaml?: string;
 }
 
+interface ExplainFlags extends SourceFlags {
+  readonly listener?: string;
+  readonly header?: readonly string[];
+  readonly json?: boolean;
+}
+
+interface RouteCheckFlags {
+  readonly configPath: string;
+  readonly testPath: readonly string[];
+  readonly listener?: string;
+  readonly details?: boolean;
+  readonly onlyShowFailures?: boolean;
+  readonly failUnder: number;
+  readonly covall?: boolean;
+  readonly detailedCoverage?: boolean;
+}
+
 interface RunFlags extends SourceFlags, SocketFlag {
   readonly mode: "serve" | "validate";
   readonly logLevel: string;
@@ -178,7 +221,13 @@ function socketOption(): Option {
 }
 
 const socketOf = (flags: SocketFlag) => adminSocketPath(flags.adminSocket);
-const collect = (value: string, before: string[]) => [...before, value];
+const collect = (value: string, before: readonly string[] = []) => [...before, value];
+
+function percent(text: string): number {
+  const value = Number(text);
+  if (text.trim() === "" || !(value >= 0 && value <= 100)) throw new InvalidArgumentError("It must be from 0 to 100.");
+  return value;
+}
 
 /** Envoy's words for pino's. */
 function pinoLevel(level: string): string {
@@ -186,19 +235,89 @@ function pinoLevel(level: string): string {
 }
 
 /** Problems to stdout, as a compiler lists them: `file:line:column: path: message`. */
-async function validate({ configPath, configYaml }: SourceFlags): Promise<number> {
-  const { formatRejections, parseBootstrap } = await import("../envoy/parse.ts");
-  const name = configPath ?? "--config-yaml";
-  const text = configPath === undefined ? (configYaml ?? "") : readFileSync(configPath, "utf8");
-  const parsed = parseBootstrap(text, name, configPath === undefined ? undefined : configYaml);
+async function validate(flags: SourceFlags): Promise<number> {
+  const { name, parsed } = await readSource(flags);
   if (!parsed.ok) {
-    for (const line of formatRejections(parsed.rejections, name)) print(`${line}\n`);
+    for (const line of parsed.problems) print(`${line}\n`);
     return FAILED;
   }
   print(`${name}: valid\n`);
   const { explainConfig } = await import("../daemon/explain.ts");
-  for (const line of explainConfig(parsed.value.config)) print(`${name}: note: ${line}\n`);
+  for (const line of explainConfig(parsed.config)) print(`${name}: note: ${line}\n`);
   return OK;
+}
+
+async function readSource({ configPath, configYaml }: SourceFlags) {
+  const { formatRejections, parseBootstrap } = await import("../envoy/parse.ts");
+  const name = configPath ?? "--config-yaml";
+  const text = configPath === undefined ? (configYaml ?? "") : readFileSync(configPath, "utf8");
+  const parsed = parseBootstrap(text, name, configPath === undefined ? undefined : configYaml);
+  return {
+    name,
+    parsed: parsed.ok
+      ? { ok: true as const, config: parsed.value.config }
+      : { ok: false as const, problems: formatRejections(parsed.rejections, name) },
+  };
+}
+
+async function explain(request: string, flags: ExplainFlags): Promise<number> {
+  const { explainRequest, formatExplanation, readQuestion } = await import("../daemon/explain-request.ts");
+  const asked = readQuestion(request, flags.header ?? []);
+  if ("problem" in asked) {
+    complain(asked.problem);
+    return USAGE;
+  }
+  const { parsed } = await readSource(flags);
+  if (!parsed.ok) return complainOf(parsed.problems);
+  const { findListener } = await import("../daemon/listener.ts");
+  const listener = findListener(parsed.config, flags.listener);
+  if ("problem" in listener) return complainOf([`xlb: ${listener.problem}`]);
+  const explanation = explainRequest(parsed.config, listener, asked);
+  print(flags.json ? formatJson(explanation) : formatExplanation(explanation));
+  return OK;
+}
+
+async function routeCheck(flags: RouteCheckFlags): Promise<number> {
+  const { formatRejections } = await import("../envoy/parse.ts");
+  const { parseRouteTests } = await import("../envoy/route-tests.ts");
+  const routes = await readRoutes(flags.configPath, flags.listener);
+  const files = flags.testPath.map((path) => ({ path, parsed: parseRouteTests(readFileSync(path), path) }));
+  const broken = files.flatMap(({ path, parsed }) => (parsed.ok ? [] : formatRejections(parsed.rejections, path)));
+  const problems = ["problems" in routes ? routes.problems : [], broken].flat();
+  if ("problems" in routes || problems.length > 0) return complainOf(problems);
+  const { checkRoutes, reportChecks } = await import("../route/check.ts");
+  const tests = files.flatMap(({ parsed }) => (parsed.ok ? parsed.value : []));
+  const { results, coverage } = checkRoutes(routes, tests);
+  const report = reportChecks(results, coverage, {
+    details: flags.details === true,
+    onlyShowFailures: flags.onlyShowFailures === true,
+    failUnder: flags.failUnder,
+    covall: flags.covall === true,
+    detailedCoverage: flags.detailedCoverage === true,
+  });
+  for (const { text, failed } of report.lines) (failed ? process.stderr : process.stdout).write(`${text}\n`);
+  return report.passed ? OK : FAILED;
+}
+
+/** Of a route configuration by itself, or of a listener in a bootstrap. */
+async function readRoutes(path: string, listener: string | undefined) {
+  const { formatRejections, isBootstrap, parseBootstrap, parseRouteConfig } = await import("../envoy/parse.ts");
+  const { findListener } = await import("../daemon/listener.ts");
+  const text = readFileSync(path);
+  if (!isBootstrap(text)) {
+    if (listener !== undefined) return { problems: [`xlb: ${path} has no listeners: leave --listener out`] };
+    const parsed = parseRouteConfig(text, path);
+    return parsed.ok ? parsed.value : { problems: formatRejections(parsed.rejections, path) };
+  }
+  const parsed = parseBootstrap(text, path);
+  if (!parsed.ok) return { problems: formatRejections(parsed.rejections, path) };
+  const found = findListener(parsed.value.config, listener);
+  return "problem" in found ? { problems: [`xlb: ${path}: ${found.problem}`] } : found.routes;
+}
+
+function complainOf(lines: readonly string[]): number {
+  for (const line of lines) process.stderr.write(`${line}\n`);
+  return FAILED;
 }
 
 function show<T>(

@@ -111,6 +111,8 @@ export function compile(config: Config, balancing: (cluster: Cluster) => Balanci
         const blob = reason === undefined ? compileVirtualHost(vhost, ids, names) : undefined;
         if (!blob) {
           slow.push({
+            listener: listener.name,
+            virtualHost: vhost.name,
             where: `${listener.name}: virtual host ${vhost.name}`,
             reason: reason ?? `its routes combine to more than ${MAX_CANDIDATES} candidates`,
           });

@@ -1,4 +1,6 @@
-import type { Address, Config } from "../model/config.ts";
+import type { DescMessage } from "@bufbuild/protobuf";
+import { isMap, parseDocument } from "yaml";
+import type { Address, Config, RouteConfig } from "../model/config.ts";
 import type { Rejection, Result } from "../model/rejection.ts";
 import { formatAddress, readAddress } from "./address.ts";
 import { readCluster } from "./cluster.ts";
@@ -7,6 +9,7 @@ import { Fields } from "./fields.ts";
 import { readListener } from "./listener.ts";
 import { mergeMessages } from "./merge.ts";
 import { readText } from "./read.ts";
+import { readRoutes } from "./routes.ts";
 import { checkRules } from "./rules.ts";
 import { Report } from "./tree.ts";
 
@@ -22,21 +25,57 @@ export interface Bootstrap {
  * do, is named with its place, all of it at once. `overlay` is the text of --config-yaml, laid over the first as Envoy
  * does.
  */
-export function parseBootstrap(text: string | Uint8Array, fileName = "config", overlay?: string): Result<Bootstrap> {
+export function parseBootstrap(text: Text, fileName = "config", overlay?: string): Result<Bootstrap> {
+  const above = overlay === undefined ? [] : [{ text: overlay, name: OVERLAY }];
+  return parseMessage([{ text, name: fileName }, ...above], {
+    desc: messageNamed("envoy.config.bootstrap.v3.Bootstrap"),
+    least: "static_resources with listeners and clusters",
+    read: readBootstrap,
+  });
+}
+
+const OVERLAY = "--config-yaml";
+
+/** A route configuration by itself; which clusters there are, nobody says then. */
+export function parseRouteConfig(text: Text, fileName = "routes"): Result<RouteConfig> {
+  return parseMessage([{ text, name: fileName }], {
+    desc: messageNamed("envoy.config.route.v3.RouteConfiguration"),
+    least: "virtual_hosts",
+    read: (fields) => readRoutes(fields, undefined),
+  });
+}
+
+/** Whether a text is a bootstrap rather than a route configuration, by the fields that it has. */
+export function isBootstrap(text: Text): boolean {
+  const { contents } = parseDocument(Buffer.from(text).toString(), { logLevel: "error" });
+  const { fields } = messageNamed("envoy.config.bootstrap.v3.Bootstrap");
+  return isMap(contents) && fields.some(({ name, jsonName }) => contents.has(name) || contents.has(jsonName));
+}
+
+type Text = string | Uint8Array;
+
+/** What texts of one type are read for. */
+export interface Reading<T> {
+  readonly desc: DescMessage;
+  /** What an empty text lacks. */
+  readonly least: string;
+  read(fields: Fields): T;
+}
+
+/** Each text is laid over those before it. */
+export function parseMessage<T>(
+  texts: readonly { readonly text: Text; readonly name: string }[],
+  { desc, least, read }: Reading<T>,
+): Result<T> {
   const report = new Report();
-  const desc = messageNamed("envoy.config.bootstrap.v3.Bootstrap");
-  const base = readText(text, fileName, desc, report);
-  const above = overlay === undefined ? undefined : readText(overlay, "--config-yaml", desc, report);
-  const message = above === undefined ? base.message : mergeMessages(base.message, above.message);
+  const parts = texts.map(({ text, name }) => readText(text, name, desc, report, least));
+  const message = parts.map((part) => part.message).reduce(mergeMessages);
   checkRules(message, report);
   const fields = new Fields(message, report);
-  const value = readBootstrap(fields);
+  const value = read(fields);
   fields.refuseRest();
   if (report.empty) return { ok: true, value };
-  return {
-    ok: false,
-    rejections: report.rejections(above === undefined ? [base.source] : [base.source, above.source]),
-  };
+  return { ok: false, rejections: report.rejections(parts.map((part) => part.source)) };
 }
 
 /** One line for each: `file:line:column: path: message (what to do)`. */

@@ -19,12 +19,16 @@ import { type Field, type Message, Place, type Report, Source, type Value } from
 const MAX_DEPTH = 100;
 const MAX_ALIASES = 10_000;
 
-/** YAML or JSON text into a message of the given type. Everything that does not fit the type is reported. */
+/**
+ * YAML or JSON text into a message of the given type. Everything that does not fit the type is reported; `least` is
+ * what an empty text lacks.
+ */
 export function readText(
   written: string | Uint8Array,
   name: string,
   desc: DescMessage,
   report: Report,
+  least: string,
 ): { source: Source; message: Message } {
   const source = new Source(name);
   const text = typeof written === "string" ? written : new TextDecoder().decode(written);
@@ -38,7 +42,7 @@ export function readText(
   const empty: Message = { kind: "message", place: root, desc, fields: new Map() };
   if (document.errors.some(({ code }) => READABLE[code] === undefined)) return { source, message: empty };
   if (isNull(document.contents)) {
-    report.reject(root, "is empty", "write at least static_resources with listeners and clusters");
+    report.reject(root, "is empty", `write at least ${least}`);
     return { source, message: empty };
   }
   const value = reader.message(desc, document.contents as Node, root, 0);

@@ -15,8 +15,8 @@ import { nearest } from "./spelling.ts";
 const DEFAULT_TIMEOUT_MS = 15_000;
 const MAX_WEIGHT_SUM = 2 ** 32 - 1;
 
-/** `clusters` are the names that routes may lead to. */
-export function readRoutes(config: Fields, clusters: ReadonlySet<string>): RouteConfig {
+/** `clusters` are the names that routes may lead to; missing where nobody knows them. */
+export function readRoutes(config: Fields, clusters: ReadonlySet<string> | undefined): RouteConfig {
   const known = (config.boolean("validate_clusters") ?? true) ? clusters : undefined;
   const domains: Domains = new Map();
   return {
@@ -92,16 +92,25 @@ const REWRITTEN: ReadonlySet<string> = new Set([
 ]);
 
 function readHeader(header: Fields): HeaderMatch {
-  const written = lowerCase(header.string("name"));
-  // To Envoy both are one header.
-  const name = written === "host" ? ":authority" : written;
+  const match = readHeaderMatch(header);
+  const { name } = match;
   if (REWRITTEN.has(name) || name.startsWith("x-envoy-"))
     header.reject("name", `rules about ${name} are not supported yet: Envoy rewrites it`, "match another header");
-  return { name, invert: header.boolean("invert_match") ?? false, value: readHeaderValue(header) };
+  return match;
+}
+
+export function readHeaderMatch(header: Fields): HeaderMatch {
+  const name = lowerCase(header.string("name"));
+  return {
+    // To Envoy both are one header.
+    name: name === "host" ? ":authority" : name,
+    invert: header.boolean("invert_match") ?? false,
+    value: readHeaderValue(header),
+  };
 }
 
 /** The forms that `string_match` has replaced. */
-const DEPRECATED = {
+export const DEPRECATED = {
   exact_match: "exact",
   prefix_match: "prefix",
   suffix_match: "suffix",

@@ -20,8 +20,12 @@ export interface RequestHead {
   /** With query; for CONNECT it is not looked at. */
   readonly path: string;
   /** In the order of arrival; names in any case. */
-  readonly headers: readonly (readonly [name: string, value: string])[];
+  readonly headers: HeaderList;
+  /** Missing: http, as all that reaches a listener. */
+  readonly scheme?: "http" | "https";
 }
+
+export type HeaderList = readonly (readonly [name: string, value: string])[];
 
 export type RouteMatched = { readonly virtualHost: VirtualHost; readonly route: Route; readonly routeIndex: number };
 export type Match = RouteMatched | { readonly none: "no_virtual_host" | "no_route" };
@@ -60,9 +64,13 @@ export function matchVirtualHost(routes: RouteConfig, authority: string): Virtua
 
 /** `ticket` is a random whole number, not negative; `clusters` of a configuration that was accepted have a weight. */
 export function pickCluster(action: RouteAction, ticket: number): string {
-  let left = ticket % action.clusters.reduce((sum, cluster) => sum + cluster.weight, 0);
-  for (const { name, weight } of action.clusters) {
-    if (left < weight) return name;
+  return action.clusters[pickClusterIndex(action, ticket)]!.name;
+}
+
+export function pickClusterIndex({ clusters }: RouteAction, ticket: number): number {
+  let left = ticket % clusters.reduce((sum, cluster) => sum + cluster.weight, 0);
+  for (const [index, { weight }] of clusters.entries()) {
+    if (left < weight) return index;
     left -= weight;
   }
   throw new Error("a route without weights");
@@ -150,7 +158,7 @@ export function matchPath({ kind, value, caseSensitive }: PathMatch, path: strin
   }
 }
 
-export function matchHeader({ name, invert, value }: HeaderMatch, headers: Headers): boolean {
+export function matchHeader({ name, invert, value }: HeaderMatch, headers: HeaderValues): boolean {
   const values = headers.get(name);
   if (value.kind === "present") return ((values !== undefined) === value.present) !== invert;
   // Whatever asks for a value fails where there is none, inverted or not.
@@ -173,8 +181,13 @@ function matchString({ kind, value, ignoreCase }: StringMatch, text: string): bo
   }
 }
 
+/** The values that a rule about a header sees; `name` is lower case. */
+export interface HeaderValues {
+  get(name: string): readonly string[] | undefined;
+}
+
 /** A request's headers by name. */
-export class Headers {
+export class Headers implements HeaderValues {
   readonly #request: RequestHead;
   readonly #repeated: Repeated;
   #byName: Map<string, string[]> | undefined;
@@ -184,7 +197,6 @@ export class Headers {
     this.#repeated = repeated;
   }
 
-  /** The values that a rule about this header sees; `name` is lower case. */
   get(name: string): readonly string[] | undefined {
     switch (name) {
       case ":method":
@@ -192,18 +204,18 @@ export class Headers {
       case ":path":
         return [this.#request.path];
       case ":scheme":
-        return ["http"];
+        return [this.#request.scheme ?? "http"];
       case ":authority":
       case "host":
         return [this.#request.authority];
       default:
-        this.#byName ??= valuesByName(this.#request.headers, this.#repeated);
+        this.#byName ??= headersByName(this.#request.headers, this.#repeated);
         return this.#byName.get(name);
     }
   }
 }
 
-function valuesByName(headers: RequestHead["headers"], repeated: Repeated): Map<string, string[]> {
+export function headersByName(headers: HeaderList, repeated: Repeated): Map<string, string[]> {
   const byName = new Map<string, string[]>();
   for (const [written, value] of headers) {
     const name = lowerCase(written);

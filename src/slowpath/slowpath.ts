@@ -333,7 +333,7 @@ class Connection implements Session {
       return false;
     }
     const persistent = wantsMore(request);
-    const routed = this.#routed(request, host);
+    const routed = routedHead(request, host ?? listener.http.defaultHostForHttp10);
     if (typeof routed === "number") {
       await this.#from.gate?.();
       await this.#reply(routed, routed === 404 ? "NR" : "DPE", routed === 404 ? "" : (REASONS[routed] ?? ""), {
@@ -398,28 +398,27 @@ class Connection implements Session {
     this.#ports.finished(listener, undefined, "via_upstream");
     return outcome.keep;
   }
+}
 
-  /** What the rules are asked about, or the status of the refusal. */
-  #routed(request: RequestLine, host: string | undefined): RoutedHead | number {
-    const { method, target, headers } = request;
-    if (method === "CONNECT") return 404;
-    const authority = host ?? this.#from.listener.http.defaultHostForHttp10;
-    if (target.startsWith("/")) {
-      return authority === undefined ? 400 : { method, authority, path: target, headers };
-    }
-    if (target === "*" && method === "OPTIONS")
-      return authority === undefined ? 400 : { method, authority, path: "*", headers };
-    const absolute = /^https?:\/\/([A-Za-z0-9\-._~%!$&'()*+,;=:[\]]+)([/?].*)?$/i.exec(target);
-    if (!absolute) return 400;
-    const [, named = "", rest = "/"] = absolute;
-    const path = rest.startsWith("?") ? `/${rest}` : rest;
-    return {
-      method,
-      authority: named,
-      path,
-      headers: headers.map(([n, v]) => (n.toLowerCase() === "host" ? [n, named] : [n, v])),
-    };
+/** What the rules are asked about, or the status of the refusal. */
+export function routedHead(request: RequestLine, authority: string | undefined): RoutedHead | number {
+  const { method, target, headers } = request;
+  if (method === "CONNECT") return 404;
+  if (target.startsWith("/")) {
+    return authority === undefined ? 400 : { method, authority, path: target, headers };
   }
+  if (target === "*" && method === "OPTIONS")
+    return authority === undefined ? 400 : { method, authority, path: "*", headers };
+  const absolute = /^https?:\/\/([A-Za-z0-9\-._~%!$&'()*+,;=:[\]]+)([/?].*)?$/i.exec(target);
+  if (!absolute) return 400;
+  const [, named = "", rest = "/"] = absolute;
+  const path = rest.startsWith("?") ? `/${rest}` : rest;
+  return {
+    method,
+    authority: named,
+    path,
+    headers: headers.map(([n, v]) => (n.toLowerCase() === "host" ? [n, named] : [n, v])),
+  };
 }
 
 /** RFC 9112 section 9.3. */
@@ -429,7 +428,7 @@ function wantsMore({ headers, minor }: RequestLine): boolean {
 }
 
 /** The protocol a client asks to change to; h2c is not offered, as in Envoy. */
-function upgradeOf({ headers, minor }: RequestLine): string | undefined {
+export function upgradeOf({ headers, minor }: RequestLine): string | undefined {
   if (minor === 0 || !tokens(headers, "connection").includes("upgrade")) return undefined;
   const wanted = tokens(headers, "upgrade").filter((t) => t !== "h2c");
   return wanted[0];

@@ -11,6 +11,8 @@ export interface Ids {
 
 /** Something that the kernel cannot decide: requests for it take the slow path. */
 export interface SlowRule {
+  readonly listener: string;
+  readonly virtualHost: string;
   readonly where: string;
   readonly reason: string;
 }

@@ -43,7 +43,7 @@ describe("xlb", { skip: unbuilt }, () => {
     assert.match(xlb(["--version"]).stdout, /^\d+\.\d+\.\d+\n$/);
     const help = xlb(["--help"]);
     assert.equal(help.status, 0);
-    for (const command of ["run", "exec", "validate", "doctor", "stats", "dump", "cleanup"]) {
+    for (const command of ["run", "exec", "validate", "explain", "route-check", "doctor", "stats", "dump", "cleanup"]) {
       assert.match(help.stdout, new RegExp(`^ {2}${command}\\b`, "m"));
       assert.equal(xlb([command, "--help"]).status, 0);
     }
@@ -55,6 +55,9 @@ describe("xlb", { skip: unbuilt }, () => {
     ["stats", "--no-such"],
     ["run"],
     ["validate"],
+    ["explain", "-c", "f"],
+    ["explain", "http://a/"],
+    ["route-check", "-t", "f"],
     ["dump"],
     ["dump", "x"],
     ["stats", "x"],

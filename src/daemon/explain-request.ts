@@ -1,0 +1,398 @@
+import { compile } from "../compile/compile.ts";
+import { formatAddress } from "../envoy/address.ts";
+import type {
+  Cluster,
+  Config,
+  Endpoint,
+  HeaderMatch,
+  Health,
+  Listener,
+  PathMatch,
+  Policy,
+  Route,
+  StringMatch,
+  VirtualHost,
+} from "../model/config.ts";
+import { hostsToUse } from "../route/health.ts";
+import {
+  Headers,
+  type HeaderValues,
+  matchHeader,
+  matchPath,
+  matchVirtualHost,
+  type RequestHead,
+  withoutQuery,
+} from "../route/match.ts";
+import { decide } from "../route/outcome.ts";
+import {
+  checkNominated,
+  type Field,
+  HeadScanner,
+  hostOf,
+  Malformed,
+  parseRequest,
+  requestBody,
+} from "../slowpath/http1.ts";
+import { routedHead, upgradeOf } from "../slowpath/slowpath.ts";
+import type { Tables } from "../tables/compiled.ts";
+import { XLB_MAX_PATH } from "../tables/layout.gen.ts";
+import { type Declined, declined, declineHead } from "./declined.ts";
+
+/** What would become of one request, and why; as it stands it is what `xlb explain --json` prints. */
+export interface Explanation {
+  readonly listener: { readonly name: string; readonly address: string };
+  readonly virtualHost?: { readonly name: string; readonly domain: string };
+  /** The routes before the one that matched, or all of them. */
+  readonly passedOver: readonly { readonly route: string; readonly why: string }[];
+  readonly route?: { readonly name: string; readonly matches: string };
+  /** As the server gets it, where rules rewrite it. */
+  readonly sentOn?: { readonly authority: string; readonly path: string };
+  readonly clusters: readonly ClusterPart[];
+  /** What XLB answers by itself. */
+  readonly answer?: { readonly status: number; readonly why: string; readonly mend?: string };
+  readonly servedBy: { readonly path: "kernel path" | "slow path"; readonly declined?: Declined };
+}
+
+/** One of the clusters that a route leads to. */
+export interface ClusterPart {
+  readonly name: string;
+  /** Of the route's requests. */
+  readonly percent: number;
+  readonly policy?: string;
+  readonly note?: string;
+  readonly endpoints: readonly EndpointPart[];
+  /** What is answered for want of an endpoint. */
+  readonly answer?: { readonly status: 503; readonly why: string; readonly mend: string };
+  readonly declined?: Declined;
+}
+
+export interface EndpointPart {
+  readonly address: string;
+  readonly health: Health;
+  readonly weight: number;
+  /** Of the cluster's requests; missing where it depends on the requests in service. */
+  readonly percent?: number;
+}
+
+export interface AskedRequest {
+  readonly method: string;
+  readonly target: string;
+  readonly version: string;
+  readonly headers: readonly Field[];
+}
+
+/** `[METHOD] URL-or-target [VERSION]`, and lines `name: value`, as curl takes them. */
+export function readQuestion(request: string, lines: readonly string[]): AskedRequest | { readonly problem: string } {
+  const headers = lines.map(readHeaderLine);
+  for (const header of headers) if ("problem" in header) return header;
+  const words = request.trim().split(/\s+/);
+  const [method, written, version = "HTTP/1.1", ...more] = words.length === 1 ? ["GET", ...words] : words;
+  if (method === undefined || !written || more.length > 0 || /[:/]/.test(method))
+    return { problem: `${JSON.stringify(request)} is no request: write it as 'GET http://host/path'` };
+  if (/^https:/i.test(written)) return { problem: `${written}: XLB takes no TLS: write http://` };
+  const [, authority, rest] = /^http:\/\/([^/?#]+)([^#]*)/i.exec(written) ?? [];
+  const named = headers.filter((header): header is Field => !("problem" in header));
+  const hasHost = named.some(([name]) => name.toLowerCase() === "host");
+  if (authority === undefined && !hasHost && written.startsWith("/"))
+    return { problem: `${written} has no host: write http://host${written}, or add -H 'Host: host'` };
+  const target = authority === undefined ? written : rest!.startsWith("/") ? rest! : `/${rest}`;
+  const host: Field[] = authority === undefined || hasHost ? [] : [["Host", authority]];
+  return { method, target, version, headers: [...host, ...named] };
+}
+
+function readHeaderLine(line: string): Field | { readonly problem: string } {
+  const [, name, value] = /^([^:\s]+):[ \t]*([^\r\n]*)$/.exec(line) ?? [];
+  return name === undefined ? { problem: `${JSON.stringify(line)} is no header: write 'name: value'` } : [name, value!];
+}
+
+/** Pure: nothing of what runs is asked. What pools and connections are at may still send a request to the slow path. */
+export function explainRequest(config: Config, listener: Listener, asked: AskedRequest): Explanation {
+  const head = Buffer.from(headText(asked));
+  const tables = compile(config, () => ({ hosts: [], schedule: [] }));
+  const where = { listener: { name: listener.name, address: formatAddress(listener.address) } };
+  const byHead = declineHead(head, askedNames(listener, tables));
+  const slowPath = (otherwise: Declined) => ({ path: "slow path" as const, declined: byHead ?? otherwise });
+
+  const admitted = admit(head, listener);
+  if ("status" in admitted) {
+    const servedBy = slowPath(declined("badRequest", "the slow path refuses it"));
+    return { ...where, passedOver: [], clusters: [], answer: admitted, servedBy };
+  }
+  const { routes } = listener;
+  const virtualHost = matchVirtualHost(routes, admitted.authority);
+  if (virtualHost === undefined) {
+    const answer = noVirtualHost(listener, admitted.authority);
+    const servedBy = slowPath(declined("noVirtualHost", answer.why));
+    return { ...where, passedOver: [], clusters: [], answer, servedBy };
+  }
+  const slow = tables.slow.find((rule) => rule.listener === listener.name && rule.virtualHost === virtualHost.name);
+  const byRules = slow && declined("rules", `virtual host ${virtualHost.name}: ${slow.reason}`);
+  const path = withoutQuery(admitted.path);
+  const byPath =
+    path.length > XLB_MAX_PATH ? declined("headTooLarge", `its path is over ${XLB_MAX_PATH} bytes`) : undefined;
+  const outcome = decide(routes, { request: admitted, responseHeaders: [], ticket: 0, repeated: "each" });
+  const place = "none" in outcome ? virtualHost.routes.length : outcome.routeIndex;
+  const values = new Headers(admitted, "each");
+  const found = {
+    ...where,
+    virtualHost: { name: virtualHost.name, domain: domainOf(listener, virtualHost, admitted.authority) },
+    passedOver: virtualHost.routes.slice(0, place).map((route) => ({
+      route: route.name,
+      why: whyPassedOver(route, path, values),
+    })),
+  };
+  if ("none" in outcome) {
+    const why = `no route of virtual host ${virtualHost.name} matches`;
+    const answer = { status: 404, why, mend: "add a route to it" };
+    return { ...found, clusters: [], answer, servedBy: slowPath(byRules ?? byPath ?? declined("noRoute", why)) };
+  }
+  const route = { name: outcome.route.name, matches: describeMatch(outcome.route) };
+  switch (outcome.kind) {
+    case "answer": {
+      const moved = outcome.status >= 300 && outcome.status < 400;
+      const answer = { status: outcome.status, why: moved ? `it moved to ${outcome.location}` : "the route says so" };
+      return { ...found, route, clusters: [], answer, servedBy: slowPath(byRules ?? declined("rules", answer.why)) };
+    }
+    case "forward": {
+      const clusters = explainClusters(config, outcome.route);
+      const { authority, path: pathSent } = outcome.request;
+      const changed = authority !== admitted.authority || pathSent !== admitted.path;
+      const live = clusters.filter(({ percent }) => percent > 0);
+      const byCluster = live.every((cluster) => cluster.declined !== undefined) ? live[0]?.declined : undefined;
+      const refused = byHead ?? byRules ?? byPath ?? byCluster;
+      return {
+        ...found,
+        route,
+        ...(changed ? { sentOn: { authority, path: pathSent } } : {}),
+        clusters,
+        servedBy: refused === undefined ? { path: "kernel path" } : slowPath(refused),
+      };
+    }
+    default:
+      return outcome satisfies never;
+  }
+}
+
+/** With every character as the bytes that a shell's argument has. */
+const headText = ({ method, target, version, headers }: AskedRequest) =>
+  `${[`${method} ${target} ${version}`, ...headers.map(([name, value]) => `${name}: ${value}`)].join("\r\n")}\r\n\r\n`;
+
+/** The header names that the hook keeps for the rules; none where this listener's rules ask for none of them. */
+function askedNames({ routes }: Listener, { headerNames }: Tables): ReadonlySet<string> {
+  const names = new Set(headerNames.map(({ name }) => name));
+  const asks = routes.virtualHosts.some((host) =>
+    host.routes.some((route) => route.headers.some((header) => names.has(header.name))),
+  );
+  return asks ? names : new Set();
+}
+
+/** What the slow path makes of a head before it looks for a route, in its order. */
+function admit(
+  head: Buffer,
+  { http }: Listener,
+): RequestHead | { readonly status: number; readonly why: string; readonly mend?: string } {
+  try {
+    new HeadScanner(http.maxRequestHeadersKb * 1_024).scan(head);
+    const request = parseRequest(head, http.maxHeadersCount);
+    checkNominated(request.headers);
+    requestBody(request);
+    const host = hostOf(request);
+    if (request.minor === 0 && !http.acceptHttp10)
+      return { status: 426, why: "HTTP/1.0 is not accepted", mend: "write http_protocol_options.accept_http_10: true" };
+    const routed = routedHead(request, host ?? http.defaultHostForHttp10);
+    if (routed === 404) return { status: 404, why: "a CONNECT request has no route" };
+    if (typeof routed === "number") return { status: routed, why: `there is no target ${request.target} for a host` };
+    const upgrade = upgradeOf(request);
+    if (upgrade !== undefined && !http.upgrades.includes(upgrade))
+      return { status: 403, why: `upgrades to ${upgrade} are not enabled`, mend: "name it in upgrade_configs" };
+    return routed;
+  } catch (error) {
+    if (!(error instanceof Malformed)) throw error;
+    return { status: error.status, why: error.message };
+  }
+}
+
+function noVirtualHost({ name, routes }: Listener, authority: string) {
+  const why = `no domain of listener ${name} matches host ${JSON.stringify(authority)}`;
+  const butForPort = matchVirtualHost({ ...routes, ignorePortInHostMatching: true }, authority);
+  const mend =
+    butForPort === undefined
+      ? "add it to the domains of a virtual host"
+      : `without its port it is virtual host ${butForPort.name}'s: write ignore_port_in_host_matching: true`;
+  return { status: 404, why, mend };
+}
+
+/** Which of a virtual host's domains takes this host, in the order of the search: the reference is asked for each. */
+function domainOf({ routes }: Listener, virtualHost: VirtualHost, authority: string): string {
+  const takes = (domain: string) =>
+    matchVirtualHost({ ...routes, virtualHosts: [{ ...virtualHost, domains: [domain] }] }, authority) !== undefined;
+  const rank = (domain: string) => (domain === "*" ? 3 : domain.startsWith("*") ? 1 : domain.endsWith("*") ? 2 : 0);
+  const [first] = virtualHost.domains.filter(takes).sort((a, b) => rank(a) - rank(b) || b.length - a.length);
+  return first ?? "";
+}
+
+function whyPassedOver({ path, headers }: Route, have: string, values: HeaderValues): string {
+  if (!matchPath(path, have)) return `path ${quote(have)} is not one that ${describePath(path)}`;
+  const header = headers.find((header) => !matchHeader(header, values));
+  if (header === undefined) return "another of its conditions does not hold";
+  const found = values.get(header.name);
+  const is = found === undefined ? "is not there" : `is ${found.map(quote).join(" and ")}`;
+  return `${describeHeader(header)}, but ${is}`;
+}
+
+function describeMatch({ path, headers }: Route): string {
+  return [`path ${describePath(path)}`, ...headers.map(describeHeader)].join("; ");
+}
+
+function describePath({ kind, value, caseSensitive }: PathMatch): string {
+  const end = caseSensitive ? "" : ", in any case";
+  switch (kind) {
+    case "path":
+      return `is ${quote(value)}${end}`;
+    case "prefix":
+      return `begins with ${quote(value)}${end}`;
+    case "pathSeparatedPrefix":
+      return `is ${quote(value)} or below it${end}`;
+    default:
+      return kind satisfies never;
+  }
+}
+
+function describeHeader({ name, invert, value }: HeaderMatch): string {
+  if (value.kind === "present") return `header ${name} must ${value.present !== invert ? "" : "not "}be there`;
+  // Inverted or not, a rule about a value fails where there is none.
+  return `header ${name} must ${invert ? "be there and not " : ""}${describeString(value)}`;
+}
+
+function describeString({ kind, value, ignoreCase }: StringMatch): string {
+  const words = { exact: "be", prefix: "begin with", suffix: "end with", contains: "contain" } as const;
+  return `${words[kind]} ${quote(value)}${ignoreCase ? " in any case" : ""}`;
+}
+
+const quote = (text: string) => JSON.stringify(text);
+
+function explainClusters({ clusters }: Config, { action }: Route): ClusterPart[] {
+  const total = action.clusters.reduce((sum, cluster) => sum + cluster.weight, 0);
+  return action.clusters.map(({ name, weight }) => {
+    const percent = (100 * weight) / total;
+    const cluster = clusters.find((cluster) => cluster.name === name);
+    if (cluster !== undefined) return { name, percent, ...explainCluster(cluster) };
+    const why = `there is no cluster ${name}`;
+    const answer = { status: 503 as const, why, mend: "define it under static_resources.clusters" };
+    return { name, percent, endpoints: [], answer, declined: declined("noCluster", why) };
+  });
+}
+
+function explainCluster(cluster: Cluster): Omit<ClusterPart, "name" | "percent"> {
+  const { hosts, panic, spill } = hostsToUse(cluster);
+  const shares = new Map<Endpoint, number | undefined>();
+  share(cluster.policy, hosts, 100 - (spill?.percent ?? 0), shares);
+  if (spill !== undefined) share(cluster.policy, spill.hosts, spill.percent, shares);
+  const endpoints = cluster.endpoints.map((endpoint): EndpointPart => {
+    const { address, health, weight } = endpoint;
+    const percent = shares.has(endpoint) ? shares.get(endpoint) : 0;
+    return { address: formatAddress(address), health, weight, ...(percent === undefined ? {} : { percent }) };
+  });
+  const common = { policy: describePolicy(cluster.policy, hosts), endpoints };
+  if (hosts.length === 0) {
+    const why = `cluster ${cluster.name} has no endpoint to use`;
+    const answer = { status: 503 as const, why, mend: "look at its endpoints and their health_status" };
+    return { ...common, answer, declined: declined("noEndpoint", why) };
+  }
+  if (spill !== undefined) {
+    const note = `degraded endpoints take ${spill.percent} %: too few are healthy`;
+    return { ...common, note, declined: declined("noEndpoint", `in cluster ${cluster.name} ${note}`) };
+  }
+  return panic ? { ...common, note: "panic: too few endpoints are well, so all are used" } : common;
+}
+
+/** The long run's part of each host of a group that takes `percent` of a cluster's requests. */
+function share(
+  policy: Policy,
+  hosts: readonly Endpoint[],
+  percent: number,
+  shares: Map<Endpoint, number | undefined>,
+): void {
+  const weights = hosts.reduce((sum, host) => sum + host.weight, 0);
+  for (const host of hosts) {
+    switch (policy.kind) {
+      case "roundRobin":
+        shares.set(host, (percent * host.weight) / weights);
+        break;
+      case "random":
+        shares.set(host, percent / hosts.length);
+        break;
+      case "leastRequest":
+        shares.set(host, hosts.length === 1 ? percent : undefined);
+        break;
+      default:
+        policy satisfies never;
+    }
+  }
+}
+
+function describePolicy(policy: Policy, hosts: readonly Endpoint[]): string {
+  const equal = hosts.every(({ weight }) => weight === hosts[0]?.weight);
+  switch (policy.kind) {
+    case "roundRobin":
+      return equal ? "ROUND_ROBIN, each in turn" : "ROUND_ROBIN, in turn by weight";
+    case "random":
+      return "RANDOM, weights do not count";
+    case "leastRequest":
+      return equal
+        ? `LEAST_REQUEST, the one with fewer requests of ${policy.choiceCount} drawn`
+        : "LEAST_REQUEST, in turn by weight divided by requests in service";
+    default:
+      return policy satisfies never;
+  }
+}
+
+/** Rows of a label and its text; a label stands once. */
+export function formatExplanation(explanation: Explanation): string {
+  const { listener, virtualHost, passedOver, route, sentOn, clusters, answer, servedBy } = explanation;
+  const rows: (readonly [label: string, text: string])[] = [["listener", `${listener.name} at ${listener.address}`]];
+  if (virtualHost)
+    rows.push(["virtual host", `${virtualHost.name}, by its domain ${describeDomain(virtualHost.domain)}`]);
+  for (const { route, why } of passedOver) rows.push(["passed over", `route ${route}: ${why}`]);
+  if (route) rows.push(["route", `${route.name}: ${route.matches}`]);
+  if (sentOn) rows.push(["sent on as", `${sentOn.path} to host ${sentOn.authority}`]);
+  for (const cluster of clusters) {
+    const odds = clusters.length === 1 ? "" : `, ${percentage(cluster.percent)} of the requests`;
+    const rest = [cluster.policy, cluster.note].filter((text) => text !== undefined).join("; ");
+    rows.push(["cluster", `${cluster.name}${odds}${rest === "" ? "" : `: ${rest}`}`]);
+    for (const { address, health, weight, percent } of cluster.endpoints) {
+      const share = percent === undefined ? "" : `: ${percentage(percent)}`;
+      rows.push(["", `  ${address}, ${health}, weight ${weight}${share}`]);
+    }
+    if (cluster.answer) rows.push(["", `  ${describeAnswer(cluster.answer)}`]);
+  }
+  if (answer) rows.push(["answer", describeAnswer(answer)]);
+  rows.push(["served by", describeServed(servedBy)]);
+  if (servedBy.path === "kernel path")
+    for (const { name, declined } of clusters)
+      if (declined) rows.push(["", `but for cluster ${name} ${describeDeclined(declined)}`]);
+  const width = Math.max(...rows.map(([label]) => label.length));
+  let before = "";
+  const lines = rows.map(([label, text]) => {
+    const shown = label === before ? "" : label;
+    if (label !== "") before = label;
+    return `${shown.padEnd(width)}  ${text}\n`;
+  });
+  return lines.join("");
+}
+
+function describeDomain(domain: string): string {
+  if (domain === "*") return '"*", which takes any host';
+  if (domain.startsWith("*")) return `${quote(domain)}, which its end matches`;
+  return domain.endsWith("*") ? `${quote(domain)}, which its beginning matches` : `${quote(domain)}, exactly`;
+}
+
+const describeAnswer = ({ status, why, mend }: NonNullable<Explanation["answer"]>) =>
+  `${status}: ${why}${mend === undefined ? "" : ` (${mend})`}`;
+
+const describeDeclined = ({ reason, why }: Declined) => `the slow path (${reason}): ${why}`;
+
+const describeServed = ({ declined }: Explanation["servedBy"]) =>
+  declined === undefined ? "the kernel path, as far as request and rules say" : describeDeclined(declined);
+
+const percentage = (percent: number) => `${Number(percent.toPrecision(3))} %`;
