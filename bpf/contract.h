@@ -68,11 +68,13 @@ enum condition_kind {
 	CONDITION_PREFIX = 2,
 	CONDITION_SUFFIX = 3,
 	CONDITION_CONTAINS = 4,
+	CONDITION_REGEX = 5, /* full match by a table over bytes */
 };
 
 enum {
 	CONDITION_INVERT = 1,
 	CONDITION_IGNORE_CASE = 2,
+	CONDITION_MISSING_AS_EMPTY = 4,
 };
 
 /* Indexes of pseudo headers in a condition; ordinary headers follow from HEADER_FIRST. */
@@ -80,7 +82,8 @@ enum {
 	HEADER_METHOD = 0,
 	HEADER_AUTHORITY = 1,
 	HEADER_PATH = 2,
-	HEADER_FIRST = 3,
+	HEADER_PATH_ALONE = 3, /* without its query */
+	HEADER_FIRST = 4,
 };
 
 struct header_name {

@@ -200,35 +200,6 @@ __noinline int read_head(struct sk_msg_md *msg, struct p_state *p)
 	return REASON_HEAD_TOO_LARGE;
 }
 
-/*
- * How long the host is without what follows its last colon, whatever that is, unless brackets hold the colon (Envoy's
- * HeaderUtility::getPortStart): `host:80` -> `host`, `[::1]:80` -> `[::1]`, `[::1]` as it is.
- */
-static __always_inline __u32 without_port(const struct request_head *r, const __u8 *data, const __u8 *end)
-{
-	__u32 at = r->host_length;
-
-	repeat (XLB_MAX_HOST) {
-		const __u64 *eight;
-		const __u8 *p;
-
-		if (!at)
-			break;
-		eight = at < 8 ? NULL : eight_at(data, end, r->host + at - 8);
-		if (eight && !find_byte(*eight, ':') && !find_byte(*eight, ']')) {
-			at -= 8;
-			continue;
-		}
-		at--;
-		p = byte_at(data, end, r->host + at);
-		if (!p || *p == ']')
-			break;
-		if (*p == ':')
-			return at;
-	}
-	return r->host_length;
-}
-
 static __always_inline void blank(struct sk_msg_md *msg, __u32 at, __u32 length)
 {
 	repeat (16) {
@@ -407,66 +378,6 @@ static __always_inline bool has_tenant(struct p_state *p)
 		bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
 	}
 	return false;
-}
-
-struct choice {
-	__u32 cluster;
-	__u32 endpoint;
-	__u32 route;
-	__u32 timeout_ms;
-};
-
-/*
- * Where this request goes, by one configuration from beginning to end. 0, or the reason to decline.
- * A function of its own to the verifier too: its loops need not be followed again for each way that leads here.
- */
-__noinline int choose(struct sk_msg_md *msg, struct p_state *p, struct choice *out)
-{
-	struct request_head *r;
-	const __u8 *data, *end;
-	__u32 vhost, action, listener, *index;
-	struct word *route, *head;
-	void *hosts, *blob;
-
-	if (!p || !out)
-		return REASON_RULES;
-	r = &p->request;
-	listener = p->listener;
-	data = msg->data;
-	end = msg->data_end;
-	index = bpf_map_lookup_elem(&listener_rules, &listener);
-	if (!index)
-		return REASON_RULES;
-	hosts = bpf_map_lookup_elem(&rules, index);
-	if (!hosts)
-		return REASON_RULES;
-	head = word_at(hosts, 0);
-	if (!head)
-		return REASON_RULES;
-	vhost = match_host(hosts, data, end, r->host,
-			   head->a & HOSTS_STRIP_PORT ? without_port(r, data, end) : r->host_length);
-	if (vhost == RULES_NONE)
-		return REASON_NO_VIRTUAL_HOST;
-	if (vhost == RULES_SLOW)
-		return REASON_RULES;
-	blob = bpf_map_lookup_elem(&rules, &vhost);
-	if (!blob)
-		return REASON_RULES;
-	if (r->path_length > XLB_MAX_PATH)
-		return REASON_HEAD_TOO_LARGE;
-	action = match_route(blob, data, end, p);
-	if (!action)
-		return REASON_NO_ROUTE;
-	route = word_at(blob, action);
-	if (!route)
-		return REASON_NO_ROUTE;
-	out->route = route->d;
-	out->timeout_ms = route->c;
-	out->cluster = pick_cluster(blob, action, route);
-	blob = bpf_map_lookup_elem(&clusters, &out->cluster);
-	if (!blob)
-		return REASON_NO_CLUSTER;
-	return pick_endpoint(blob, out->cluster, &out->endpoint) ? 0 : REASON_NO_ENDPOINT;
 }
 
 /* What the flags of an i-sock say that nobody serves, and that somebody may take. */

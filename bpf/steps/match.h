@@ -173,106 +173,48 @@ static __always_inline bool found(void *blob, __u32 value, __u32 length, const _
 	return same;
 }
 
-/* One header condition. An absent header matches no value, not even inverted: Envoy's header_utility.cc. */
-static __always_inline bool holds(void *blob, const struct word *condition, const __u8 *data, const __u8 *end,
-				  const struct p_state *p)
+/*
+ * Does the table take the whole text? Its head word: a = where the walk starts, b = the first word of the classes of
+ * the 256 bytes, c = the first word of the table, d = where the states that accept begin. A state is the place of its
+ * row in the table, of 16-bit places of the next states' rows; row 0 is the state without return.
+ */
+static __always_inline bool walk_table(void *blob, __u32 head, const __u8 *data, const __u8 *end, __u32 offset,
+				       __u32 length)
 {
-	const struct request_head *r = &p->request;
-	__u32 index = condition->a & 0xff, kind = condition->a >> 8 & 0xff, flags = condition->a >> 16 & 0xff;
-	__u32 value = condition->b, length = condition->c, offset, have, places;
-	bool present = true;
+	struct word *w = word_at(blob, head);
+	__u32 at = from(0), state, classes, rows, accepting;
+	volatile bool accepts = false;
 
-	if (index == HEADER_METHOD) {
-		offset = 0;
-		have = r->method_length;
-	} else if (index == HEADER_AUTHORITY) {
-		offset = r->host;
-		have = r->host_length;
-	} else if (index == HEADER_PATH) {
-		offset = r->target;
-		have = r->target_length;
-	} else {
-		offset = p->header[index & (XLB_MAX_HEADERS - 1)].offset;
-		have = p->header[index & (XLB_MAX_HEADERS - 1)].length;
-		present = offset != 0;
-	}
-	if (kind == CONDITION_PRESENT)
-		return (present == (length != 0)) != ((flags & CONDITION_INVERT) != 0);
-	if (!present)
+	if (!w)
 		return false;
-	places = 1;
-	if (length > have || (kind == CONDITION_EXACT && length != have))
-		places = 0;
-	else if (kind == CONDITION_SUFFIX)
-		offset += have - length;
-	else if (kind == CONDITION_CONTAINS)
-		places = have - length + 1;
-	return found(blob, value, length, data, end, offset, places, flags & CONDITION_IGNORE_CASE) !=
-	       ((flags & CONDITION_INVERT) != 0);
-}
+	state = w->a;
+	classes = w->b;
+	rows = w->c;
+	accepting = w->d;
+	repeat (XLB_MAX_HEAD) {
+		__u32 place;
+		const __u8 *p;
 
-static __always_inline bool all_hold(void *blob, __u32 first, __u32 count, const __u8 *data, const __u8 *end,
-				     const struct p_state *p)
-{
-	__u32 at = from(0);
-
-	if (!count)
-		return true;
-	repeat_far(64) {
-		struct word *condition;
-
-		if (at >= count)
-			return true;
-		condition = word_at(blob, first + at);
-		if (!condition || !holds(blob, condition, data, end, p))
-			return false;
+		if (at >= length) {
+			accepts = state >= accepting;
+			break;
+		}
+		if (!state)
+			break;
+		p = byte_at(data, end, offset + at);
+		if (!p)
+			break;
+		w = word_at(blob, classes + (*p >> 4));
+		if (!w)
+			break;
+		place = state + byte_of(w, *p);
+		w = word_at(blob, rows + (place >> 3));
+		if (!w)
+			break;
+		state = ((const __u16 *)w)[place & 7];
 		at++;
 	}
-	return false;
-}
-
-#define LAST_CANDIDATE (1u << 31)
-
-/* The action word of the first route that matches, 0 if none does. */
-static __always_inline __u32 match_route(void *blob, const __u8 *data, const __u8 *end, const struct p_state *p)
-{
-	const struct request_head *r = &p->request;
-	struct word *head = word_at(blob, 0);
-	__u32 first, second = 0;
-
-	if (!head)
-		return 0;
-	first = walk_path(blob, head->a, data, end, r->target, r->path_length, false);
-	if (head->b)
-		second = walk_path(blob, head->b, data, end, r->target, r->path_length, true);
-	/* Both lists ascend: take the earlier route of the two each time. */
-	repeat_far(4096) {
-		struct word *candidate, *other;
-
-		if (!first) {
-			first = second;
-			second = 0;
-		}
-		if (!first)
-			return 0;
-		candidate = word_at(blob, first);
-		if (!candidate)
-			return 0;
-		if (second) {
-			other = word_at(blob, second);
-			if (other && other->b < candidate->b) {
-				__u32 swap = first;
-
-				first = second;
-				second = swap;
-				candidate = other;
-			}
-		}
-		if (all_hold(blob, candidate->c, candidate->d & ~LAST_CANDIDATE, data, end, p))
-			return candidate->a;
-		first = candidate->d & LAST_CANDIDATE ? 0 : first + 1;
-	}
-	return 0;
+	return accepts;
 }
 
 /* The cluster of an action, by weight. */

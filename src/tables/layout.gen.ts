@@ -41,10 +41,12 @@ export const RULES_NONE = 0;
 export const RULES_SLOW = 4294967295;
 export const CONDITION_INVERT = 1;
 export const CONDITION_IGNORE_CASE = 2;
+export const CONDITION_MISSING_AS_EMPTY = 4;
 export const HEADER_METHOD = 0;
 export const HEADER_AUTHORITY = 1;
 export const HEADER_PATH = 2;
-export const HEADER_FIRST = 3;
+export const HEADER_PATH_ALONE = 3;
+export const HEADER_FIRST = 4;
 
 export interface AddrKey {
   readonly ip: readonly number[];
@@ -696,6 +698,7 @@ export const ConditionKind = {
   prefix: 2,
   suffix: 3,
   contains: 4,
+  regex: 5,
 } as const;
 
 export const conditionKindWords: Readonly<Record<number, string>> = {
@@ -704,6 +707,7 @@ export const conditionKindWords: Readonly<Record<number, string>> = {
   2: "prefix",
   3: "suffix",
   4: "contains",
+  5: "regex",
 };
 
 export const Policy = {
