@@ -14,6 +14,7 @@ import * as native from "../../src/kernel/native.ts";
 import type { Config } from "../../src/model/config.ts";
 import { apply, diff } from "../../src/sync/sync.ts";
 import { addrKey } from "../../src/tables/address.ts";
+import { HEADER_FIRST } from "../../src/tables/layout.gen.ts";
 
 /** What `xlb doctor` finds, here and on kernels that are worse; what `xlb dump maps` and `xlb validate` tell. */
 
@@ -165,7 +166,7 @@ test("dump maps: what was put in is told in words", { skip }, () => {
     const entries = (name: string) => maps.get(name)?.map(({ key, value }) => [key, value]);
 
     assert.deepEqual(entries("listeners"), [["127.9.9.9:8080", { id: 1, name: "web" }]]);
-    assert.deepEqual(entries("header_names"), [["x-user", { index: 3 }]]);
+    assert.deepEqual(entries("header_names"), [["x-user", { index: HEADER_FIRST }]]);
     assert.deepEqual(entries("tenants"), [
       [`cgroup ${native.cgroupId(findCgroupMount())}`, { tenant: 7, path: findCgroupMount() }],
     ]);
