@@ -1,11 +1,13 @@
 import type {
   Cluster,
   Config,
+  Edited,
   Endpoint,
   HeaderMatch,
   Listener,
   PathMatch,
   Route,
+  RouteAction,
   RouteConfig,
   VirtualHost,
 } from "../model/config.ts";
@@ -107,7 +109,7 @@ export function compile(config: Config, balancing: (cluster: Cluster) => Balanci
       address: listener.address,
       hosts: new HostTable(listener.routes, asksHeaders),
       virtualHosts: listener.routes.virtualHosts.map((vhost) => {
-        const reason = tooStrict(listener) ?? whyNot(vhost, names);
+        const reason = tooStrict(listener) ?? whyNot(listener.routes, vhost, names);
         const blob = reason === undefined ? compileVirtualHost(vhost, ids, names) : undefined;
         if (!blob) {
           slow.push({
@@ -157,23 +159,54 @@ function tooStrict({ http }: Listener): string | undefined {
 }
 
 /** Why the kernel cannot follow the rules of a virtual host; undefined when it can. */
-function whyNot(vhost: VirtualHost, names: HeaderNames): string | undefined {
+function whyNot(routes: RouteConfig, vhost: VirtualHost, names: HeaderNames): string | undefined {
+  if (edits(routes)) return "its route configuration edits headers";
+  if (edits(vhost)) return "it edits headers";
   for (const route of vhost.routes) {
-    if (!isAscii(route.path.value)) return `route ${route.name}: its path is not ASCII`;
-    if (route.headers.length > MAX_CONDITIONS)
-      return `route ${route.name}: more than ${MAX_CONDITIONS} header conditions`;
-    for (const header of route.headers) {
-      if (NOT_KEPT.includes(header.name)) return `route ${route.name}: the kernel path does not match ${header.name}`;
-      if (names.index(header.name) === undefined) {
-        return `route ${route.name}: header ${header.name} is a name too many, too long or not for the kernel path`;
-      }
-      if (header.value.kind !== "present" && (!isAscii(header.value.value) || header.value.value.length > MAX_VALUE)) {
-        return `route ${route.name}: the value asked of ${header.name} is not ASCII or too long`;
-      }
-    }
+    const reason = whyNotRoute(route) ?? whyNotHeaders(route, names);
+    if (reason !== undefined) return `route ${route.name}: ${reason}`;
   }
   return vhost.domains.every(isAscii) ? undefined : "a domain is not ASCII";
 }
+
+const edits = ({ requestEdits, responseEdits }: Edited) => requestEdits !== undefined || responseEdits !== undefined;
+
+function whyNotRoute({ path, query, fraction, grpc, action, ...route }: Route): string | undefined {
+  if (path.kind === "regex") return "its path is a regular expression";
+  if (!isAscii(path.value)) return "its path is not ASCII";
+  if (query !== undefined && query.length > 0) return "it asks for query parameters";
+  if (fraction !== undefined) return "it takes a fraction of the requests";
+  if (grpc) return "it asks for gRPC";
+  return edits(route) ? "it edits headers" : whyNotAction(action);
+}
+
+function whyNotAction(action: RouteAction): string | undefined {
+  if (action.kind === "redirect") return "it redirects";
+  if (action.kind === "direct") return "it answers by itself";
+  if (action.path !== undefined) return "it rewrites the path";
+  if (action.host !== undefined || action.clusters.some(({ host }) => host !== undefined))
+    return "it rewrites the host";
+  if (action.clusters.some((cluster) => "header" in cluster)) return "a header says which cluster";
+  return action.clusters.some(edits) ? "it edits headers" : undefined;
+}
+
+function whyNotHeaders({ headers }: Route, names: HeaderNames): string | undefined {
+  if (headers.length > MAX_CONDITIONS) return `more than ${MAX_CONDITIONS} header conditions`;
+  for (const { name, missingIsEmpty, value } of headers) {
+    if (NOT_KEPT.includes(name)) return `the kernel path does not match ${name}`;
+    if (missingIsEmpty) return `to it a missing ${name} is an empty one`;
+    if (value.kind === "regex") return `it matches ${name} by a regular expression`;
+    if (value.kind === "range") return `it matches ${name} by a range of numbers`;
+    if (names.index(name) === undefined)
+      return `header ${name} is a name too many, too long or not for the kernel path`;
+    if (value.kind !== "present" && (!isAscii(value.value) || value.value.length > MAX_VALUE))
+      return `the value asked of ${name} is not ASCII or too long`;
+  }
+  return undefined;
+}
+
+/** A rule that {@link whyNot} leaves to the slow path has come to the tables all the same. */
+const forSlowPath = (what: string) => new Error(`${what} is for the slow path`);
 
 interface Candidate {
   readonly order: number;
@@ -187,6 +220,7 @@ interface PathState {
 }
 
 function addPath(trie: Trie<PathState>, path: PathMatch, candidate: Candidate): void {
+  if (path.kind === "regex") throw forSlowPath("a regular expression");
   const bytes = Buffer.from(path.caseSensitive ? path.value : path.value.toLowerCase(), "latin1");
   switch (path.kind) {
     case "path":
@@ -200,7 +234,7 @@ function addPath(trie: Trie<PathState>, path: PathMatch, candidate: Candidate): 
       trie.at([...bytes, 0x2f]).value.below.push(candidate);
       return;
     default:
-      path.kind satisfies never;
+      path satisfies never;
   }
 }
 
@@ -217,8 +251,9 @@ function compileVirtualHost(vhost: VirtualHost, ids: Ids, names: HeaderNames): U
   const foldTrie = new Trie<PathState>(() => ({ below: [], exact: [] }));
   let folds = false;
   vhost.routes.forEach((route, order) => {
-    if (!route.path.caseSensitive) folds = true;
-    addPath(route.path.caseSensitive ? exactTrie : foldTrie, route.path, { order, route });
+    const anyCase = route.path.kind !== "regex" && !route.path.caseSensitive;
+    if (anyCase) folds = true;
+    addPath(anyCase ? foldTrie : exactTrie, route.path, { order, route });
   });
   let total = 0;
   const inherit = (trie: Trie<PathState>): boolean => {
@@ -289,6 +324,7 @@ function writeConditions(blob: BlobBuilder, headers: readonly HeaderMatch[], nam
     if (value.kind === "present") {
       return [index | (ConditionKind.present << 8) | (invert << 16), 0, value.present ? 1 : 0] as const;
     }
+    if (value.kind === "regex" || value.kind === "range") throw forSlowPath(`a ${value.kind}`);
     const fold = value.ignoreCase ? CONDITION_IGNORE_CASE : 0;
     const bytes = Buffer.from(value.ignoreCase ? value.value.toLowerCase() : value.value, "latin1");
     const kind = ConditionKind[value.kind];
@@ -301,15 +337,17 @@ function writeConditions(blob: BlobBuilder, headers: readonly HeaderMatch[], nam
   return first;
 }
 
-function writeAction(blob: BlobBuilder, route: Route, ids: Ids): number {
-  const entries = route.action.clusters.filter((c) => c.weight > 0);
+function writeAction(blob: BlobBuilder, { name, action }: Route, ids: Ids): number {
+  if (action.kind !== "forward") throw forSlowPath("an answer");
+  const entries = action.clusters.filter((c) => c.weight > 0);
   const first = blob.reserve(1 + entries.length);
   let sum = 0;
   entries.forEach((entry, i) => {
     sum += entry.weight;
+    if ("header" in entry) throw forSlowPath("a cluster by header");
     blob.put(first + 1 + i, ids.clusters.get(entry.name) ?? 0, sum, 0, 0);
   });
-  blob.put(first, entries.length, sum, route.action.timeoutMs, ids.routes.get(route.name) ?? 0);
+  blob.put(first, entries.length, sum, action.timeoutMs, ids.routes.get(name) ?? 0);
   return first;
 }
 
