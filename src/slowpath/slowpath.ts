@@ -213,8 +213,7 @@ function failureOf(error: unknown, timedOut: boolean): Failure {
   if (error instanceof Failure) return error;
   if (error instanceof ConnectFailed) {
     if (error.code === "ETIMEDOUT") return new Failure(503, "UF", `${before}connection timeout`);
-    const why = error.code === "ECONNREFUSED" ? "delayed connect error: Connection refused" : error.message;
-    return new Failure(503, "UF", `${before}remote connection failure, transport failure reason: ${why}`);
+    return new Failure(503, "UF", `${before}remote connection failure`);
   }
   if (error instanceof Malformed) return new Failure(502, "UPE", `${before}protocol error`);
   return new Failure(503, "UC", `${before}connection termination`);

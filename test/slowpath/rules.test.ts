@@ -230,13 +230,11 @@ async function ask(port: number, { method = "GET", target, host = "h.example", h
     .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/, "TIME")
     .split("\r\n");
   const isUpstreams = body.startsWith('["');
-  // Envoy 1.40 does not tell why.
-  const told = body.replace(/, transport failure reason: .*/s, "");
   return {
     // Envoy and Node have other words for some of them.
     status: status.split(" ")[1] ?? text,
     fields: comparable(fields),
-    body: isUpstreams ? "" : told,
+    body: isUpstreams ? "" : body,
     ...(isUpstreams ? { upstream: comparable(JSON.parse(body)) } : {}),
   };
 }
