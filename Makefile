@@ -18,7 +18,7 @@ ROOT_TESTS := $(filter test/kernel/% test/e2e/% test/cli/exec.%,$(TESTS))
 UNIT_TESTS := $(filter-out $(ROOT_TESTS) test/soak/%,$(TESTS))
 RUN_TESTS = node --import tsx --test --test-reporter=spec
 
-.PHONY: all help setup setup-peers build bundle layout demo test check bench soak differential verify install uninstall clean
+.PHONY: all help setup setup-peers build bundle layout demo test check bench soak differential envoy-diff verify install uninstall clean
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 
@@ -102,6 +102,10 @@ check: build ## what needs no root: types, lint, house rules, unit tests
 
 differential: setup-peers build ## 10,000 random requests, direct and through XLB: the same answers, byte for byte
 	@tsx test/differential.ts --through xlb --count 10000
+
+envoy-diff: build ## random configurations: every path answers as a real Envoy does [SEED CONFIGS REQUESTS ONLY]
+	@tsx test/envoydiff/main.ts --seed $(or $(SEED),1) --configs $(or $(CONFIGS),200) --requests $(or $(REQUESTS),500) \
+	  $(if $(ONLY),--only $(ONLY)) $(if $(SAVE),--save $(SAVE))
 
 verify: build ## the programs pass this kernel's verifier within their budgets
 	@tsx tools/verifydiff.ts

@@ -8,6 +8,7 @@ import { bootstrap } from "../bench/systems/bootstrap.ts";
 import { findXlb } from "../bench/systems/xlb.ts";
 import { CLIENTS, type ClientKind, clientCommand, runClient } from "./clients/clients.ts";
 import type { Answer, BodySpec, Connection, Spec } from "./clients/protocol.ts";
+import { Dice } from "./dice.ts";
 import { FILES, SERVERS, type ServerKind, serverCommand } from "./servers/servers.ts";
 
 /**
@@ -89,7 +90,7 @@ export async function run(scope: Scope, options: Options): Promise<Outcome> {
     else clients.push({ kind, command });
   }
 
-  const dice = new Dice(generator(options.seed));
+  const dice = new RequestDice(options.seed);
   const batches = clients.map(({ kind, command }, i) => {
     const share = Math.floor(options.count / clients.length) + (i < options.count % clients.length ? 1 : 0);
     return { kind, command, plan: planFor(kind, servers, share, dice) };
@@ -154,18 +155,7 @@ interface Planned {
   readonly requests: readonly Spec[];
 }
 
-/** mulberry32: the same seed gives the same requests everywhere. */
-function generator(seed: number): () => number {
-  let state = seed | 0;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
-
-function planFor(client: ClientKind, servers: readonly ServerKind[], count: number, dice: Dice): Planned[] {
+function planFor(client: ClientKind, servers: readonly ServerKind[], count: number, dice: RequestDice): Planned[] {
   const plan: Planned[] = [];
   for (let left = count; left > 0; ) {
     const length = Math.min(left, dice.between(1, 24));
@@ -176,28 +166,16 @@ function planFor(client: ClientKind, servers: readonly ServerKind[], count: numb
   return plan;
 }
 
-class Dice {
+/** Numbers the requests too. */
+class RequestDice extends Dice {
   nextId = 1;
-  readonly #random: () => number;
-
-  constructor(random: () => number) {
-    this.#random = random;
-  }
-
-  between = (low: number, high: number) => low + Math.floor(this.#random() * (high - low + 1));
-  one = <T>(of: readonly T[]): T => of[this.between(0, of.length - 1)]!;
-  chance = (share: number) => this.#random() < share;
-  /** Small numbers often, large ones seldom. */
-  upTo = (limit: number) => Math.floor((limit + 1) ** this.#random() - 1);
-  text = (length: number, alphabet: string) =>
-    Array.from({ length }, () => alphabet[this.between(0, alphabet.length - 1)]).join("");
 }
 
 const WORD = "abcdefghijklmnopqrstuvwxyz0123456789";
 const VALUE = `${WORD}ABCDEFGHIJKLMNOPQRSTUVWXYZ ;,=/.()<>@[]{}?!#$%&'*+-^_|~:"\\`;
 const STATUSES = [200, 200, 200, 200, 200, 200, 201, 202, 204, 206, 304, 400, 404, 410, 500, 503] as const;
 
-function specFor(client: ClientKind, server: ServerKind, dice: Dice): Spec {
+function specFor(client: ClientKind, server: ServerKind, dice: RequestDice): Spec {
   const withBody = dice.chance(0.5);
   // What Java's client does with a body or PATCH, and curl with a body and HEAD, is their own business.
   const bodied = client === "java" ? ["POST", "PUT"] : ["POST", "PUT", "PATCH", "DELETE"];

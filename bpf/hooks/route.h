@@ -89,10 +89,12 @@ static __always_inline bool holds(struct sk_msg_md *msg, __u32 vhost, __u32 plac
 		have = p->header[index & (XLB_MAX_HEADERS - 1)].length;
 		present = offset != 0;
 	}
+	/* An absent one has no place and no length: an empty text. */
+	if (flags & CONDITION_MISSING_AS_EMPTY)
+		present = true;
 	if (kind == CONDITION_PRESENT)
 		return (present == (condition->c != 0)) != ((flags & CONDITION_INVERT) != 0);
-	/* An absent one has no place and no length: an empty text. */
-	if (!present && !(flags & CONDITION_MISSING_AS_EMPTY))
+	if (!present)
 		return false;
 	return text_matches(msg, vhost, place, offset, have) != ((flags & CONDITION_INVERT) != 0);
 }

@@ -1,11 +1,12 @@
 import type {
   Cluster,
   Config,
+  Edited,
   Endpoint,
-  HeaderMatch,
   Listener,
   PathMatch,
   Route,
+  RouteAction,
   RouteConfig,
   VirtualHost,
 } from "../model/config.ts";
@@ -14,11 +15,13 @@ import type { HostBlob, Ids, SlowRule, Tables } from "../tables/compiled.ts";
 import {
   CONDITION_IGNORE_CASE,
   CONDITION_INVERT,
+  CONDITION_MISSING_AS_EMPTY,
   ConditionKind,
   HEADER_AUTHORITY,
   HEADER_FIRST,
   HEADER_METHOD,
   HEADER_PATH,
+  HEADER_PATH_ALONE,
   HOSTS_HEADERS,
   HOSTS_STRIP_PORT,
   Policy,
@@ -29,6 +32,8 @@ import {
   XLB_MAX_HEADERS,
 } from "../tables/layout.gen.ts";
 import { packTrie, Trie } from "../tables/trie.ts";
+import { type Dfa, toDfa } from "./dfa.ts";
+import { fits, writeTable } from "./table.ts";
 
 /** What of a cluster takes part in balancing, in what order. */
 export interface Balancing {
@@ -107,7 +112,7 @@ export function compile(config: Config, balancing: (cluster: Cluster) => Balanci
       address: listener.address,
       hosts: new HostTable(listener.routes, asksHeaders),
       virtualHosts: listener.routes.virtualHosts.map((vhost) => {
-        const reason = tooStrict(listener) ?? whyNot(vhost, names);
+        const reason = tooStrict(listener) ?? whyNot(listener.routes, vhost, names);
         const blob = reason === undefined ? compileVirtualHost(vhost, ids, names) : undefined;
         if (!blob) {
           slow.push({
@@ -159,23 +164,75 @@ function tooStrict({ http }: Listener): string | undefined {
 }
 
 /** Why the kernel cannot follow the rules of a virtual host; undefined when it can. */
-function whyNot(vhost: VirtualHost, names: HeaderNames): string | undefined {
+function whyNot(routes: RouteConfig, vhost: VirtualHost, names: HeaderNames): string | undefined {
+  if (edits(routes)) return "its route configuration edits headers";
+  if (edits(vhost)) return "it edits headers";
   for (const route of vhost.routes) {
-    if (!isAscii(route.path.value)) return `route ${route.name}: its path is not ASCII`;
-    if (route.headers.length > MAX_CONDITIONS)
-      return `route ${route.name}: more than ${MAX_CONDITIONS} header conditions`;
-    for (const header of route.headers) {
-      if (NOT_KEPT.includes(header.name)) return `route ${route.name}: the kernel path does not match ${header.name}`;
-      if (names.index(header.name) === undefined) {
-        return `route ${route.name}: header ${header.name} is a name too many, too long or not for the kernel path`;
-      }
-      if (header.value.kind !== "present" && (!isAscii(header.value.value) || header.value.value.length > MAX_VALUE)) {
-        return `route ${route.name}: the value asked of ${header.name} is not ASCII or too long`;
-      }
-    }
+    const reason = whyNotRoute(route) ?? whyNotHeaders(route, names);
+    if (reason !== undefined) return `route ${route.name}: ${reason}`;
   }
   return vhost.domains.every(isAscii) ? undefined : "a domain is not ASCII";
 }
+
+const edits = ({ requestEdits, responseEdits }: Edited) => requestEdits !== undefined || responseEdits !== undefined;
+
+function whyNotRoute({ path, query, fraction, grpc, action, ...route }: Route): string | undefined {
+  if (path.kind === "regex") {
+    if (automaton(path.pattern) === undefined) return TOO_LARGE;
+  } else if (!isAscii(path.value)) {
+    return "its path is not ASCII";
+  }
+  if (query !== undefined && query.length > 0) return "it asks for query parameters";
+  if (fraction !== undefined) return "it takes a fraction of the requests";
+  if (grpc) return "it asks for gRPC";
+  return edits(route) ? "it edits headers" : whyNotAction(action);
+}
+
+function whyNotAction(action: RouteAction): string | undefined {
+  if (action.kind === "redirect") return "it redirects";
+  if (action.kind === "direct") return "it answers by itself";
+  if (action.path !== undefined) return "it rewrites the path";
+  if (action.host !== undefined || action.clusters.some(({ host }) => host !== undefined))
+    return "it rewrites the host";
+  if (action.clusters.some((cluster) => "header" in cluster)) return "a header says which cluster";
+  return action.clusters.some(edits) ? "it edits headers" : undefined;
+}
+
+function whyNotHeaders({ headers }: Route, names: HeaderNames): string | undefined {
+  if (headers.length > MAX_CONDITIONS) return `more than ${MAX_CONDITIONS} header conditions`;
+  for (const { name, value } of headers) {
+    if (NOT_KEPT.includes(name)) return `the kernel path does not match ${name}`;
+    if (value.kind === "range") return `it matches ${name} by a range of numbers`;
+    if (names.index(name) === undefined)
+      return `header ${name} is a name too many, too long or not for the kernel path`;
+    if (value.kind === "present") continue;
+    if (value.kind === "regex") {
+      if (automaton(value.pattern) === undefined) return `header ${name}: ${TOO_LARGE}`;
+    } else if (!isAscii(value.value) || value.value.length > MAX_VALUE) {
+      return `the value asked of ${name} is not ASCII or too long`;
+    }
+  }
+  return undefined;
+}
+
+/** Of a regular expression in the kernel: one beyond it takes the slow path. */
+const MAX_STATES = 1_024;
+const TOO_LARGE = `its regular expression needs more than ${MAX_STATES} states, or too large a table`;
+
+const automata = new Map<string, Dfa | undefined>();
+
+/** The same for equal patterns; a few thousand are remembered, for the next configuration is much like this one. */
+function automaton(pattern: string): Dfa | undefined {
+  if (automata.has(pattern)) return automata.get(pattern);
+  if (automata.size >= 4_096) automata.clear();
+  const dfa = toDfa(pattern, MAX_STATES);
+  const usable = dfa && fits(dfa) ? dfa : undefined;
+  automata.set(pattern, usable);
+  return usable;
+}
+
+/** A rule that {@link whyNot} leaves to the slow path has come to the tables all the same. */
+const forSlowPath = (what: string) => new Error(`${what} is for the slow path`);
 
 interface Candidate {
   readonly order: number;
@@ -189,6 +246,11 @@ interface PathState {
 }
 
 function addPath(trie: Trie<PathState>, path: PathMatch, candidate: Candidate): void {
+  if (path.kind === "regex") {
+    /* Any path comes to it; a condition asks. */
+    trie.root.value.below.push(candidate);
+    return;
+  }
   const bytes = Buffer.from(path.caseSensitive ? path.value : path.value.toLowerCase(), "latin1");
   switch (path.kind) {
     case "path":
@@ -202,14 +264,16 @@ function addPath(trie: Trie<PathState>, path: PathMatch, candidate: Candidate): 
       trie.at([...bytes, 0x2f]).value.below.push(candidate);
       return;
     default:
-      path.kind satisfies never;
+      path satisfies never;
   }
 }
+
+const conditionsOf = ({ path, headers }: Route) => headers.length + (path.kind === "regex" ? 1 : 0);
 
 /** Both ascend; what follows the first candidate without conditions can never be asked. */
 function merge(a: readonly Candidate[], b: readonly Candidate[]): Candidate[] {
   const all = b.length === 0 ? a : [...a, ...b].sort((x, y) => x.order - y.order);
-  const last = all.findIndex((c) => c.route.headers.length === 0);
+  const last = all.findIndex((c) => conditionsOf(c.route) === 0);
   return last < 0 ? [...all] : all.slice(0, last + 1);
 }
 
@@ -219,8 +283,9 @@ function compileVirtualHost(vhost: VirtualHost, ids: Ids, names: HeaderNames): U
   const foldTrie = new Trie<PathState>(() => ({ below: [], exact: [] }));
   let folds = false;
   vhost.routes.forEach((route, order) => {
-    if (!route.path.caseSensitive) folds = true;
-    addPath(route.path.caseSensitive ? exactTrie : foldTrie, route.path, { order, route });
+    const anyCase = route.path.kind !== "regex" && !route.path.caseSensitive;
+    if (anyCase) folds = true;
+    addPath(anyCase ? foldTrie : exactTrie, route.path, { order, route });
   });
   let total = 0;
   const inherit = (trie: Trie<PathState>): boolean => {
@@ -242,11 +307,12 @@ function compileVirtualHost(vhost: VirtualHost, ids: Ids, names: HeaderNames): U
 
   const blob = new BlobBuilder();
   blob.reserve(1);
+  const tables = new Map<string, number>();
   const written = new Map<Route, readonly [action: number, conditions: number]>();
   const candidate = (route: Route): readonly [number, number] => {
     let at = written.get(route);
     if (!at) {
-      at = [writeAction(blob, route, ids), writeConditions(blob, route.headers, names)];
+      at = [writeAction(blob, route, ids), writeConditions(blob, route, names, tables)];
       written.set(route, at);
     }
     return at;
@@ -256,7 +322,7 @@ function compileVirtualHost(vhost: VirtualHost, ids: Ids, names: HeaderNames): U
     if (candidates.length === 0) return 0;
     let first = lists.get(candidates);
     if (first === undefined) {
-      const rows = candidates.map(({ route, order }) => ({ order, count: route.headers.length, at: candidate(route) }));
+      const rows = candidates.map(({ route, order }) => ({ order, count: conditionsOf(route), at: candidate(route) }));
       first = blob.reserve(rows.length);
       rows.forEach(({ order, count, at }, i) => {
         blob.put(first! + i, at[0], order, at[1], (count | (i === rows.length - 1 ? LAST : 0)) >>> 0);
@@ -282,20 +348,37 @@ function compileVirtualHost(vhost: VirtualHost, ids: Ids, names: HeaderNames): U
   return blob.finish();
 }
 
-function writeConditions(blob: BlobBuilder, headers: readonly HeaderMatch[], names: HeaderNames): number {
-  if (headers.length === 0) return 0;
-  const rows = headers.map((header) => {
+/** `tables` are those that lie in the blob already, by their patterns. */
+function writeConditions(
+  blob: BlobBuilder,
+  { path, headers }: Route,
+  names: HeaderNames,
+  tables: Map<string, number>,
+): number {
+  if (path.kind !== "regex" && headers.length === 0) return 0;
+  const table = (pattern: string): number => {
+    const head = tables.get(pattern) ?? writeTable(blob, automaton(pattern)!);
+    tables.set(pattern, head);
+    return head;
+  };
+  const ofPath =
+    path.kind === "regex" ? [[HEADER_PATH_ALONE | (ConditionKind.regex << 8), table(path.pattern), 0] as const] : [];
+  const ofHeaders = headers.map((header) => {
     const index = names.index(header.name)!;
-    const invert = header.invert ? CONDITION_INVERT : 0;
+    const flags = (header.invert ? CONDITION_INVERT : 0) | (header.missingIsEmpty ? CONDITION_MISSING_AS_EMPTY : 0);
     const value = header.value;
     if (value.kind === "present") {
-      return [index | (ConditionKind.present << 8) | (invert << 16), 0, value.present ? 1 : 0] as const;
+      return [index | (ConditionKind.present << 8) | (flags << 16), 0, value.present ? 1 : 0] as const;
     }
+    if (value.kind === "range") throw forSlowPath("a range");
+    if (value.kind === "regex")
+      return [index | (ConditionKind.regex << 8) | (flags << 16), table(value.pattern), 0] as const;
     const fold = value.ignoreCase ? CONDITION_IGNORE_CASE : 0;
     const bytes = Buffer.from(value.ignoreCase ? value.value.toLowerCase() : value.value, "latin1");
     const kind = ConditionKind[value.kind];
-    return [index | (kind << 8) | ((invert | fold) << 16), blob.bytes(bytes), bytes.length] as const;
+    return [index | (kind << 8) | ((flags | fold) << 16), blob.bytes(bytes), bytes.length] as const;
   });
+  const rows = [...ofPath, ...ofHeaders];
   const first = blob.reserve(rows.length);
   rows.forEach(([a, b, c], i) => {
     blob.put(first + i, a, b, c, 0);
@@ -303,15 +386,17 @@ function writeConditions(blob: BlobBuilder, headers: readonly HeaderMatch[], nam
   return first;
 }
 
-function writeAction(blob: BlobBuilder, route: Route, ids: Ids): number {
-  const entries = route.action.clusters.filter((c) => c.weight > 0);
+function writeAction(blob: BlobBuilder, { name, action }: Route, ids: Ids): number {
+  if (action.kind !== "forward") throw forSlowPath("an answer");
+  const entries = action.clusters.filter((c) => c.weight > 0);
   const first = blob.reserve(1 + entries.length);
   let sum = 0;
   entries.forEach((entry, i) => {
     sum += entry.weight;
+    if ("header" in entry) throw forSlowPath("a cluster by header");
     blob.put(first + 1 + i, ids.clusters.get(entry.name) ?? 0, sum, 0, 0);
   });
-  blob.put(first, entries.length, sum, route.action.timeoutMs, ids.routes.get(route.name) ?? 0);
+  blob.put(first, entries.length, sum, action.timeoutMs, ids.routes.get(name) ?? 0);
   return first;
 }
 

@@ -4,21 +4,27 @@ import type {
   Cluster,
   Config,
   Endpoint,
+  ForwardAction,
   HeaderMatch,
+  HeaderValueMatch,
   Health,
   Listener,
   PathMatch,
   Policy,
+  PresentMatch,
+  QueryMatch,
   Route,
-  StringMatch,
   VirtualHost,
 } from "../model/config.ts";
 import { hostsToUse } from "../route/health.ts";
 import {
+  clusterName,
   Headers,
   type HeaderValues,
+  isGrpc,
   matchHeader,
   matchPath,
+  matchQuery,
   matchVirtualHost,
   type RequestHead,
   withoutQuery,
@@ -62,7 +68,7 @@ export interface ClusterPart {
   readonly note?: string;
   readonly endpoints: readonly EndpointPart[];
   /** What is answered for want of an endpoint. */
-  readonly answer?: { readonly status: 503; readonly why: string; readonly mend: string };
+  readonly answer?: { readonly status: number; readonly why: string; readonly mend: string };
   readonly declined?: Declined;
 }
 
@@ -138,7 +144,7 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
     virtualHost: { name: virtualHost.name, domain: domainOf(listener, virtualHost, admitted.authority) },
     passedOver: virtualHost.routes.slice(0, place).map((route) => ({
       route: route.name,
-      why: whyPassedOver(route, path, values),
+      why: whyPassedOver(route, admitted.path, values),
     })),
   };
   if ("none" in outcome) {
@@ -154,7 +160,8 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
       return { ...found, route, clusters: [], answer, servedBy: slowPath(byRules ?? declined("rules", answer.why)) };
     }
     case "forward": {
-      const clusters = explainClusters(config, outcome.route);
+      const { action } = outcome.route;
+      const clusters = action.kind === "forward" ? explainClusters(config, action, admitted) : [];
       const { authority, path: pathSent } = outcome.request;
       const changed = authority !== admitted.authority || pathSent !== admitted.path;
       const live = clusters.filter(({ percent }) => percent > 0);
@@ -231,20 +238,38 @@ function domainOf({ routes }: Listener, virtualHost: VirtualHost, authority: str
   return first ?? "";
 }
 
-function whyPassedOver({ path, headers }: Route, have: string, values: HeaderValues): string {
+function whyPassedOver({ path, headers, query, fraction, grpc }: Route, target: string, values: HeaderValues): string {
+  const have = withoutQuery(target);
   if (!matchPath(path, have)) return `path ${quote(have)} is not one that ${describePath(path)}`;
   const header = headers.find((header) => !matchHeader(header, values));
-  if (header === undefined) return "another of its conditions does not hold";
+  if (header === undefined) {
+    const parameter = query?.find((one) => !matchQuery([one], target));
+    if (parameter !== undefined) return `${describeQuery(parameter)}, but it is not so in ${quote(target)}`;
+    if (grpc && !isGrpc(values)) return GRPC;
+    return fraction === undefined ? "another of its conditions does not hold" : describeFraction(fraction);
+  }
   const found = values.get(header.name);
   const is = found === undefined ? "is not there" : `is ${found.map(quote).join(" and ")}`;
   return `${describeHeader(header)}, but ${is}`;
 }
 
-function describeMatch({ path, headers }: Route): string {
-  return [`path ${describePath(path)}`, ...headers.map(describeHeader)].join("; ");
+function describeMatch({ path, headers, query = [], fraction, grpc }: Route): string {
+  const conditions = [`path ${describePath(path)}`, ...headers.map(describeHeader), ...query.map(describeQuery)];
+  if (fraction !== undefined) conditions.push(describeFraction(fraction));
+  if (grpc) conditions.push(GRPC);
+  return conditions.join("; ");
 }
 
-function describePath({ kind, value, caseSensitive }: PathMatch): string {
+const GRPC = "content-type must be that of gRPC";
+const describeFraction = ({ share, outOf }: NonNullable<Route["fraction"]>) => `takes ${share} of ${outOf} requests`;
+
+function describeQuery({ name, value }: QueryMatch): string {
+  return `query parameter ${name} must ${describeValue(value)}`;
+}
+
+function describePath(match: PathMatch): string {
+  if (match.kind === "regex") return `the expression ${quote(match.pattern)} takes whole`;
+  const { kind, value, caseSensitive } = match;
   const end = caseSensitive ? "" : ", in any case";
   switch (kind) {
     case "path":
@@ -258,27 +283,39 @@ function describePath({ kind, value, caseSensitive }: PathMatch): string {
   }
 }
 
-function describeHeader({ name, invert, value }: HeaderMatch): string {
+function describeHeader({ name, invert, missingIsEmpty, value }: HeaderMatch): string {
   if (value.kind === "present") return `header ${name} must ${value.present !== invert ? "" : "not "}be there`;
-  // Inverted or not, a rule about a value fails where there is none.
-  return `header ${name} must ${invert ? "be there and not " : ""}${describeString(value)}`;
+  // Inverted or not, a rule about a value fails where there is none, unless none counts as an empty one.
+  const not = invert ? (missingIsEmpty ? "not " : "be there and not ") : "";
+  return `header ${name}${missingIsEmpty ? " (empty where it is missing)" : ""} must ${not}${describeValue(value)}`;
 }
 
-function describeString({ kind, value, ignoreCase }: StringMatch): string {
-  const words = { exact: "be", prefix: "begin with", suffix: "end with", contains: "contain" } as const;
-  return `${words[kind]} ${quote(value)}${ignoreCase ? " in any case" : ""}`;
+function describeValue(match: HeaderValueMatch | PresentMatch): string {
+  switch (match.kind) {
+    case "present":
+      return match.present ? "be there" : "not be there";
+    case "range":
+      return `be a number from ${match.start} to ${match.end - 1}`;
+    case "regex":
+      return `be one that the expression ${quote(match.pattern)} takes whole`;
+    default: {
+      const words = { exact: "be", prefix: "begin with", suffix: "end with", contains: "contain" } as const;
+      return `${words[match.kind]} ${quote(match.value)}${match.ignoreCase ? " in any case" : ""}`;
+    }
+  }
 }
 
 const quote = (text: string) => JSON.stringify(text);
 
-function explainClusters({ clusters }: Config, { action }: Route): ClusterPart[] {
+function explainClusters({ clusters }: Config, action: ForwardAction, request: RequestHead): ClusterPart[] {
   const total = action.clusters.reduce((sum, cluster) => sum + cluster.weight, 0);
-  return action.clusters.map(({ name, weight }) => {
-    const percent = (100 * weight) / total;
+  return action.clusters.map((entry) => {
+    const percent = (100 * entry.weight) / total;
+    const name = clusterName(entry, request);
     const cluster = clusters.find((cluster) => cluster.name === name);
     if (cluster !== undefined) return { name, percent, ...explainCluster(cluster) };
     const why = `there is no cluster ${name}`;
-    const answer = { status: 503 as const, why, mend: "define it under static_resources.clusters" };
+    const answer = { status: action.notFoundStatus ?? 503, why, mend: "define it under static_resources.clusters" };
     return { name, percent, endpoints: [], answer, declined: declined("noCluster", why) };
   });
 }

@@ -1,16 +1,28 @@
-import type { Cluster, Config, Endpoint, Listener, Route } from "../model/config.ts";
+import type { Cluster, Config, Endpoint, ForwardAction, Listener, Route } from "../model/config.ts";
+import { Editor, type Occasion } from "../route/edit.ts";
 import { hostsToUse } from "../route/health.ts";
-import type { RequestHead } from "../route/match.ts";
-import { matchRoute, pickCluster } from "../route/match.ts";
-import type { Picker } from "../route/pick.ts";
-import { createPicker } from "../route/pick.ts";
+import { clusterName, matchRoute, pickCluster, type RequestHead } from "../route/match.ts";
+import { createPicker, type Picker } from "../route/pick.ts";
+import { type Answer, answerOf } from "../route/rewrite.ts";
 
 /** What the reference says of one request, with the endpoint picked. */
 export type Choice =
-  | { readonly kind: "endpoint"; readonly cluster: Cluster; readonly endpoint: Endpoint; readonly route: Route }
   | { readonly kind: "noRoute"; readonly why: "no_virtual_host" | "no_route" }
-  | { readonly kind: "noCluster"; readonly route: Route }
-  | { readonly kind: "noHost"; readonly cluster: Cluster; readonly route: Route };
+  /** `head` is what a redirect has made of the request's. */
+  | (Chosen & { readonly kind: "answer"; readonly answer: Answer; readonly head: RequestHead })
+  | (Chosen & { readonly kind: "noCluster"; readonly status: number })
+  | (Chosen & { readonly kind: "noHost"; readonly cluster: Cluster })
+  | (Chosen & {
+      readonly kind: "endpoint";
+      readonly cluster: Cluster;
+      readonly endpoint: Endpoint;
+      readonly action: ForwardAction;
+    });
+
+interface Chosen {
+  readonly route: Route;
+  readonly editor: Editor;
+}
 
 /** Requests in service at an endpoint, by whichever path. */
 export type ActiveCount = (cluster: string, endpoint: Endpoint) => number;
@@ -55,21 +67,34 @@ export class ReferenceRouter {
     }
   }
 
-  choose(listener: Listener, head: RequestHead): Choice {
+  choose(listener: Listener, head: RequestHead, occasion: Occasion): Choice {
+    const { routes } = listener;
+    const chance = random(MAX_CHANCE);
     /* Each value of a repeated header by itself: Envoy's default since match_headers_individually. */
-    const match = matchRoute(listener.routes, head, "each");
+    const match = matchRoute(routes, head, "each", chance);
     if ("none" in match) return { kind: "noRoute", why: match.none };
     const { route } = match;
-    const total = route.action.clusters.reduce((sum, c) => sum + c.weight, 0);
-    const name = pickCluster(route.action, random(total));
+    const { action } = route;
+    if (action.kind !== "forward") {
+      const editor = new Editor(routes, match, undefined, occasion);
+      const redirected = editor.request(head);
+      return { kind: "answer", route, editor, answer: answerOf(action, redirected), head: redirected };
+    }
+    const entry = pickCluster(action, chance);
+    const chosen = { route, editor: new Editor(routes, match, entry, occasion) };
+    const name = clusterName(entry, head);
     const state = this.#clusters.get(name);
-    if (!state) return { kind: "noCluster", route };
+    if (!state) return { ...chosen, kind: "noCluster", status: action.notFoundStatus ?? 503 };
     const { cluster, first, spill } = state;
     const hosts = spill && random(100) < spill.percent ? spill : first;
     const at = hosts.pick(random, (i) => this.#active(name, hosts.endpoints[i]!));
     const endpoint = at === undefined ? undefined : hosts.endpoints[at];
-    return endpoint ? { kind: "endpoint", cluster, endpoint, route } : { kind: "noHost", cluster, route };
+    if (!endpoint) return { ...chosen, kind: "noHost", cluster };
+    return { ...chosen, kind: "endpoint", cluster, endpoint, action };
   }
 }
+
+/** Far above the sum of any weights, so that none is favoured. */
+const MAX_CHANCE = Number.MAX_SAFE_INTEGER;
 
 const random = (below: number) => Math.floor(Math.random() * below);

@@ -1,16 +1,17 @@
 import type { Socket } from "node:net";
+import { hostname } from "node:os";
 import type { Logger } from "pino";
 import type { Datapath } from "../kernel/datapath.ts";
 import * as shim from "../kernel/native.ts";
-import type { Cluster, Endpoint, Listener } from "../model/config.ts";
-import type { Decision, RoutedHead, Session } from "../slowpath/slowpath.ts";
+import type { Endpoint, Listener } from "../model/config.ts";
+import type { Circumstances, Decision, RoutedHead, Session } from "../slowpath/slowpath.ts";
 import { SlowPath } from "../slowpath/slowpath.ts";
 import type { Ids } from "../tables/compiled.ts";
 import type { Anchor, Connections } from "./connections.ts";
 import type { SlowCounters } from "./counters.ts";
 import { endpointName } from "./endpoints.ts";
 import type { KernelPath, Lost } from "./kernel-path.ts";
-import type { ReferenceRouter } from "./router.ts";
+import type { Choice, ReferenceRouter } from "./router.ts";
 
 const LOST: Readonly<Record<Lost, { status: number; flag: string; body: string }>> = {
   terminated: {
@@ -44,13 +45,14 @@ export class SlowSide {
   readonly #router: ReferenceRouter;
   readonly #counters: SlowCounters;
   readonly #slowPath: SlowPath;
+  readonly #hostname = hostname();
   #kernel: Kernel | undefined;
 
   constructor(router: ReferenceRouter, counters: SlowCounters, log: Logger) {
     this.#router = router;
     this.#counters = counters;
     this.#slowPath = new SlowPath({
-      decide: (listener, head, tenant) => this.#decide(listener, head, tenant),
+      decide: (listener, head, circumstances) => this.#decide(listener, head, circumstances),
       finished: (listener, flag) => {
         counters.listener(listener.name).requests++;
         if (flag !== undefined) counters.flag(flag);
@@ -116,26 +118,36 @@ export class SlowSide {
     await this.#slowPath.drain(graceMs);
   }
 
-  #decide(listener: Listener, head: RoutedHead, tenant: number): Decision {
-    const choice = this.#router.choose(listener, head);
+  #decide(listener: Listener, head: RoutedHead, circumstances: Circumstances): Decision {
+    const choice = this.#router.choose(listener, head, { ...circumstances, hostname: this.#hostname });
+    if (choice.kind === "noRoute") {
+      this.#counters.listener(listener.name).noRoute++;
+      return { kind: "reply", status: 404, flag: "NR", fields: [], body: "" };
+    }
+    const { editor } = choice;
     switch (choice.kind) {
-      case "noRoute":
-        this.#counters.listener(listener.name).noRoute++;
-        return { kind: "reply", status: 404, flag: "NR", body: "" };
-      case "noCluster":
-        return { kind: "reply", status: 503, flag: "NC", body: "" };
-      case "noHost":
+      case "answer": {
         this.#counters.route(choice.route.name);
-        return { kind: "reply", status: 503, flag: "UH", body: "no healthy upstream" };
+        const { status, fields, body } = choice.answer;
+        return { kind: "reply", status, flag: undefined, fields: editor.response(fields, choice.head), body };
+      }
+      case "noCluster":
+        return { kind: "reply", status: choice.status, flag: "NC", fields: editor.response([], head), body: "" };
+      case "noHost": {
+        this.#counters.route(choice.route.name);
+        /* To Envoy it is on its way by now. */
+        const fields = editor.response([], editor.request(head));
+        return { kind: "reply", status: 503, flag: "UH", fields, body: "no healthy upstream" };
+      }
       case "endpoint":
         this.#counters.route(choice.route.name);
-        return this.#forward(choice.cluster, choice.endpoint, choice.route.action.timeoutMs, tenant);
+        return this.#forward(choice, circumstances.tenant);
       default:
         return choice satisfies never;
     }
   }
 
-  #forward(cluster: Cluster, endpoint: Endpoint, timeoutMs: number, tenant: number): Decision {
+  #forward({ cluster, endpoint, action, editor }: Extract<Choice, { kind: "endpoint" }>, tenant: number): Decision {
     const name = endpointName(cluster.name, endpoint);
     const counts = this.#counters.endpoint(name);
     const id = this.#kernel?.ids.endpoints.get(name);
@@ -144,9 +156,10 @@ export class SlowSide {
       kind: "forward",
       cluster: cluster.name,
       address: endpoint.address,
-      timeoutMs,
+      timeoutMs: action.timeoutMs,
       connectTimeoutMs: cluster.connectTimeoutMs,
       maxConnections: cluster.maxConnections,
+      edits: editor,
       started: () => {
         since = performance.now();
         counts.requests++;

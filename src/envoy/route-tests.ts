@@ -11,8 +11,8 @@ import {
 } from "../model/route-test.ts";
 import { descriptors } from "./descriptors.ts";
 import type { Fields } from "./fields.ts";
+import { DEPRECATED, readHeaderMatch } from "./matches.ts";
 import { parseMessage } from "./parse.ts";
-import { DEPRECATED, readHeaderMatch } from "./routes.ts";
 
 /** Test files of Envoy's router_check_tool (test/tools/router_check/validation.proto), YAML or JSON. */
 export function parseRouteTests(text: string | Uint8Array, fileName = "tests"): Result<RouteTest[]> {
@@ -199,6 +199,7 @@ function readExpectations(validate: Fields, side: "request" | "response"): Heade
 
 /** The name of the field that says how a header is to match. */
 function formOf(header: Fields, kind: string): string {
-  if (header.has("string_match")) return `string_match.${kind}`;
-  return Object.keys(DEPRECATED).find((form) => header.has(form)) ?? "present_match";
+  if (header.has("string_match")) return `string_match.${kind === "regex" ? "safe_regex" : kind}`;
+  const forms = [...Object.keys(DEPRECATED), "safe_regex_match", "range_match"];
+  return forms.find((form) => header.has(form)) ?? "present_match";
 }

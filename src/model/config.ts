@@ -38,60 +38,184 @@ export interface HttpOptions {
   readonly upgrades: readonly string[];
 }
 
-export interface RouteConfig {
+export interface RouteConfig extends Edited {
   readonly name: string;
   readonly ignorePortInHostMatching: boolean;
+  /** `most_specific_header_mutations_wins`: the route's header edits come last, not first. */
+  readonly mostSpecificWins?: boolean;
   readonly virtualHosts: readonly VirtualHost[];
 }
 
-export interface VirtualHost {
+export interface VirtualHost extends Edited {
   readonly name: string;
   /** Lower case: exact, `*.suffix`, `*-suffix`, `prefix.*` or `*`. */
   readonly domains: readonly string[];
   readonly routes: readonly Route[];
 }
 
-export interface Route {
+/** A route matches if all of its conditions do. */
+export interface Route extends Edited {
   /** The route's own name, or `<virtual host>/<index>` where it has none: a key for counters. */
   readonly name: string;
   readonly path: PathMatch;
   readonly headers: readonly HeaderMatch[];
+  readonly query?: readonly QueryMatch[];
+  /** `runtime_fraction` */
+  readonly fraction?: Fraction;
+  /** Only requests of gRPC, by their content-type. */
+  readonly grpc?: boolean;
   readonly action: RouteAction;
 }
 
 /** Matched against the path without query and fragment. */
-export interface PathMatch {
+export type PathMatch = TextPathMatch | RegexMatch;
+
+export interface TextPathMatch {
   readonly kind: "prefix" | "path" | "pathSeparatedPrefix";
   readonly value: string;
   readonly caseSensitive: boolean;
+}
+
+/** RE2's syntax; the whole text has to match. */
+export interface RegexMatch {
+  readonly kind: "regex";
+  readonly pattern: string;
 }
 
 export interface HeaderMatch {
   /** Lower case; may be a pseudo header: `:method`, `:authority`, `:path`, `:scheme`. */
   readonly name: string;
   readonly invert: boolean;
+  /** `treat_missing_header_as_empty` */
+  readonly missingIsEmpty?: boolean;
   readonly value: HeaderValueMatch;
 }
 
-export type HeaderValueMatch = { readonly kind: "present"; readonly present: boolean } | StringMatch;
+export type HeaderValueMatch = PresentMatch | RangeMatch | StringMatch;
 
-export interface StringMatch {
+export interface PresentMatch {
+  readonly kind: "present";
+  readonly present: boolean;
+}
+
+/** A whole number from `start` up to, but not including, `end`. */
+export interface RangeMatch {
+  readonly kind: "range";
+  readonly start: number;
+  readonly end: number;
+}
+
+export type StringMatch = PlainStringMatch | RegexMatch;
+
+export interface PlainStringMatch {
   readonly kind: "exact" | "prefix" | "suffix" | "contains";
   readonly value: string;
   readonly ignoreCase: boolean;
 }
 
-export interface RouteAction {
+/** Asked of the first parameter of that name, as it is written in the query. */
+export interface QueryMatch {
+  readonly name: string;
+  readonly value: PresentMatch | StringMatch;
+}
+
+/** `share` of every `outOf` requests, by the request's random number. */
+export interface Fraction {
+  readonly share: number;
+  readonly outOf: number;
+}
+
+export type RouteAction = ForwardAction | RedirectAction | DirectResponse;
+
+export interface ForwardAction {
+  readonly kind: "forward";
   /** At least one; a plain `cluster` is one entry of weight 1. An entry of weight 0 is never picked. */
   readonly clusters: readonly WeightedCluster[];
   /** Milliseconds, 0 = none. Envoy's default is 15,000: from the end of the request to the end of the response. */
   readonly timeoutMs: number;
+  /** `cluster_not_found_response_code`; missing: 503. */
+  readonly notFoundStatus?: number;
+  readonly path?: PathRewrite;
+  readonly host?: HostRewrite;
+  /** `append_x_forwarded_host`: what host it was before it was rewritten. */
+  readonly keepsForwardedHost?: boolean;
 }
 
-export interface WeightedCluster {
+export type WeightedCluster = NamedCluster | HeaderCluster;
+
+export interface NamedCluster extends ClusterEntry {
   readonly name: string;
-  readonly weight: number;
 }
+
+/** The request says which cluster, in a header (its name in lower case). */
+export interface HeaderCluster extends ClusterEntry {
+  readonly header: string;
+}
+
+interface ClusterEntry extends Edited {
+  readonly weight: number;
+  /** `host_rewrite_literal` of the entry */
+  readonly host?: string;
+}
+
+/** The query stays. */
+export type PathRewrite =
+  /** Instead of what the route's path matched. */
+  | { readonly kind: "prefix"; readonly value: string }
+  /** Every match in the path; `\1` in the substitution is what the first group matched. */
+  | { readonly kind: "regex"; readonly pattern: string; readonly substitution: string };
+
+export type HostRewrite =
+  | { readonly kind: "literal"; readonly value: string }
+  /** By the first value of that header; nothing where there is none. */
+  | { readonly kind: "header"; readonly name: string };
+
+/** Missing parts of the new location are as in the request. */
+export interface RedirectAction {
+  readonly kind: "redirect";
+  readonly status: number;
+  readonly scheme?: string;
+  readonly host?: string;
+  readonly port?: number;
+  readonly path?: PathRewrite | { readonly kind: "whole"; readonly value: string };
+  readonly stripQuery: boolean;
+}
+
+export interface DirectResponse {
+  readonly kind: "direct";
+  readonly status: number;
+  /** A character for each byte, as in a head (latin1). */
+  readonly body: string;
+}
+
+/** How the heads of messages change on their way: `request_headers_to_add` and the like. */
+export interface Edited {
+  readonly requestEdits?: HeaderEdits;
+  readonly responseEdits?: HeaderEdits;
+}
+
+/** First headers are removed, then added. */
+export interface HeaderEdits {
+  /** Lower case. */
+  readonly remove: readonly string[];
+  readonly add: readonly HeaderAddition[];
+}
+
+export interface HeaderAddition {
+  /** Lower case. */
+  readonly name: string;
+  readonly value: readonly FormatPart[];
+  readonly action: "append" | "addIfAbsent" | "overwrite" | "overwriteIfExists";
+  /** Without it a value that comes out empty adds nothing. */
+  readonly keepEmpty: boolean;
+}
+
+/** A part of a header's value: text, or what Envoy writes between percent signs. */
+export type FormatPart =
+  | { readonly kind: "text"; readonly text: string }
+  /** `%REQ(name?otherwise):limit%`; names in lower case, the limit in bytes. */
+  | { readonly kind: "request"; readonly name: string; readonly otherwise?: string; readonly limit?: number }
+  | { readonly kind: "clientAddress" | "clientIp" | "protocol" | "startTime" | "hostname" };
 
 export type Policy =
   | { readonly kind: "roundRobin" }

@@ -1,4 +1,4 @@
-import type { HeaderMatch, Route, RouteConfig, VirtualHost } from "../model/config.ts";
+import type { HeaderMatch, Route, RouteAction, RouteConfig, VirtualHost } from "../model/config.ts";
 import { ASPECTS, type Aspect, type HeaderExpectation, type RouteTest } from "../model/route-test.ts";
 import { Headers, type HeaderValues, headersByName, matchHeader } from "./match.ts";
 import { decide, type Outcome } from "./outcome.ts";
@@ -89,7 +89,7 @@ class Seen {
 
   of({ virtualHosts }: RouteConfig): Coverage {
     const all = virtualHosts.flatMap((virtualHost) => virtualHost.routes.map((route) => ({ virtualHost, route })));
-    const total = all.reduce((sum, { route }) => sum + Math.max(1, route.action.clusters.length), 0);
+    const total = all.reduce((sum, { route }) => sum + placesOf(route.action), 0);
     const places = [...this.#places.values()].flatMap((byCluster) => [...byCluster.values()]);
     const shares = places.map(({ kind, aspects }) => aspects.size / COUNTED[kind].length);
     // Of no routes, none lacks a test.
@@ -101,6 +101,8 @@ class Seen {
     };
   }
 }
+
+const placesOf = (action: RouteAction) => (action.kind === "forward" ? Math.max(1, action.clusters.length) : 1);
 
 function headerFailures(expected: readonly HeaderExpectation[], headers: HeaderValues): string[] {
   return expected.flatMap((expectation) => {
@@ -131,7 +133,9 @@ function describeMismatch(
   }
   const found = `[${name}: ${actual ?? "NULL"}], test type: ${asked}`;
   if (!asked.endsWith("string_match.exact")) return `actual: ${found}`;
-  return `expected: [${name}: ${value.value}], actual: ${invert ? "NOT " : ""}${found}`;
+  const wanted =
+    value.kind === "range" ? `[${value.start}, ${value.end})` : value.kind === "regex" ? value.pattern : value.value;
+  return `expected: [${name}: ${wanted}], actual: ${invert ? "NOT " : ""}${found}`;
 }
 
 export interface ReportOptions {
@@ -175,12 +179,19 @@ export function reportChecks(results: readonly Checked[], coverage: Coverage, op
 /** Six digits at most. */
 const shortNumber = (value: number) => String(Number(value.toPrecision(6)));
 
-const PATH_FIELDS = { prefix: "prefix", path: "path", pathSeparatedPrefix: "path_separated_prefix" } as const;
+const PATH_FIELDS = {
+  prefix: "prefix",
+  path: "path",
+  pathSeparatedPrefix: "path_separated_prefix",
+  regex: "safe_regex",
+} as const;
 
 /** The match of a route, as near to its configuration as a line allows. */
-function matchText({ path, headers }: Route): string {
-  const parts = [`${PATH_FIELDS[path.kind]}: ${JSON.stringify(path.value)}`];
-  if (!path.caseSensitive) parts.push("case_sensitive: false");
+function matchText({ path, headers, query = [], grpc }: Route): string {
+  const parts = [`${PATH_FIELDS[path.kind]}: ${JSON.stringify(path.kind === "regex" ? path.pattern : path.value)}`];
+  if (path.kind !== "regex" && !path.caseSensitive) parts.push("case_sensitive: false");
   for (const { name } of headers) parts.push(`headers: ${JSON.stringify(name)}`);
+  for (const { name } of query) parts.push(`query_parameters: ${JSON.stringify(name)}`);
+  if (grpc) parts.push("grpc");
   return parts.join(", ");
 }

@@ -1,12 +1,19 @@
 import type {
+  ForwardAction,
+  Fraction,
   HeaderMatch,
+  HeaderValueMatch,
   PathMatch,
+  QueryMatch,
+  RangeMatch,
+  RegexMatch,
   Route,
-  RouteAction,
   RouteConfig,
   StringMatch,
   VirtualHost,
+  WeightedCluster,
 } from "../model/config.ts";
+import { compileRegex, type Regex } from "./regex.ts";
 
 /**
  * The meaning of routing rules, as Envoy gives it (source/common/router/config_impl.cc). The slow path runs this; the
@@ -37,7 +44,13 @@ export type Match = RouteMatched | { readonly none: "no_virtual_host" | "no_rout
  */
 export type Repeated = "joined" | "each";
 
-export function matchRoute(routes: RouteConfig, request: RequestHead, repeated: Repeated = "joined"): Match {
+/** `chance` is the request's random number, whole and not negative, by which fractions and weights decide. */
+export function matchRoute(
+  routes: RouteConfig,
+  request: RequestHead,
+  repeated: Repeated = "joined",
+  chance = 0,
+): Match {
   const virtualHost = matchVirtualHost(routes, request.authority);
   if (virtualHost === undefined) return { none: "no_virtual_host" };
   // A CONNECT request has no path, and only a connect_matcher (not supported) takes such requests.
@@ -45,7 +58,12 @@ export function matchRoute(routes: RouteConfig, request: RequestHead, repeated: 
   const path = withoutQuery(request.path);
   const headers = new Headers(request, repeated);
   const routeIndex = virtualHost.routes.findIndex(
-    (route) => matchPath(route.path, path) && route.headers.every((header) => matchHeader(header, headers)),
+    (route) =>
+      matchPath(route.path, path) &&
+      route.headers.every((header) => matchHeader(header, headers)) &&
+      matchQuery(route.query, request.path) &&
+      (route.fraction === undefined || isWithin(route.fraction, chance)) &&
+      (route.grpc !== true || isGrpc(headers)),
   );
   return routeIndex === -1 ? { none: "no_route" } : { virtualHost, route: virtualHost.routes[routeIndex]!, routeIndex };
 }
@@ -62,18 +80,25 @@ export function matchVirtualHost(routes: RouteConfig, authority: string): Virtua
   );
 }
 
-/** `ticket` is a random whole number, not negative; `clusters` of a configuration that was accepted have a weight. */
-export function pickCluster(action: RouteAction, ticket: number): string {
-  return action.clusters[pickClusterIndex(action, ticket)]!.name;
+/** `chance` as above; the clusters of a configuration that was accepted have a weight. */
+export function pickCluster(action: ForwardAction, chance: number): WeightedCluster {
+  return action.clusters[pickClusterIndex(action, chance)]!;
 }
 
-export function pickClusterIndex({ clusters }: RouteAction, ticket: number): number {
-  let left = ticket % clusters.reduce((sum, cluster) => sum + cluster.weight, 0);
+export function pickClusterIndex({ clusters }: ForwardAction, chance: number): number {
+  let left = chance % clusters.reduce((sum, cluster) => sum + cluster.weight, 0);
   for (const [index, { weight }] of clusters.entries()) {
     if (left < weight) return index;
     left -= weight;
   }
   throw new Error("a route without weights");
+}
+
+/** The name of the cluster that an entry leads to; "" where the request does not say. */
+export function clusterName(entry: WeightedCluster, request: RequestHead): string {
+  if ("name" in entry) return entry.name;
+  // Names are text, heads are bytes.
+  return Buffer.from(new Headers(request, "each").get(entry.header)?.[0] ?? "", "latin1").toString("utf8");
 }
 
 /** The virtual hosts of a route configuration by what their domains are. */
@@ -144,9 +169,10 @@ export function withoutQuery(path: string): string {
   return end === -1 ? path : path.slice(0, end);
 }
 
-export function matchPath({ kind, value, caseSensitive }: PathMatch, path: string): boolean {
-  const [have, want] = caseSensitive ? [path, value] : [lowerCase(path), lowerCase(value)];
-  switch (kind) {
+export function matchPath(match: PathMatch, path: string): boolean {
+  if (match.kind === "regex") return regexOf(match).matches(path);
+  const [have, want] = match.caseSensitive ? [path, match.value] : [lowerCase(path), lowerCase(match.value)];
+  switch (match.kind) {
     case "path":
       return have === want;
     case "prefix":
@@ -154,20 +180,33 @@ export function matchPath({ kind, value, caseSensitive }: PathMatch, path: strin
     case "pathSeparatedPrefix":
       return have.startsWith(want) && (have.length === want.length || have[want.length] === "/");
     default:
-      return kind satisfies never;
+      return match satisfies never;
   }
 }
 
-export function matchHeader({ name, invert, value }: HeaderMatch, headers: HeaderValues): boolean {
-  const values = headers.get(name);
+export function matchHeader({ name, invert, missingIsEmpty, value }: HeaderMatch, headers: HeaderValues): boolean {
+  const values = headers.get(name) ?? (missingIsEmpty ? [""] : undefined);
   if (value.kind === "present") return ((values !== undefined) === value.present) !== invert;
   // Whatever asks for a value fails where there is none, inverted or not.
-  return values !== undefined && values.some((have) => matchString(value, have)) !== invert;
+  return values !== undefined && values.some((have) => matchValue(value, have)) !== invert;
 }
 
-function matchString({ kind, value, ignoreCase }: StringMatch, text: string): boolean {
-  const [have, want] = ignoreCase ? [lowerCase(text), lowerCase(value)] : [text, value];
-  switch (kind) {
+function matchValue(match: Exclude<HeaderValueMatch, { kind: "present" }>, text: string): boolean {
+  return match.kind === "range" ? isInRange(match, text) : matchString(match, text);
+}
+
+/** As absl::SimpleAtoi reads a number of 64 bits. */
+function isInRange({ start, end }: RangeMatch, text: string): boolean {
+  if (!/^[\t-\r ]*[-+]?\d+[\t-\r ]*$/.test(text)) return false;
+  const value = BigInt(text.trim().replace(/^\+/, ""));
+  return BigInt.asIntN(64, value) === value && value >= start && value < end;
+}
+
+function matchString(match: StringMatch, text: string): boolean {
+  if (match.kind === "regex") return regexOf(match).matches(text);
+  const value = textBytes(match.value);
+  const [have, want] = match.ignoreCase ? [lowerCase(text), lowerCase(value)] : [text, value];
+  switch (match.kind) {
     case "exact":
       return have === want;
     case "prefix":
@@ -177,7 +216,7 @@ function matchString({ kind, value, ignoreCase }: StringMatch, text: string): bo
     case "contains":
       return have.includes(want);
     default:
-      return kind satisfies never;
+      return match satisfies never;
   }
 }
 
@@ -185,6 +224,45 @@ function matchString({ kind, value, ignoreCase }: StringMatch, text: string): bo
 export interface HeaderValues {
   get(name: string): readonly string[] | undefined;
 }
+
+const regexes = new WeakMap<RegexMatch, Regex>();
+
+/** Compiled once for each place in a configuration. */
+function regexOf(match: RegexMatch): Regex {
+  let regex = regexes.get(match);
+  if (regex === undefined) {
+    regex = compileRegex(match.pattern);
+    regexes.set(match, regex);
+  }
+  return regex;
+}
+
+export function matchQuery(matches: readonly QueryMatch[] | undefined, path: string): boolean {
+  if (matches === undefined || matches.length === 0) return true;
+  const parameters = queryParameters(path);
+  return matches.every(({ name, value }) => {
+    const have = parameters.get(name);
+    if (value.kind === "present") return (have !== undefined) === value.present;
+    return have !== undefined && matchString(value, have);
+  });
+}
+
+/** As they are written, nothing decoded; of several of one name the first. */
+function queryParameters(path: string): Map<string, string> {
+  const parameters = new Map<string, string>();
+  const start = path.indexOf("?");
+  for (const parameter of start === -1 ? [] : path.slice(start + 1).split("&")) {
+    const equals = parameter.indexOf("=");
+    const name = equals === -1 ? parameter : parameter.slice(0, equals);
+    if (!parameters.has(name)) parameters.set(name, equals === -1 ? "" : parameter.slice(equals + 1));
+  }
+  return parameters;
+}
+
+const isWithin = ({ share, outOf }: Fraction, chance: number) => chance % outOf < share;
+
+export const isGrpc = (headers: HeaderValues) =>
+  /^application\/grpc(?:$|\+)/.test(headers.get("content-type")?.[0] ?? "");
 
 /** A request's headers by name. */
 export class Headers implements HeaderValues {
@@ -221,14 +299,20 @@ export function headersByName(headers: HeaderList, repeated: Repeated): Map<stri
     const name = lowerCase(written);
     const values = byName.get(name);
     if (values === undefined) byName.set(name, [value]);
-    else if (repeated === "each" && !ALWAYS_JOINED.has(name)) values.push(value);
+    else if (ALWAYS_JOINED.has(name)) values[0] = joinLines(values[0]!, value);
+    else if (repeated === "each") values.push(value);
     else values[0] += `,${value}`;
   }
   return byName;
 }
 
+/** Two lines of one of {@link ALWAYS_JOINED}: an empty one leaves no trace. */
+export function joinLines(before: string, value: string): string {
+  return before === "" || value === "" ? before + value : `${before},${value}`;
+}
+
 /** Headers of which Envoy keeps one line only: its inline headers, as Envoy 1.40 showed them, but those it rewrites. */
-const ALWAYS_JOINED: ReadonlySet<string> = new Set([
+export const ALWAYS_JOINED: ReadonlySet<string> = new Set([
   "accept",
   "accept-encoding",
   "access-control-request-headers",
@@ -257,7 +341,12 @@ const ALWAYS_JOINED: ReadonlySet<string> = new Set([
   "x-forwarded-port",
 ]);
 
+/** A text of the configuration as a head holds it: a character for each byte. */
+export function textBytes(text: string): string {
+  return /^\p{ASCII}*$/u.test(text) ? text : Buffer.from(text, "utf8").toString("latin1");
+}
+
 /** As Envoy does it: ASCII letters only. */
-function lowerCase(text: string): string {
+export function lowerCase(text: string): string {
   return text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
 }

@@ -1,4 +1,5 @@
-import type { Socket } from "node:net";
+import { STATUS_CODES } from "node:http";
+import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Address, Listener } from "../model/config.ts";
 import type { Body, Field, RequestLine, StatusLine } from "./http1.ts";
@@ -25,6 +26,23 @@ export interface RoutedHead {
   readonly headers: readonly Field[];
 }
 
+/** What of a request, beside its head, the rules may speak of. */
+export interface Circumstances {
+  readonly tenant: number;
+  /** Missing: the connection is closed already. */
+  readonly client: Address | undefined;
+  readonly protocol: "HTTP/1.0" | "HTTP/1.1";
+  /** Milliseconds since 1970. */
+  readonly startedMs: number;
+}
+
+/** How the heads of a request and its response change on their way. */
+export interface Edits {
+  request(head: RoutedHead): RoutedHead;
+  /** `request` is the head that went on to the endpoint, or as it came where none did. */
+  response(fields: readonly Field[], request: RoutedHead): readonly Field[];
+}
+
 /** Envoy's response flags, as far as they can occur here. */
 export type Flag = "NR" | "UH" | "NC" | "UF" | "UC" | "UT" | "UO" | "UPE" | "DC" | "DPE";
 
@@ -36,14 +54,24 @@ export type Decision =
       readonly timeoutMs: number;
       readonly connectTimeoutMs: number;
       readonly maxConnections: number;
+      readonly edits: Edits;
       /** Called once when the request leaves for the endpoint, and once when it is over. */
       started(): void;
       ended(status: number | undefined, requestBytes: number, responseBytes: number): void;
     }
-  | { readonly kind: "reply"; readonly status: number; readonly flag: Flag; readonly body: string };
+  | {
+      readonly kind: "reply";
+      readonly status: number;
+      /** Missing: the configuration asks for this answer. */
+      readonly flag: Flag | undefined;
+      /** Goes before the fields that every reply has. */
+      readonly fields: readonly Field[];
+      /** A character for each byte. */
+      readonly body: string;
+    };
 
 export interface Ports {
-  decide(listener: Listener, head: RoutedHead, tenant: number): Decision;
+  decide(listener: Listener, head: RoutedHead, circumstances: Circumstances): Decision;
   /** One request, with the response flag of a local reply or failure, if any. */
   finished(listener: Listener, flag: Flag | undefined, details: string): void;
   log(fields: object, message: string): void;
@@ -146,18 +174,22 @@ function localReply(
   body: string,
   how: { close: boolean; head: boolean; extra: readonly Field[] },
 ): Buffer {
-  const reason = REASONS[status] ?? "Unknown";
-  const headers: Field[] = [
-    ...how.extra,
-    ["content-length", String(Buffer.byteLength(body))],
-    ...(body === "" ? [] : ([["content-type", "text/plain"]] as Field[])),
+  const bodiless = status === 204 || status === 304;
+  const bytes = Buffer.from(bodiless ? "" : body, "latin1");
+  const names = new Set(how.extra.map(([name]) => name.toLowerCase()));
+  const own: Field[] = [
+    ...(bodiless ? [] : ([["content-length", String(bytes.length)]] as Field[])),
+    ...(bytes.length === 0 ? [] : ([["content-type", "text/plain"]] as Field[])),
     ["date", new Date().toUTCString()],
     ["server", "xlb"],
     ...(how.close ? ([["connection", "close"]] as Field[]) : []),
   ];
-  const head = writeHead(`HTTP/1.1 ${status} ${reason}`, headers);
-  return how.head ? head : Buffer.concat([head, Buffer.from(body)]);
+  const headers = [...how.extra, ...own.filter(([name]) => !names.has(name))];
+  const head = writeHead(`HTTP/1.1 ${status} ${reasonOf(status)}`, headers);
+  return how.head ? head : Buffer.concat([head, bytes]);
 }
+
+const reasonOf = (status: number) => REASONS[status] ?? STATUS_CODES[status] ?? "Unknown";
 
 const before = "upstream connect error or disconnect/reset before headers. reset reason: ";
 
@@ -181,8 +213,7 @@ function failureOf(error: unknown, timedOut: boolean): Failure {
   if (error instanceof Failure) return error;
   if (error instanceof ConnectFailed) {
     if (error.code === "ETIMEDOUT") return new Failure(503, "UF", `${before}connection timeout`);
-    const why = error.code === "ECONNREFUSED" ? "delayed connect error: Connection refused" : error.message;
-    return new Failure(503, "UF", `${before}remote connection failure, transport failure reason: ${why}`);
+    return new Failure(503, "UF", `${before}remote connection failure`);
   }
   if (error instanceof Malformed) return new Failure(502, "UPE", `${before}protocol error`);
   return new Failure(503, "UC", `${before}connection termination`);
@@ -347,13 +378,19 @@ class Connection implements Session {
       await this.#reply(403, undefined, "", { close: true });
       return false;
     }
-    const decision = this.#ports.decide(listener, routed, this.#from.tenant);
+    const decision = this.#ports.decide(listener, routed, {
+      tenant: this.#from.tenant,
+      client: clientOf(this.#stream),
+      protocol: request.minor === 1 ? "HTTP/1.1" : "HTTP/1.0",
+      startedMs: Date.now(),
+    });
     const reader = new BodyReader(this.#source, body, 400);
     if (decision.kind === "reply") {
       await this.#from.gate?.();
+      const close = !persistent || !reader.done;
       const head = request.method === "HEAD";
-      await this.#reply(decision.status, decision.flag, decision.body, { close: !persistent || !reader.done, head });
-      return persistent && reader.done;
+      await this.#reply(decision.status, decision.flag, decision.body, { close, head, extra: decision.fields });
+      return !close;
     }
     if (body.kind === "chunked" && !tokens(request.headers, "expect").includes("100-continue")) {
       try {
@@ -392,7 +429,8 @@ class Connection implements Session {
       await this.#from.gate?.();
       const close = !persistent || !reader.done;
       const head = request.method === "HEAD";
-      await this.#reply(failure.status, failure.flag, failure.body, { close, head, extra: failure.extra });
+      const extra = decision.edits.response(failure.extra, exchange.head);
+      await this.#reply(failure.status, failure.flag, failure.body, { close, head, extra });
       return !close;
     }
     this.#ports.finished(listener, undefined, "via_upstream");
@@ -419,6 +457,11 @@ export function routedHead(request: RequestLine, authority: string | undefined):
     path,
     headers: headers.map(([n, v]) => (n.toLowerCase() === "host" ? [n, named] : [n, v])),
   };
+}
+
+function clientOf(stream: Duplex): Address | undefined {
+  if (!(stream instanceof Socket) || stream.remoteAddress === undefined) return undefined;
+  return { ip: stream.remoteAddress.replace(/^::ffff:(?=\d+\.)/, ""), port: stream.remotePort ?? 0 };
 }
 
 /** RFC 9112 section 9.3. */
@@ -451,6 +494,22 @@ type Outcome =
 
 const REPEATABLE = new Set(["GET", "HEAD", "OPTIONS"]);
 
+/** What a client nominates is gone before the rules edit, so that it takes nothing away of what they add. */
+function withoutHopByHop({ request, routed, upgrade }: Asked): RoutedHead {
+  const nominated = new Set(tokens(request.headers, "connection"));
+  const keepsAlive = nominated.size === 1 && nominated.has("keep-alive");
+  const headers = routed.headers.filter(([name]) => {
+    const lower = name.toLowerCase();
+    if (lower === "expect") return false;
+    if (upgrade !== undefined && (lower === "upgrade" || lower === "connection")) return true;
+    if (lower === "connection") return keepsAlive;
+    return !HOP_BY_HOP.has(lower) && (!nominated.has(lower) || lower === "keep-alive");
+  });
+  if (request.minor === 0 && !headers.some(([n]) => n.toLowerCase() === "host"))
+    headers.unshift(["Host", routed.authority]);
+  return { ...routed, headers };
+}
+
 /** One request on its way to a server and back. */
 class Exchange {
   readonly #asked: Asked;
@@ -459,6 +518,7 @@ class Exchange {
   readonly #upstreams: Upstreams;
   readonly #first: (bytes: Buffer) => Promise<void>;
   readonly #write: (bytes: Buffer) => Promise<void>;
+  readonly #head: RoutedHead;
   #up: Upstream | undefined;
   #started = false;
   #timedOut = false;
@@ -476,11 +536,17 @@ class Exchange {
     rest: (bytes: Buffer) => Promise<void>,
   ) {
     this.#asked = asked;
+    this.#head = to.edits.request(withoutHopByHop(asked));
     this.#to = to;
     this.#client = client;
     this.#upstreams = upstreams;
     this.#first = first;
     this.#write = rest;
+  }
+
+  /** As it goes on to the server. */
+  get head(): RoutedHead {
+    return this.#head;
   }
 
   /** Its answer is not wanted any more. */
@@ -541,27 +607,16 @@ class Exchange {
     const sending = this.#send(up);
     /* Its failure shows in the response's, or right below. */
     sending.catch(() => {});
-    const { response, head } = await this.#final(up, sending);
-    if (response.status === 101) return await this.#tunnel(up, head, sending);
+    const response = await this.#final(up, sending);
+    if (response.status === 101) return await this.#tunnel(up, response, sending);
     return await this.#deliver(up, response, sending);
   }
 
   async #send(up: Upstream): Promise<void> {
-    const { request, routed, reader, body, upgrade } = this.#asked;
-    const nominated = new Set(tokens(request.headers, "connection"));
-    const keepsAlive = nominated.size === 1 && nominated.has("keep-alive");
+    const { request, reader, body } = this.#asked;
     const expects = tokens(request.headers, "expect").includes("100-continue");
-    const headers = routed.headers.filter(([name]) => {
-      const lower = name.toLowerCase();
-      if (lower === "expect") return false;
-      if (upgrade !== undefined && (lower === "upgrade" || lower === "connection")) return true;
-      if (lower === "connection") return keepsAlive;
-      return !HOP_BY_HOP.has(lower) && (!nominated.has(lower) || lower === "keep-alive");
-    });
-    if (request.minor === 0 && !headers.some(([n]) => n.toLowerCase() === "host"))
-      headers.unshift(["Host", routed.authority]);
     if (expects && request.minor === 1 && !reader.done) await this.#first(Buffer.from("HTTP/1.1 100 Continue\r\n\r\n"));
-    const head = writeHead(`${request.method} ${routed.path} HTTP/1.1`, headers);
+    const head = writeHead(`${request.method} ${this.#head.path} HTTP/1.1`, this.#head.headers);
     this.#sent += head.length;
     await write(up.socket, head);
     for (let data = await reader.next(); data; data = await reader.next()) {
@@ -584,7 +639,7 @@ class Exchange {
   }
 
   /** The final response's head; interim ones are handed on, but for 100, which we gave ourselves. */
-  async #final(up: Upstream, sending: Promise<void>): Promise<{ response: StatusLine; head: Buffer }> {
+  async #final(up: Upstream, sending: Promise<void>): Promise<StatusLine> {
     const refused = this.#refusal(sending, up);
     for (;;) {
       const head = await Promise.race([serverHead(up), refused]);
@@ -593,7 +648,7 @@ class Exchange {
       const response = parseResponse(head);
       if (response.status >= 200 || (response.status === 101 && this.#asked.upgrade !== undefined)) {
         this.#status = response.status;
-        return { response, head };
+        return { ...response, headers: this.#to.edits.response(response.headers, this.#head) };
       }
       if (response.status === 101) throw new Malformed(502, "nobody asked to switch protocols");
       if (response.status === 100 || this.#asked.request.minor === 0) continue;
@@ -649,11 +704,11 @@ class Exchange {
   }
 
   /** 101: the two sockets are one from now on; each end crosses in its own time. */
-  async #tunnel(up: Upstream, head: Buffer, sending: Promise<void>): Promise<Outcome> {
+  async #tunnel(up: Upstream, response: StatusLine, sending: Promise<void>): Promise<Outcome> {
     const { stream, source } = this.#client;
     this.#started = true;
     clearTimeout(this.#timer);
-    await this.#first(head);
+    await this.#first(writeHead(`HTTP/1.1 101 ${response.reason}`, response.headers));
     /* The rest of the request comes before the first byte of the new protocol. */
     const there = sending
       .then(() => {

@@ -25,7 +25,7 @@ const route = (name: string, prefix: string, ...clusters: [string, number][]): R
   name,
   path: { kind: "prefix", value: prefix, caseSensitive: true },
   headers: [],
-  action: { clusters: clusters.map(([name, weight]) => ({ name, weight })), timeoutMs: 0 },
+  action: { kind: "forward", clusters: clusters.map(([name, weight]) => ({ name, weight })), timeoutMs: 0 },
 });
 const beta: Route = {
   ...route("beta", "/", ["fair", 1]),

@@ -238,14 +238,6 @@ describe("route-check, read", () => {
     assert.match(problems("tests { }", "t.pb_text")[0] ?? "", /write the tests in YAML or JSON/);
   });
 
-  test("what a matcher cannot do yet is refused by its path", () => {
-    const matcher = "{ name: a, range_match: { start: 1, end: 2 } }";
-    assert.match(
-      problems(`tests: [${one("/", `{ request_header_matches: [${matcher}] }`)}]`)[0] ?? "",
-      /: tests\[0\]\.validate\.request_header_matches\[0\]\.range_match: is not supported yet/,
-    );
-  });
-
   test("a route configuration is told from a bootstrap", () => {
     assert.deepEqual(
       ["virtual_hosts: []", "name: a", "static_resources: {}", '{ "staticResources": {} }', "- a", ""].map(isBootstrap),

@@ -3,7 +3,19 @@ import { test } from "node:test";
 import fc from "fast-check";
 import type { Balancing } from "../../src/compile/compile.ts";
 import { compile } from "../../src/compile/compile.ts";
-import type { Cluster, HeaderMatch, Listener, PathMatch, Route, RouteConfig } from "../../src/model/config.ts";
+import type {
+  Cluster,
+  HeaderMatch,
+  Listener,
+  PathMatch,
+  PresentMatch,
+  RegexMatch,
+  Route,
+  RouteAction,
+  RouteConfig,
+  StringMatch,
+  TextPathMatch,
+} from "../../src/model/config.ts";
 import { matchRoute, type RequestHead } from "../../src/route/match.ts";
 import { schedule } from "../../src/route/schedule.ts";
 import type { CompiledListener, Tables } from "../../src/tables/compiled.ts";
@@ -59,16 +71,42 @@ function expected(routes: RouteConfig, request: RequestHead): string {
 const letters = (alphabet: string, maxLength: number, minLength = 0) =>
   fc.array(fc.constantFrom(...alphabet), { minLength, maxLength }).map((all) => all.join(""));
 const pathText = letters("/aAb.", 5).map((text) => `/${text}`);
-const anyPath: fc.Arbitrary<PathMatch> = fc.record({
-  kind: fc.constantFrom("prefix", "path", "pathSeparatedPrefix"),
-  value: fc.oneof({ weight: 9, arbitrary: pathText }, { weight: 1, arbitrary: fc.constantFrom("", "a", "/?", "/a#") }),
-  caseSensitive: fc.boolean(),
-});
+/** Short expressions over the same letters: some take what is near them, some do not. */
+const anyRegex: fc.Arbitrary<RegexMatch> = fc
+  .array(fc.constantFrom("a", "b", "A", "/", ".", "[aA]", "[^/]+", "(a|b)", "a*", "(?i)", "\\."), { maxLength: 4 })
+  .map((parts) => ({ kind: "regex", pattern: parts.join("") }));
+const anyPath: fc.Arbitrary<PathMatch> = fc.oneof(
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      kind: fc.constantFrom("prefix" as const, "path" as const, "pathSeparatedPrefix" as const),
+      value: fc.oneof(
+        { weight: 9, arbitrary: pathText },
+        { weight: 1, arbitrary: fc.constantFrom("", "a", "/?", "/a#") },
+      ),
+      caseSensitive: fc.boolean(),
+    }),
+  },
+  { weight: 1, arbitrary: anyRegex.map(({ kind, pattern }) => ({ kind, pattern: `/${pattern}` })) },
+);
 const NAMES = ["x-a", "x-b", "X-C", ":method", ":path", ":authority", "host"] as const;
-const anyHeader: fc.Arbitrary<HeaderMatch> = fc.record({
+/** What tables can express. */
+interface TableHeader extends HeaderMatch {
+  readonly value: PresentMatch | StringMatch;
+}
+interface TableRoute extends Route {
+  readonly path: PathMatch;
+  readonly headers: readonly TableHeader[];
+}
+interface TableRoutes extends RouteConfig {
+  readonly virtualHosts: readonly { name: string; domains: readonly string[]; routes: readonly TableRoute[] }[];
+}
+const anyHeader: fc.Arbitrary<TableHeader> = fc.record({
   name: fc.constantFrom(...NAMES).map((name) => name.toLowerCase()),
   invert: fc.boolean(),
+  missingIsEmpty: fc.boolean(),
   value: fc.oneof(
+    anyRegex,
     fc.record({ kind: fc.constant("present" as const), present: fc.boolean() }),
     fc.record({
       kind: fc.constantFrom("exact" as const, "prefix" as const, "suffix" as const, "contains" as const),
@@ -80,7 +118,7 @@ const anyHeader: fc.Arbitrary<HeaderMatch> = fc.record({
     }),
   ),
 });
-const anyRoute: fc.Arbitrary<Route> = fc
+const anyRoute: fc.Arbitrary<TableRoute> = fc
   .record({
     path: anyPath,
     headers: fc.oneof(
@@ -93,7 +131,7 @@ const anyRoute: fc.Arbitrary<Route> = fc
     name: "r",
     path,
     headers,
-    action: { clusters: [{ name: "c", weight }], timeoutMs: 0 },
+    action: { kind: "forward", clusters: [{ name: "c", weight }], timeoutMs: 0 },
   }));
 const hostText = letters("ab.lmo", 4, 1);
 const anyDomain = fc.oneof(
@@ -103,7 +141,7 @@ const anyDomain = fc.oneof(
   { weight: 1, arbitrary: hostText.map((text) => `${text}:80`) },
   { weight: 1, arbitrary: fc.constantFrom("*", "**", "*-b", "a*b", "[::1]", "[::1]:80") },
 );
-const anyConfig: fc.Arbitrary<RouteConfig> = fc
+const anyConfig: fc.Arbitrary<TableRoutes> = fc
   .record({
     domains: fc.uniqueArray(anyDomain, { minLength: 1, maxLength: 8 }),
     routes: fc.array(fc.array(anyRoute, { maxLength: 8 }), { minLength: 3, maxLength: 3 }),
@@ -137,14 +175,17 @@ const nearHosts = (domain: string): string[] => {
 };
 
 /** Each is aimed at a route, through one of its virtual host's domains. */
-function edgeRequests(routes: RouteConfig): fc.Arbitrary<RequestHead> {
+function edgeRequests(routes: TableRoutes): fc.Arbitrary<RequestHead> {
   const aims = routes.virtualHosts.flatMap((host) => host.routes.map((route) => ({ host, route })));
   if (aims.length === 0) {
     return hostText.map((authority) => ({ method: "GET", authority, path: "/", headers: [] }));
   }
   return fc.constantFrom(...aims).chain(({ host, route: { path, headers } }) => {
-    const paths = near(path.value).map((text) => (text.startsWith("/") ? text : `/${text}`).replace(/[#?].*/, ""));
-    const values = headers.flatMap(({ value }) => (value.kind === "present" ? ["a"] : near(value.value)));
+    const aim = path.kind === "regex" ? "/a" : path.value;
+    const paths = near(aim).map((text) => (text.startsWith("/") ? text : `/${text}`).replace(/[#?].*/, ""));
+    const values = headers.flatMap(({ value }) =>
+      value.kind === "present" || value.kind === "regex" ? ["a", "ab", "A.b"] : near(value.value),
+    );
     const names = headers.map(({ name }) => name).filter((name) => name.startsWith("x-"));
     return fc.record({
       method: fc.constantFrom("GET", "GET", "POST", "HEAD", "PATCH"),
@@ -156,7 +197,7 @@ function edgeRequests(routes: RouteConfig): fc.Arbitrary<RequestHead> {
         .filter((text) => text !== ""),
       path: fc
         .tuple(
-          fc.oneof({ weight: 9, arbitrary: fc.constantFrom(path.value, ...paths) }, { weight: 1, arbitrary: pathText }),
+          fc.oneof({ weight: 9, arbitrary: fc.constantFrom(aim, ...paths) }, { weight: 1, arbitrary: pathText }),
           fc.constantFrom("", "", "?", "?a=/b", "?/a?b"),
         )
         .map(([text, query]) => (text.startsWith("/") ? text : `/${text}`).replace(/[#?].*/, "") + query),
@@ -192,13 +233,17 @@ test("the compiled rules and the reference agree on requests at the rules' edges
 
 // ---- many rules ----
 
-const plain = (name: string, path: PathMatch, clusters: readonly (readonly [string, number])[]): Route => ({
+const plain = (name: string, path: TextPathMatch, clusters: readonly (readonly [string, number])[]): Route => ({
   name,
   path,
   headers: [],
-  action: { clusters: clusters.map(([cluster, weight]) => ({ name: cluster, weight })), timeoutMs: 0 },
+  action: {
+    kind: "forward",
+    clusters: clusters.map(([cluster, weight]) => ({ name: cluster, weight })),
+    timeoutMs: 0,
+  },
 });
-const anything: PathMatch = { kind: "prefix", value: "/", caseSensitive: true };
+const anything: TextPathMatch = { kind: "prefix", value: "/", caseSensitive: true };
 const ask = (authority: string, path = "/"): RequestHead => ({ method: "GET", authority, path, headers: [] });
 
 test("1,000 virtual hosts of three domains each", () => {
@@ -329,4 +374,61 @@ test("LEAST_REQUEST never takes the busier of two choices", () => {
   /* Only where both choices fall on it: 1 of 16. */
   const [part] = parts(counts, [busiest]);
   assert.ok(part! > 0.04 && part! < 0.09, String(part));
+});
+
+// ---- what the tables cannot express ----
+
+const TOO_LARGE = "its regular expression needs more than 1024 states, or too large a table";
+
+test("a virtual host with a rule that the tables cannot express is left to the slow path, and the reason told", () => {
+  const edits = { remove: ["x"], add: [] };
+  const forward = { kind: "forward", clusters: [{ name: "c", weight: 1 }], timeoutMs: 0 } as const;
+  const header = (rest: Partial<HeaderMatch>): Partial<Route> => ({
+    headers: [{ name: "x", invert: false, value: { kind: "present", present: true }, ...rest }],
+  });
+  const acting = (action: RouteAction): Partial<Route> => ({ action });
+  const cases: [change: Partial<Route>, reason: string][] = [
+    [{ path: { kind: "regex", pattern: ".*a.{12}" } }, TOO_LARGE],
+    [{ query: [{ name: "q", value: { kind: "present", present: true } }] }, "it asks for query parameters"],
+    [{ fraction: { share: 100, outOf: 100 } }, "it takes a fraction of the requests"],
+    [{ grpc: true }, "it asks for gRPC"],
+    [header({ value: { kind: "regex", pattern: ".*a.{12}" } }), `header x: ${TOO_LARGE}`],
+    [header({ value: { kind: "range", start: 0, end: 1 } }), "it matches x by a range of numbers"],
+    [{ requestEdits: edits }, "it edits headers"],
+    [{ responseEdits: edits }, "it edits headers"],
+    [acting({ kind: "redirect", status: 301, stripQuery: false }), "it redirects"],
+    [acting({ kind: "direct", status: 200, body: "" }), "it answers by itself"],
+    [acting({ ...forward, path: { kind: "prefix", value: "/" } }), "it rewrites the path"],
+    [acting({ ...forward, host: { kind: "literal", value: "h" } }), "it rewrites the host"],
+    [acting({ ...forward, clusters: [{ name: "c", weight: 1, host: "h" }] }), "it rewrites the host"],
+    [acting({ ...forward, clusters: [{ header: "h", weight: 1 }] }), "a header says which cluster"],
+    [acting({ ...forward, clusters: [{ name: "c", weight: 0, requestEdits: edits }] }), "it edits headers"],
+  ];
+  const first = plain("first", { kind: "path", value: "/first", caseSensitive: true }, [["c", 1]]);
+  const other = { name: "other", domains: ["other"], routes: [first] };
+  const compileWith = (last: Route, more: Partial<RouteConfig> = {}, host = {}) =>
+    compileRoutes({
+      name: "r",
+      ignorePortInHostMatching: false,
+      virtualHosts: [{ name: "v", domains: ["*"], routes: [first, last], ...host }, other],
+      ...more,
+    });
+  for (const [change, reason] of cases) {
+    const tables = compileWith({ ...plain("last", anything, [["c", 1]]), ...change });
+    assert.deepEqual(tables.slow, [
+      { where: "l: virtual host v", listener: "l", virtualHost: "v", reason: `route last: ${reason}` },
+    ]);
+    assert.equal(follow(tables, ask("h", "/first")), "slow", reason);
+    assert.equal(follow(tables, ask("other", "/first")), "1/0", reason);
+  }
+  const last = plain("last", anything, [["c", 1]]);
+  assert.deepEqual(compileWith(last, {}, { responseEdits: edits }).slow, [
+    { where: "l: virtual host v", listener: "l", virtualHost: "v", reason: "it edits headers" },
+  ]);
+  assert.deepEqual(
+    compileWith(last, { requestEdits: edits }).slow.map(({ reason }) => reason),
+    ["its route configuration edits headers", "its route configuration edits headers"],
+  );
+  // A status for clusters that are not there is for the slow path to give, which then has the request anyway.
+  assert.deepEqual(compileWith({ ...last, action: { ...forward, notFoundStatus: 500 } }).slow, []);
 });

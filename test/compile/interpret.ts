@@ -3,10 +3,12 @@ import type { HostBlob } from "../../src/tables/compiled.ts";
 import {
   CONDITION_IGNORE_CASE,
   CONDITION_INVERT,
+  CONDITION_MISSING_AS_EMPTY,
   ConditionKind,
   HEADER_AUTHORITY,
   HEADER_METHOD,
   HEADER_PATH,
+  HEADER_PATH_ALONE,
   HOSTS_STRIP_PORT,
   Policy,
   RULES_NONE,
@@ -101,6 +103,7 @@ export function interpretRoute(
     [HEADER_METHOD, bytesOf(request.method)],
     [HEADER_AUTHORITY, bytesOf(request.authority)],
     [HEADER_PATH, bytesOf(request.path)],
+    [HEADER_PATH_ALONE, bytesOf(request.path.replace(/[?#].*$/s, ""))],
   ]);
   for (const [name, value] of request.headers) {
     const index = headerNames.get(name.toLowerCase());
@@ -146,10 +149,16 @@ function allHold(blob: Blob, first: number, count: number, texts: ReadonlyMap<nu
 }
 
 function holds(blob: Blob, [a, value, length]: Word, texts: ReadonlyMap<number, Uint8Array>): boolean {
-  const [text, kind, flags] = [texts.get(a & 0xff), (a >> 8) & 0xff, (a >> 16) & 0xff];
+  const [kind, flags] = [(a >> 8) & 0xff, (a >> 16) & 0xff];
+  const text = texts.get(a & 0xff) ?? (flags & CONDITION_MISSING_AS_EMPTY ? new Uint8Array() : undefined);
   const invert = (flags & CONDITION_INVERT) !== 0;
   if (kind === ConditionKind.present) return ((text !== undefined) === (length !== 0)) !== invert;
   if (text === undefined) return false;
+  return says(blob, kind, flags, value, length, text) !== invert;
+}
+
+function says(blob: Blob, kind: number, flags: number, value: number, length: number, text: Uint8Array): boolean {
+  if (kind === ConditionKind.regex) return walkTable(blob, value, text);
   const have = flags & CONDITION_IGNORE_CASE ? text.map(lower) : text;
   const isAt = (offset: number) => {
     for (let i = 0; i < length; i++) if (have[offset + i] !== blob.byte(value, i)) return false;
@@ -168,7 +177,18 @@ function holds(blob: Blob, [a, value, length]: Word, texts: ReadonlyMap<number, 
         return Array.from({ length: have.length - length + 1 }, (_, i) => i);
     }
   };
-  return places().some(isAt) !== invert;
+  return places().some(isAt);
+}
+
+function walkTable(blob: Blob, head: number, text: Uint8Array): boolean {
+  const [start, classes, rows, accepting] = blob.word(head)!;
+  let state = start;
+  for (const byte of text) {
+    if (state === 0) return false;
+    const at = 2 * (state + blob.byte(classes, byte));
+    state = blob.byte(rows, at) | (blob.byte(rows, at + 1) << 8);
+  }
+  return state >= accepting;
 }
 
 /** What an action says of itself. */

@@ -322,7 +322,9 @@ export interface ClusterSpec {
 
 export interface RouteSpec {
   readonly match: object;
-  readonly route: object;
+  readonly route?: object;
+  readonly redirect?: object;
+  readonly direct_response?: object;
 }
 
 export interface VirtualHostSpec {

@@ -9,17 +9,27 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
-import type { HeaderMatch, PathMatch, RouteConfig } from "../../src/model/config.ts";
+import type {
+  HeaderMatch,
+  PathMatch,
+  QueryMatch,
+  RegexMatch,
+  Route,
+  RouteConfig,
+  StringMatch,
+} from "../../src/model/config.ts";
 import { matchRoute, type Repeated, type RequestHead } from "../../src/route/match.ts";
 
 /**
- * The reference against a real Envoy (`XLB_ENVOY`, or .envoy/bin/envoy), which answers each route with the route's
- * name. Where there is no Envoy it is skipped.
+ * The reference against a real Envoy (`XLB_ENVOY`, or .envoy/bin/envoy), which names the route in a header of
+ * its answer. Where there is no Envoy it is skipped.
  */
 const ENVOY = process.env.XLB_ENVOY ?? fileURLToPath(new URL("../../.envoy/bin/envoy", import.meta.url));
 const CONFIGS = 40;
 const REQUESTS = 120;
 const START_TRIES = 600;
+/** The header that says which route. */
+const ANSWER = "x-route";
 
 const label = fc.constantFrom("a", "b", ".", "-", "A", ":80");
 const host = fc.array(label, { minLength: 1, maxLength: 4 }).map((labels) => labels.join(""));
@@ -31,34 +41,91 @@ const domain = fc.oneof(
 );
 const segment = fc.constantFrom("/", "a", "A", "b", "/a");
 const path = fc.array(segment, { maxLength: 4 }).map((segments) => `/${segments.join("")}`);
-const pathMatch: fc.Arbitrary<PathMatch> = fc
-  .record({ kind: fc.constantFrom("prefix", "path", "pathSeparatedPrefix"), value: path, caseSensitive: fc.boolean() })
-  .filter(({ kind, value }) => kind !== "pathSeparatedPrefix" || (value.length > 1 && !value.endsWith("/")));
-const headerName = fc.constantFrom("x-one", "X-One", "cookie", "accept");
-const headerText = fc
-  .array(fc.constantFrom("a", "b", "A", ",", ";", "=", " "), { maxLength: 4 })
-  .map((text) => text.join("").trim());
-const headerValue: fc.Arbitrary<HeaderMatch["value"]> = fc.oneof(
-  fc.record({ kind: fc.constant("present" as const), present: fc.boolean() }),
-  fc
-    .record({
-      kind: fc.constantFrom("exact", "prefix", "suffix", "contains"),
-      value: headerText,
-      ignoreCase: fc.boolean(),
-    })
-    .filter(({ kind, value }) => kind === "exact" || value !== ""),
+const regex = (...patterns: string[]): fc.Arbitrary<RegexMatch> =>
+  fc.record({ kind: fc.constant("regex" as const), pattern: fc.constantFrom(...patterns) });
+const pathMatch: fc.Arbitrary<PathMatch> = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc
+      .record({
+        kind: fc.constantFrom("prefix", "path", "pathSeparatedPrefix"),
+        value: path,
+        caseSensitive: fc.boolean(),
+      })
+      .filter(({ kind, value }) => kind !== "pathSeparatedPrefix" || (value.length > 1 && !value.endsWith("/"))),
+  },
+  { weight: 1, arbitrary: regex("/", "/a", "/[ab]+", "/.*b", "(?i)/A.*", "/a|/b", "/(a/?)*", "b") },
 );
+const headerName = fc.constantFrom("x-one", "X-One", "cookie", "accept", "content-type");
+const headerText = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc
+      .array(fc.constantFrom("a", "b", "A", ",", ";", "=", " "), { maxLength: 4 })
+      .map((text) => text.join("").trim()),
+  },
+  { weight: 1, arbitrary: fc.constantFrom("0", "7", "-3", "+5", "5.0", "99999999999999999999", "application/grpc") },
+);
+const stringMatch: fc.Arbitrary<StringMatch> = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc
+      .record({
+        kind: fc.constantFrom("exact" as const, "prefix" as const, "suffix" as const, "contains" as const),
+        value: headerText,
+        ignoreCase: fc.boolean(),
+      })
+      .filter(({ kind, value }) => kind === "exact" || value !== ""),
+  },
+  { weight: 1, arbitrary: regex(".*", "a*", "[ab,]+", "(?i)A.*", "-?[0-9]+") },
+);
+const present = fc.record({ kind: fc.constant("present" as const), present: fc.boolean() });
 const headerMatch: fc.Arbitrary<HeaderMatch> = fc.record({
   name: fc.oneof(
     headerName.map((name) => name.toLowerCase()),
     fc.constantFrom(":method", ":authority", ":path", ":scheme"),
   ),
   invert: fc.boolean(),
-  value: headerValue,
+  missingIsEmpty: fc.boolean(),
+  value: fc.oneof(
+    { weight: 2, arbitrary: present },
+    { weight: 4, arbitrary: stringMatch },
+    {
+      weight: 1,
+      arbitrary: fc.record({
+        kind: fc.constant("range" as const),
+        start: fc.constantFrom(-5, 0, 7),
+        end: fc.constant(8),
+      }),
+    },
+  ),
 });
+const queryMatch: fc.Arbitrary<QueryMatch> = fc.record({
+  name: fc.constantFrom("a", "b", "A"),
+  value: fc.oneof(present, stringMatch),
+});
+const ALL = { share: 1_000_000, outOf: 1_000_000 };
+const sometimes = <T>(arbitrary: fc.Arbitrary<T>) => fc.option(arbitrary, { nil: undefined, freq: 4 });
 const routes = fc
-  .array(fc.record({ path: pathMatch, headers: fc.array(headerMatch, { maxLength: 2 }) }), { maxLength: 6 })
-  .map((routes) => routes.map((route, i) => ({ ...route, name: String(i), action: { clusters: [], timeoutMs: 0 } })));
+  .array(
+    fc.record({
+      path: pathMatch,
+      headers: fc.array(headerMatch, { maxLength: 2 }),
+      query: fc.oneof(
+        { weight: 7, arbitrary: fc.constant([]) },
+        { weight: 1, arbitrary: fc.array(queryMatch, { maxLength: 2 }) },
+      ),
+      // All or nothing: Envoy's chance is its own.
+      fraction: sometimes(fc.constantFrom(ALL, ALL, ALL, { share: 0, outOf: 100 })),
+      grpc: fc.oneof({ weight: 15, arbitrary: fc.constant(false) }, { weight: 1, arbitrary: fc.constant(true) }),
+    }),
+    { maxLength: 6 },
+  )
+  .map((routes) =>
+    routes.map(
+      (route, i): Route => ({ ...route, name: String(i), action: { kind: "direct", status: 200, body: String(i) } }),
+    ),
+  );
 const routeConfig: fc.Arbitrary<RouteConfig> = fc.record({
   name: fc.constant("r"),
   ignorePortInHostMatching: fc.boolean(),
@@ -87,7 +154,9 @@ const routeConfig: fc.Arbitrary<RouteConfig> = fc.record({
 const head: fc.Arbitrary<RequestHead> = fc.record({
   method: fc.constantFrom("GET", "POST", "PUT"),
   authority: host,
-  path: fc.tuple(path, fc.constantFrom("", "?", "?a", "?/a?b")).map((parts) => parts.join("")),
+  path: fc
+    .tuple(path, fc.constantFrom("", "", "?", "?a", "?/a?b", "?b=a&a=b", "?a=&A", "?a=b&a=a"))
+    .map((parts) => parts.join("")),
   headers: fc.array(fc.tuple(headerName, headerText), { maxLength: 4 }),
 });
 
@@ -122,7 +191,7 @@ async function compare(repeated: Repeated): Promise<void> {
         if (answer.status === 400) continue;
         const match = matchRoute(config, sent, repeated);
         const expected = "route" in match ? `${match.virtualHost.name}/${match.routeIndex}` : "";
-        assert.equal(answer.body, expected, JSON.stringify({ sent, config, answer }));
+        assert.equal(answer.route, expected, JSON.stringify({ sent, config, answer }));
         compared++;
         if (expected !== "") routed++;
       }
@@ -151,11 +220,10 @@ async function untilAccepting(path: string): Promise<void> {
 
 function ask(socketPath: string, agent: Agent, { method, authority, path, headers }: RequestHead) {
   const flat = ["host", authority, "content-length", "0", ...headers.flat()];
-  return new Promise<{ status: number | undefined; body: string }>((resolve, reject) => {
-    const sent = request({ socketPath, agent, method, path, headers: flat, setHost: false }, async (response) => {
-      let body = "";
-      for await (const chunk of response) body += chunk;
-      resolve({ status: response.statusCode, body });
+  return new Promise<{ status: number | undefined; route: string }>((resolve, reject) => {
+    const sent = request({ socketPath, agent, method, path, headers: flat, setHost: false }, (response) => {
+      response.resume().on("error", reject);
+      resolve({ status: response.statusCode, route: String(response.headers[ANSWER] ?? "") });
     });
     sent.on("error", reject).end();
   });
@@ -173,18 +241,26 @@ function listener(config: RouteConfig, path: string) {
         domains: host.domains,
         routes: host.routes.map((route, i) => ({
           match: {
-            [{ prefix: "prefix", path: "path", pathSeparatedPrefix: "path_separated_prefix" }[route.path.kind]]:
-              route.path.value,
-            case_sensitive: route.path.caseSensitive,
-            headers: route.headers.map(({ name, invert, value }) => ({
+            ...pathSaid(route.path),
+            headers: route.headers.map(({ name, invert, missingIsEmpty, value }) => ({
               name,
               invert_match: invert,
-              ...(value.kind === "present"
-                ? { present_match: value.present }
-                : { string_match: { [value.kind]: value.value, ignore_case: value.ignoreCase } }),
+              treat_missing_header_as_empty: missingIsEmpty,
+              ...(value.kind === "range" ? { range_match: { start: value.start, end: value.end } } : valueSaid(value)),
             })),
+            query_parameters: route.query?.map(({ name, value }) => ({ name, ...valueSaid(value) })),
+            ...(route.fraction && {
+              runtime_fraction: {
+                default_value: {
+                  numerator: route.fraction.share,
+                  denominator: route.fraction.outOf === 100 ? "HUNDRED" : "MILLION",
+                },
+              },
+            }),
+            ...(route.grpc ? { grpc: {} } : {}),
           },
-          direct_response: { status: 200, body: { inline_string: `${host.name}/${i}` } },
+          direct_response: { status: 200 },
+          response_headers_to_add: [{ header: { key: ANSWER, value: `${host.name}/${i}` } }],
         })),
       })),
     },
@@ -200,4 +276,21 @@ function listener(config: RouteConfig, path: string) {
     address: { pipe: { path } },
     filter_chains: [{ filters: [{ name: "hcm", typed_config: manager }] }],
   };
+}
+
+function pathSaid(path: PathMatch) {
+  if (path.kind === "regex") return { safe_regex: { regex: path.pattern } };
+  const field = { prefix: "prefix", path: "path", pathSeparatedPrefix: "path_separated_prefix" }[path.kind];
+  return { [field]: path.value, case_sensitive: path.caseSensitive };
+}
+
+function valueSaid(value: QueryMatch["value"]) {
+  switch (value.kind) {
+    case "present":
+      return { present_match: value.present };
+    case "regex":
+      return { string_match: { safe_regex: { regex: value.pattern } } };
+    default:
+      return { string_match: { [value.kind]: value.value, ignore_case: value.ignoreCase } };
+  }
 }

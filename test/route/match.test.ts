@@ -1,8 +1,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { HeaderMatch, PathMatch, Route, RouteConfig, VirtualHost } from "../../src/model/config.ts";
-import { matchRoute, matchVirtualHost, pickCluster, type RequestHead } from "../../src/route/match.ts";
+import type {
+  ForwardAction,
+  HeaderMatch,
+  PathMatch,
+  QueryMatch,
+  Route,
+  RouteConfig,
+  TextPathMatch,
+  VirtualHost,
+} from "../../src/model/config.ts";
+import { clusterName, matchRoute, matchVirtualHost, pickCluster, type RequestHead } from "../../src/route/match.ts";
 
 const virtualHost = (domains: string[], routes: Route[] = []): VirtualHost => ({
   name: domains.join(),
@@ -18,9 +27,9 @@ const route = (name: string, path: PathMatch, headers: HeaderMatch[] = []): Rout
   name,
   path,
   headers,
-  action: { clusters: [{ name, weight: 1 }], timeoutMs: 0 },
+  action: { kind: "forward", clusters: [{ name, weight: 1 }], timeoutMs: 0 },
 });
-const path = (kind: PathMatch["kind"], value: string, caseSensitive = true): PathMatch => ({
+const path = (kind: TextPathMatch["kind"], value: string, caseSensitive = true): PathMatch => ({
   kind,
   value,
   caseSensitive,
@@ -264,21 +273,160 @@ test("headers given several times, each by itself", () => {
     found.map((route) => route.name),
     ["x a", "x b", "not x c", "accept a,b"],
   );
+  // Of a header that Envoy keeps one line of, empty lines leave no trace; of others they do.
+  const empty = get("/", [
+    ["accept", ""],
+    ["accept", "a"],
+    ["accept", ""],
+    ["x", ""],
+    ["x", "a"],
+  ]);
+  assert.deepEqual(takers([rule("a", "accept"), rule("a"), rule(",a")], empty), ["accept a", "x ,a"]);
 });
 
-test("weights share the tickets exactly", () => {
-  const action = {
+const anything = path("prefix", "");
+const regex = (pattern: string) => ({ kind: "regex", pattern }) as const;
+
+test("paths by regular expression: all of the path, without the query", () => {
+  const routes = ["/a", "/[ab]+", "/.*", "", "(?i)/A", ".*\\?.*", "/a|/b", "/\xe4"].map((pattern) =>
+    route(pattern, regex(pattern)),
+  );
+  const cases: [path: string, names: string[]][] = [
+    ["/a", ["/a", "/[ab]+", "/.*", "(?i)/A", "/a|/b"]],
+    ["/a?b", ["/a", "/[ab]+", "/.*", "(?i)/A", "/a|/b"]],
+    ["/A", ["/.*", "(?i)/A"]],
+    ["/ab", ["/[ab]+", "/.*"]],
+    ["/b", ["/[ab]+", "/.*", "/a|/b"]],
+    ["/abc", ["/.*"]],
+    ["*", []],
+    // Bytes of UTF-8, as a head holds them.
+    ["/\xc3\xa4", ["/.*", "/\xe4"]],
+  ];
+  for (const [path, names] of cases) assert.deepEqual(takers(routes, get(path)), names, path);
+});
+
+test("headers: regular expressions, ranges, and missing ones that count as empty", () => {
+  const header = (text: string, value: HeaderMatch["value"], missingIsEmpty = false) => [
+    route(text, anything, [{ name: "x", invert: false, missingIsEmpty, value }]),
+    route(`not ${text}`, anything, [{ name: "x", invert: true, missingIsEmpty, value }]),
+  ];
+  const routes = [
+    ...header("a+", regex("a+")),
+    ...header("-1..3", { kind: "range", start: -1, end: 3 }),
+    ...header("a* or missing", regex("a*"), true),
+    ...header("0.. or missing", { kind: "range", start: 0, end: 5 }, true),
+    ...header("present or missing", { kind: "present", present: true }, true),
+    ...header("absent or missing", { kind: "present", present: false }, true),
+  ];
+  const others = ["present or missing", "not absent or missing"];
+  const cases: [value: string | undefined, names: string[]][] = [
+    [undefined, ["a* or missing", "not 0.. or missing", ...others]],
+    ["", ["not a+", "not -1..3", "a* or missing", "not 0.. or missing", ...others]],
+    ["aa", ["a+", "not -1..3", "a* or missing", "not 0.. or missing", ...others]],
+    ["aab", ["not a+", "not -1..3", "not a* or missing", "not 0.. or missing", ...others]],
+    ["-1", ["not a+", "-1..3", "not a* or missing", "not 0.. or missing", ...others]],
+    ["+2", ["not a+", "-1..3", "not a* or missing", "0.. or missing", ...others]],
+    ["3", ["not a+", "not -1..3", "not a* or missing", "0.. or missing", ...others]],
+    [" 2\t", ["not a+", "-1..3", "not a* or missing", "0.. or missing", ...others]],
+    ["2.0", ["not a+", "not -1..3", "not a* or missing", "not 0.. or missing", ...others]],
+    ["0x1", ["not a+", "not -1..3", "not a* or missing", "not 0.. or missing", ...others]],
+    // 2^64 + 1 is too large a number, not 1.
+    ["18446744073709551617", ["not a+", "not -1..3", "not a* or missing", "not 0.. or missing", ...others]],
+  ];
+  for (const [value, names] of cases)
+    assert.deepEqual(takers(routes, get("/", value === undefined ? [] : [["X", value]])), names, value);
+});
+
+test("headers: what is asked for is compared as the bytes that a head holds", () => {
+  const asking = (value: string, ignoreCase: boolean): Route =>
+    route(`${value} ${ignoreCase}`, anything, [
+      { name: "x", invert: false, value: { kind: "exact", value, ignoreCase } },
+    ]);
+  const routes = [asking("aü", false), asking("Aü", true), asking("aÜ", true), asking("a\xc3\xbc", false)];
+  assert.deepEqual(takers(routes, get("/", [["x", "a\xc3\xbc"]])), ["aü false", "Aü true"]);
+});
+
+test("query parameters: the first of that name, as it is written", () => {
+  const asking = (name: string, query: readonly QueryMatch[]): Route => ({ ...route(name, anything), query });
+  const exact = (value: string) => ({ kind: "exact", value, ignoreCase: false }) as const;
+  const routes = [
+    asking("a", [{ name: "a", value: { kind: "present", present: true } }]),
+    asking("no a", [{ name: "a", value: { kind: "present", present: false } }]),
+    asking("a=1", [{ name: "a", value: exact("1") }]),
+    asking("a=", [{ name: "a", value: exact("") }]),
+    asking("a=1+", [{ name: "a", value: regex("1+") }]),
+    asking("a=X", [{ name: "a", value: { kind: "exact", value: "X", ignoreCase: true } }]),
+    asking("a=1&b", [
+      { name: "a", value: exact("1") },
+      { name: "b", value: { kind: "present", present: true } },
+    ]),
+    asking("%61", [{ name: "%61", value: { kind: "present", present: true } }]),
+  ];
+  const cases: [path: string, names: string[]][] = [
+    ["/", ["no a"]],
+    ["/a=1", ["no a"]],
+    ["/?", ["no a"]],
+    ["/?a", ["a", "a="]],
+    ["/?a=", ["a", "a="]],
+    ["/?a=1", ["a", "a=1", "a=1+"]],
+    ["/?a=1&a=2", ["a", "a=1", "a=1+"]],
+    ["/?a=2&a=1", ["a"]],
+    ["/?b&a=1", ["a", "a=1", "a=1+", "a=1&b"]],
+    ["/?b=a=1&&a=11", ["a", "a=1+"]],
+    ["/?a=%31", ["a"]],
+    ["/?%61=1", ["no a", "%61"]],
+    ["/?A=1", ["no a"]],
+    ["/?a=x", ["a", "a=X"]],
+    ["/?a=1?b", ["a"]],
+  ];
+  for (const [path, names] of cases) assert.deepEqual(takers(routes, get(path)), names, path);
+});
+
+test("fractions take what chance gives them, and nothing else", () => {
+  const some = config([
+    virtualHost(
+      ["*"],
+      [{ ...route("some", anything), fraction: { share: 25, outOf: 100 } }, route("others", anything)],
+    ),
+  ]);
+  const taken = Array.from({ length: 200 }, (_, chance) => {
+    const match = matchRoute(some, get("/"), "joined", chance);
+    return "route" in match && match.route.name === "some";
+  });
+  assert.deepEqual(
+    taken.flatMap((is, chance) => (is ? [chance] : [])),
+    [...Array(25).keys(), ...Array.from({ length: 25 }, (_, i) => 100 + i)],
+  );
+});
+
+test("gRPC is told by its content-type", () => {
+  const grpc: Route = { ...route("grpc", anything), grpc: true };
+  const takes = (type: string) => takers([grpc], get("/", [["Content-Type", type]])).length === 1;
+  for (const type of ["application/grpc", "application/grpc+proto", "application/grpc+"]) assert.ok(takes(type), type);
+  for (const type of ["application/grpc-web", "application/grpc;a=b", "Application/grpc", "text/plain", ""])
+    assert.ok(!takes(type), type);
+  assert.deepEqual(takers([grpc], get("/")), []);
+});
+
+test("weights share chance exactly", () => {
+  const action: ForwardAction = {
+    kind: "forward",
     clusters: [
       { name: "none", weight: 0 },
       { name: "a", weight: 1 },
-      { name: "b", weight: 3 },
+      { header: "X-Cluster".toLowerCase(), weight: 3 },
     ],
     timeoutMs: 0,
   };
+  const head = get("/", [
+    ["X-Cluster", "b"],
+    ["x-cluster", "c"],
+  ]);
   assert.deepEqual(
-    [0, 1, 2, 3, 4, 5].map((ticket) => pickCluster(action, ticket)),
+    [0, 1, 2, 3, 4, 5].map((chance) => clusterName(pickCluster(action, chance), head)),
     ["a", "b", "b", "b", "a", "b"],
   );
+  assert.equal(clusterName(pickCluster(action, 1), get("/")), "");
 });
 
 test("1,000 virtual hosts of 1,000 routes are fast enough to test with", () => {

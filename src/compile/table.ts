@@ -1,0 +1,27 @@
+import type { BlobBuilder } from "../tables/blob.ts";
+import type { Dfa } from "./dfa.ts";
+
+/** A walk's place in the rows is a number of 16 bits. */
+const MOST_PLACES = 0x10000;
+
+export const fits = ({ states, classCount }: Dfa) => states * classCount <= MOST_PLACES;
+
+/** Writes an automaton as `walk_table` of bpf/steps/match.h reads it, and gives its head word: docs/tables.md. */
+export function writeTable(blob: BlobBuilder, { classes, classCount, states, next, start, accepts }: Dfa): number {
+  /* The dead state stays first, those that accept come last: one comparison tells them. */
+  const order = Array.from({ length: states }, (_, state) => state).sort((a, b) => accepts[a]! - accepts[b]! || a - b);
+  const place = new Array<number>(states);
+  order.forEach((state, row) => {
+    place[state] = row * classCount;
+  });
+  const rows = Buffer.alloc(states * classCount * 2);
+  order.forEach((state, row) => {
+    for (let c = 0; c < classCount; c++) {
+      rows.writeUInt16LE(place[next[state * classCount + c]!]!, (row * classCount + c) * 2);
+    }
+  });
+  const refusing = accepts.reduce((count, accepting) => count + (accepting ? 0 : 1), 0);
+  const head = blob.reserve(1);
+  blob.put(head, place[start]!, blob.bytes(Buffer.from(classes)), blob.bytes(rows), refusing * classCount);
+  return head;
+}

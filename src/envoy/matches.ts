@@ -1,0 +1,173 @@
+import { RE2JS, RE2JSSyntaxException } from "re2js";
+import type {
+  Fraction,
+  HeaderMatch,
+  HeaderValueMatch,
+  PathMatch,
+  QueryMatch,
+  RegexMatch,
+  Route,
+  StringMatch,
+} from "../model/config.ts";
+import type { Fields } from "./fields.ts";
+
+/** What a request must be like for a route to take it. */
+export function readMatch(match: Fields): Omit<Route, "name" | "action"> {
+  const query = match.messages("query_parameters").map(readQuery);
+  const fraction = match.message("runtime_fraction");
+  return {
+    path: readPath(match),
+    headers: match.messages("headers").map(readHeader),
+    query: query.length === 0 ? undefined : query,
+    fraction: fraction && readFraction(fraction),
+    grpc: match.message("grpc") && true,
+  };
+}
+
+/** Stands for a match that was rejected. */
+export const NO_MATCH: Omit<Route, "name" | "action"> = {
+  path: { kind: "path", value: "", caseSensitive: true },
+  headers: [],
+};
+
+const PATHS = { prefix: "prefix", path: "path", path_separated_prefix: "pathSeparatedPrefix" } as const;
+
+function readPath(match: Fields): PathMatch {
+  const caseSensitive = match.boolean("case_sensitive") ?? true;
+  // As in Envoy, case_sensitive says nothing to a regular expression.
+  if (match.has("safe_regex")) return readRegex(match.message("safe_regex"));
+  for (const [field, kind] of Object.entries(PATHS)) {
+    if (match.has(field)) return { kind, value: match.string(field), caseSensitive };
+  }
+  return NO_MATCH.path;
+}
+
+/**
+ * Headers that Envoy changes, removes or makes up before it looks for a route (so did Envoy 1.40), beside its own
+ * x-envoy-*. XLB leaves a request's headers alone, so a rule about one of these would not mean the same.
+ */
+const REWRITTEN: ReadonlySet<string> = new Set([
+  "connection",
+  "expect",
+  "keep-alive",
+  "proxy-connection",
+  "te",
+  "transfer-encoding",
+  "upgrade",
+  "x-forwarded-client-cert",
+  "x-forwarded-proto",
+  "x-request-id",
+]);
+
+/** Whether a header does not mean to XLB what it means to Envoy; its name is in lower case. */
+export const isRewritten = (name: string) => REWRITTEN.has(name) || name.startsWith("x-envoy-");
+
+/** The name of a header that decides something, as Envoy knows it. */
+export function readHeaderName(owner: Fields, field: string): string {
+  const name = headerName(owner.string(field));
+  if (isRewritten(name))
+    owner.reject(field, `rules about ${name} are not supported yet: Envoy rewrites it`, "match another header");
+  return name;
+}
+
+/** To Envoy Host and :authority are one header. */
+export function headerName(written: string): string {
+  const name = lowerCase(written);
+  return name === "host" ? ":authority" : name;
+}
+
+function readHeader(header: Fields): HeaderMatch {
+  readHeaderName(header, "name");
+  return readHeaderMatch(header);
+}
+
+/** Of any header, be it one that Envoy rewrites. */
+export function readHeaderMatch(header: Fields): HeaderMatch {
+  return {
+    name: headerName(header.string("name")),
+    invert: header.boolean("invert_match") ?? false,
+    missingIsEmpty: header.boolean("treat_missing_header_as_empty") || undefined,
+    value: readHeaderValue(header),
+  };
+}
+
+/** The forms that `string_match` has replaced. */
+export const DEPRECATED = {
+  exact_match: "exact",
+  prefix_match: "prefix",
+  suffix_match: "suffix",
+  contains_match: "contains",
+} as const;
+
+function readHeaderValue(header: Fields): HeaderValueMatch {
+  if (header.has("string_match")) return readString(header.message("string_match"));
+  if (header.has("present_match")) return { kind: "present", present: header.boolean("present_match") ?? true };
+  if (header.has("safe_regex_match")) return readRegex(header.message("safe_regex_match"));
+  if (header.has("range_match")) return readRange(header.message("range_match"));
+  for (const [field, kind] of Object.entries(DEPRECATED)) {
+    if (!header.has(field)) continue;
+    const value = header.string(field);
+    // Here, and only here, the empty text means any value; a prefix says that, and inverts as Envoy's does.
+    return { kind: value === "" ? "prefix" : kind, value, ignoreCase: false };
+  }
+  return { kind: "present", present: true };
+}
+
+function readRange(range: Fields | undefined): HeaderValueMatch {
+  const [start, end] = (["start", "end"] as const).map((field) => {
+    const value = range?.number(field) ?? 0;
+    if (!Number.isSafeInteger(value)) range?.reject(field, "is too far from 0: XLB takes numbers of 53 bits");
+    return value;
+  });
+  return { kind: "range", start: start!, end: end! };
+}
+
+const STRINGS = ["exact", "prefix", "suffix", "contains"] as const;
+
+function readString(match: Fields | undefined): StringMatch {
+  // As in Envoy, ignore_case says nothing to a regular expression.
+  const ignoreCase = match?.boolean("ignore_case") ?? false;
+  if (match?.has("safe_regex")) return readRegex(match.message("safe_regex"));
+  const kind = STRINGS.find((kind) => match?.has(kind)) ?? "exact";
+  return { kind, value: match?.string(kind) ?? "", ignoreCase };
+}
+
+function readQuery(query: Fields): QueryMatch {
+  const name = query.string("name");
+  if (query.has("string_match")) return { name, value: readString(query.message("string_match")) };
+  return { name, value: { kind: "present", present: query.boolean("present_match") ?? true } };
+}
+
+const DENOMINATORS = { HUNDRED: 100, TEN_THOUSAND: 10_000, MILLION: 1_000_000 } as const;
+
+function readFraction(fraction: Fields): Fraction {
+  // There is no runtime to look the key up in, so what Envoy falls back to holds.
+  fraction.skip("runtime_key");
+  const percent = fraction.message("default_value");
+  const denominator = percent?.oneOf("denominator", "HUNDRED", "TEN_THOUSAND", "MILLION") ?? "HUNDRED";
+  return { share: percent?.number("numerator") ?? 0, outOf: DENOMINATORS[denominator] };
+}
+
+export function readRegex(regex: Fields | undefined): RegexMatch {
+  // Says which engine, and there is one.
+  regex?.message("google_re2");
+  const pattern = regex?.string("regex") ?? "";
+  if (regex !== undefined && !regex.isBroken("regex")) compilePattern(pattern, regex);
+  return { kind: "regex", pattern };
+}
+
+/** How many groups a pattern has; undefined where it is none, which is said then. */
+export function compilePattern(pattern: string, regex: Fields): number | undefined {
+  try {
+    return RE2JS.compile(pattern).groupCount();
+  } catch (error) {
+    if (!(error instanceof RE2JSSyntaxException)) throw error;
+    regex.reject("regex", `is no regular expression of RE2: ${error.message}`);
+    return undefined;
+  }
+}
+
+/** As Envoy does it: ASCII letters only. */
+export function lowerCase(text: string): string {
+  return text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
+}

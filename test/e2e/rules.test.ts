@@ -1,0 +1,96 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { Bed, later, type RouteSpec, type Step, type VirtualHostSpec, withoutKernel } from "./harness.ts";
+
+/**
+ * Rules as the hook follows them and as the slow path does: the same answers, and each by the path that is meant.
+ */
+
+const to = (cluster: "near" | "far") => ({ cluster, timeout: "15s" });
+
+const routes: readonly RouteSpec[] = [
+  { match: { safe_regex: { regex: "/v[0-9]+/users/[^/]+" } }, route: to("near") },
+  { match: { safe_regex: { regex: "(?i)/files/.*\\.(css|js)" } }, route: to("far") },
+  {
+    match: {
+      prefix: "/agent",
+      headers: [{ name: "user-agent", string_match: { safe_regex: { regex: ".*Mobile.*" } } }],
+    },
+    route: to("near"),
+  },
+  {
+    match: {
+      prefix: "/agent",
+      headers: [
+        { name: "user-agent", invert_match: true, string_match: { safe_regex: { regex: "curl/[0-9.]+" } } },
+        { name: "x-none", treat_missing_header_as_empty: true, string_match: { exact: "" } },
+      ],
+    },
+    route: to("far"),
+  },
+  { match: { path: "/exact" }, route: to("near") },
+];
+const slow: readonly RouteSpec[] = [
+  { match: { path: "/moved" }, redirect: { path_redirect: "/new" } },
+  { match: { path: "/gone" }, direct_response: { status: 410, body: { inline_string: "gone" } } },
+  { match: { path: "/q", query_parameters: [{ name: "v", string_match: { exact: "2" } }] }, route: to("far") },
+  { match: { prefix: "/" }, route: to("near") },
+];
+const hosts: readonly VirtualHostSpec[] = [
+  { name: "regex", domains: ["regex.test"], routes },
+  { name: "slow", domains: ["slow.test"], routes: slow },
+];
+
+/** Target, further headers, status, who answers; and by the kernel path? */
+type Case = readonly [host: string, target: string, headers: string, status: number, by: string];
+const CASES: readonly Case[] = [
+  ["regex.test", "/v1/users/joe", "", 200, "near"],
+  ["regex.test", "/v12/users/joe?a=/b", "", 200, "near"],
+  ["regex.test", "/v12/users/joe/", "", 404, ""],
+  ["regex.test", "/v/users/joe", "", 404, ""],
+  ["regex.test", "/Files/a/b.CSS", "", 200, "far"],
+  ["regex.test", "/files/a.csss", "", 404, ""],
+  ["regex.test", "/agent", "User-Agent: Some Mobile Thing\r\n", 200, "near"],
+  ["regex.test", "/agent", "User-Agent: wget\r\n", 200, "far"],
+  ["regex.test", "/agent", "User-Agent: curl/7.1\r\n", 404, ""],
+  ["regex.test", "/agent", "User-Agent: wget\r\nX-None: x\r\n", 404, ""],
+  ["regex.test", "/agent", "", 404, ""],
+  ["regex.test", "/exact", "", 200, "near"],
+  ["slow.test", "/moved?x=1", "", 301, ""],
+  ["slow.test", "/gone", "", 410, ""],
+  ["slow.test", "/q?v=2", "", 200, "far"],
+  ["slow.test", "/q?v=3", "", 200, "near"],
+];
+
+function suite(name: string, kernel: boolean): void {
+  describe(`rules, ${name}`, { skip: kernel && withoutKernel(), timeout: 60_000 }, () => {
+    const bed = new Bed(kernel);
+    before(() => bed.open({ hosts }), { timeout: 30_000 });
+    after(() => bed.close(), { timeout: 30_000 });
+
+    const ask = async ([host, target, headers]: Case) => {
+      const head = `GET ${target} HTTP/1.1\r\nHost: ${host}\r\n${headers}X-Nonce: n\r\n\r\n`;
+      const steps: Step[] = [["send", head], ["response"]];
+      return (await bed.client.play(steps)).responses[0];
+    };
+
+    test("each request goes where its rule says, by the path that can follow it", { timeout: 30_000 }, async () => {
+      for (const one of CASES) await ask(one);
+      await later(300);
+      for (const one of CASES) {
+        const [host, target, headers, status, by] = one;
+        const counted = await bed.counted(async () => {
+          const seen = await ask(one);
+          const what = `${host}${target} ${headers}`;
+          assert.equal(seen?.status, status, what);
+          if (by !== "") assert.equal(seen?.text.split(" ")[0], by, what);
+        });
+        const byKernel = kernel && host === "regex.test" && by !== "";
+        assert.equal(counted.slow, byKernel ? 0 : 1, `${host}${target}: ${JSON.stringify(counted)}`);
+      }
+    });
+  });
+}
+
+suite("kernel path", true);
+suite("user space", false);

@@ -1,0 +1,143 @@
+import { Dice } from "../dice.ts";
+import { ACTIONS, CLUSTER, CONDITIONS, LISTENER, PATHS } from "./fields.ts";
+import {
+  type ActionPart,
+  type ClusterSpec,
+  type Clusters,
+  type ConditionPart,
+  choose,
+  type EndpointSpec,
+  type Json,
+  type OptionPart,
+  type PathPart,
+  type RouteSpec,
+  type Spec,
+  type VirtualHostSpec,
+} from "./spec.ts";
+
+/** A route with the parts that it was made of, which know where its edges are. */
+export interface MadeRoute {
+  readonly route: RouteSpec;
+  readonly domains: readonly string[];
+  readonly path: PathPart;
+  readonly conditions: readonly (readonly [ConditionPart, Json])[];
+  readonly action: ActionPart;
+}
+
+export interface Made {
+  readonly index: number;
+  readonly spec: Spec;
+  readonly routes: readonly MadeRoute[];
+  readonly options: readonly OptionPart<Spec>[];
+  /** Names of virtual hosts that the kernel path leaves to the slow path. */
+  readonly slowHosts: ReadonlySet<string>;
+}
+
+/** Configurations of one start have different numbers: they name the clusters. */
+export const PER_START = 20;
+/** As many as an address has room for; see `places.ts`. */
+const MAX_CLUSTERS = 40;
+const MAX_ENDPOINTS = 4;
+
+/** Configuration `index` of this seed; it does not depend on the others. */
+export function makeConfig(seed: number, index: number): Made {
+  const dice = new Dice(seed, index, 1);
+  const clusters: ClusterSpec[] = [];
+  const fresh = (): string => {
+    if (clusters.length === MAX_CLUSTERS) return dice.one(clusters).name;
+    const cluster = makeCluster(`c${index % PER_START}-${clusters.length}`, dice);
+    clusters.push(cluster);
+    return cluster.name;
+  };
+  fresh();
+  const from: Clusters = { fresh, known: () => dice.one(clusters).name };
+
+  const taken = new Set<string>();
+  const hosts: VirtualHostSpec[] = [];
+  const made: MadeRoute[] = [];
+  const slowHosts = new Set<string>();
+  for (let left = dice.between(1, 4); left > 0; left--) {
+    const domains = Array.from({ length: dice.between(1, 3) }, () => anyDomain(dice)).filter((domain) => {
+      const twin = taken.has(domain.toLowerCase());
+      taken.add(domain.toLowerCase());
+      return !twin;
+    });
+    if (domains.length === 0) continue;
+    const name = `v${hosts.length}`;
+    const routes = Array.from({ length: dice.between(1, 5) }, () => makeRoute(domains, from, dice));
+    if (dice.chance(0.05)) routes.length = 0;
+    else if (dice.chance(0.4)) routes.push(makeRoute(domains, from, dice, CATCH_ALL));
+    if (routes.some(({ path, conditions, action }) => [path, action, ...conditions.map(([c]) => c)].some(isSlow)))
+      slowHosts.add(name);
+    hosts.push({ name, domains, routes: routes.map(({ route }) => route) });
+    made.push(...routes);
+  }
+  const nowhere = made.some(({ action }) => action.name === "a cluster that is not there");
+  const routes = { ...(nowhere ? { validate_clusters: false } : {}), virtual_hosts: hosts };
+  const spec: Spec = { manager: {}, routes, clusters };
+  const options = LISTENER.filter(({ chance }) => dice.chance(chance));
+  for (const option of options) option.put(spec, dice);
+  if (options.some(isSlow)) for (const { name } of hosts) slowHosts.add(name);
+  return { index, spec, routes: made, options, slowHosts };
+}
+
+const isSlow = ({ kernel }: { readonly kernel: boolean }) => !kernel;
+
+/** What many a virtual host ends with. */
+const CATCH_ALL: Json = { prefix: "/" };
+
+function makeRoute(domains: readonly string[], clusters: Clusters, dice: Dice, all?: Json): MadeRoute {
+  const path = all === undefined ? choose(PATHS, dice) : PATHS[0]!;
+  const match: Json = all === undefined ? path.make(dice) : { ...all };
+  const conditions: [ConditionPart, Json][] = [];
+  for (let left = all === undefined ? dice.one([0, 0, 0, 1, 1, 2, 3]) : 0; left > 0; left--) {
+    const condition = choose(CONDITIONS, dice);
+    const entry = condition.make(dice);
+    match[condition.list] = [...((match[condition.list] as Json[] | undefined) ?? []), entry];
+    conditions.push([condition, entry]);
+  }
+  const action = choose(ACTIONS, dice);
+  return { route: { match, ...action.make(dice, clusters) }, domains, path, conditions, action };
+}
+
+function makeCluster(name: string, dice: Dice): ClusterSpec {
+  const count = dice.one([1, 1, 1, 1, 2, 2, 3, MAX_ENDPOINTS, dice.chance(0.3) ? 0 : 1]);
+  const endpoints: EndpointSpec[] = Array.from({ length: count }, () => ({
+    near: dice.chance(0.6),
+    dead: dice.chance(0.01),
+  }));
+  const cluster = { name, options: {}, endpoints };
+  for (const option of CLUSTER) if (dice.chance(option.chance)) option.put(cluster, dice);
+  return cluster;
+}
+
+const LABELS = ["a", "b", "c", "A", "x-y", "shop", "1"];
+const PORTS = [":80", ":8080", ":0", ":"];
+
+export function anyHost(dice: Dice): string {
+  if (dice.chance(0.06)) return dice.one(["127.0.0.1", "[::1]", "[::1]:80", "localhost", "[::ffff:1.2.3.4]"]);
+  const labels = Array.from({ length: dice.between(1, 3) }, () => dice.one(LABELS));
+  return [...labels, dice.one(["test", "test", "Test", "io"])].join(".");
+}
+
+function anyDomain(dice: Dice): string {
+  const host = anyHost(dice);
+  switch (dice.one(["exact", "exact", "port", "suffix", "dash", "bare", "prefix", "open", "any", "any"])) {
+    case "exact":
+      return host;
+    case "port":
+      return `${host}${dice.one(PORTS)}`;
+    case "suffix":
+      return `*.${host}`;
+    case "dash":
+      return `*-${host}`;
+    case "bare":
+      return `*${host}${dice.chance(0.2) ? dice.one(PORTS) : ""}`;
+    case "prefix":
+      return `${host.slice(0, host.lastIndexOf("."))}.*`;
+    case "open":
+      return `${host}*`;
+    default:
+      return "*";
+  }
+}

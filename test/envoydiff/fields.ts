@@ -1,0 +1,476 @@
+import type { Dice } from "../dice.ts";
+import type {
+  ActionPart,
+  ClusterSpec,
+  ConditionPart,
+  Draft,
+  EndpointSpec,
+  Json,
+  OptionPart,
+  PathPart,
+  Spec,
+} from "./spec.ts";
+
+/**
+ * Every field that the comparison knows, each in one place: what it writes into a configuration, how a request is bent
+ * towards its edge, and whether the kernel path follows it. A new field is a part in one of these lists; what it means
+ * for the answer is `reference.ts`.
+ */
+
+// ---- paths ----
+
+const SEGMENTS = [
+  "a",
+  "b",
+  "api",
+  "Api",
+  "v1",
+  "v1.0",
+  "%41",
+  "a%2Fb",
+  "a-b_c~",
+  ".",
+  "..",
+  "x;p=1",
+  "a:b",
+  "",
+  "a+b",
+  "@",
+];
+
+export const anyPath = (dice: Dice) =>
+  `/${Array.from({ length: dice.between(0, 3) }, () => dice.one(SEGMENTS)).join("/")}`;
+
+/** Other letters: one, or all. */
+export function otherCase(text: string, dice: Dice): string {
+  const flip = (letter: string) => (letter === letter.toLowerCase() ? letter.toUpperCase() : letter.toLowerCase());
+  const at = dice.between(0, Math.max(0, text.length - 1));
+  return dice.chance(0.5)
+    ? text.replace(/[a-zA-Z]/g, flip)
+    : text.slice(0, at) + flip(text.charAt(at)) + text.slice(at + 1);
+}
+
+/** How often a request has what one condition asks for; the other requests are at its edge, or beyond. */
+const HIT = 0.7;
+
+function nearPath(path: string, dice: Dice): string {
+  if (dice.chance(HIT) && path.startsWith("/")) return path;
+  const edges = [
+    path,
+    path,
+    `${path}/`,
+    `${path}x`,
+    `${path}/x`,
+    `${path}//`,
+    `${path}%2F`,
+    `${path};x`,
+    `${path}.`,
+    path.slice(0, -1),
+    path.slice(0, -1) + String.fromCharCode(path.charCodeAt(path.length - 1) + 1),
+    path.replace("/", "//"),
+    `/x${path}`,
+    `${path}${path}`,
+    otherCase(path, dice),
+    `${otherCase(path, dice)}/x`,
+  ];
+  const near = dice.one(edges);
+  return near.startsWith("/") ? near : `/${near}`;
+}
+
+const SUFFIXES = ["?", "?a", "?a=b&c=%20", "?/a/b", "??", "?a=/x?y", "?A=1", "?a=1&a=2"];
+
+function pathPart(name: string, weight: number, make: (dice: Dice) => string): PathPart {
+  return {
+    name,
+    kernel: true,
+    weight,
+    make: (dice) => ({ [name]: make(dice), ...(dice.chance(0.35) ? { case_sensitive: dice.chance(0.15) } : {}) }),
+    aim(match, draft, dice) {
+      draft.path = nearPath(match[name] as string, dice);
+      draft.suffix = dice.chance(0.4) ? dice.one(SUFFIXES) : "";
+    },
+  };
+}
+
+/** What a text is when a regular expression says it: now and then with a part that takes others too. */
+function patternFor(text: string, dice: Dice): string {
+  const literal = text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  if (dice.chance(0.3)) return literal;
+  const at = dice.between(0, text.length);
+  const [before, behind] = [text.slice(0, at), text.slice(at)].map((part) =>
+    part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"),
+  );
+  return dice.one([
+    `${before}.*`,
+    `${before}[^/]+`,
+    `.*${behind}`,
+    `${before}.?${behind}`,
+    `(?i)${literal}`,
+    `^${literal}$`,
+    `(${before}|${behind})`,
+    `${before}(a|b)*${behind}`,
+    `${before}[a-z0-9]{0,3}${behind}`,
+    `\\b?${literal}`.slice(3),
+  ]);
+}
+
+/** The text that a pattern was made of, about: what is no letter of expressions stays. */
+const textOf = (pattern: string) => pattern.replace(/\(\?i\)|[\^$()|*+?[\]{}\\]|0-9|a-z|0,3/g, "");
+
+const regexPath: PathPart = {
+  name: "safe_regex",
+  kernel: true,
+  weight: 2,
+  make: (dice) => ({ safe_regex: { regex: patternFor(anyPath(dice), dice) } }),
+  aim(match, draft, dice) {
+    draft.path = nearPath(textOf((match.safe_regex as Json).regex as string), dice);
+    draft.suffix = dice.chance(0.4) ? dice.one(SUFFIXES) : "";
+  },
+};
+
+export const PATHS: readonly PathPart[] = [
+  pathPart("prefix", 5, (dice) => (dice.chance(0.12) ? dice.one(["", "/", "a", "/a?b", "/%"]) : anyPath(dice))),
+  pathPart("path", 3, (dice) => (dice.chance(0.08) ? dice.one(["*", "/a?b", "a"]) : anyPath(dice))),
+  pathPart("path_separated_prefix", 3, (dice) => {
+    const path = anyPath(dice).replace(/\/+$/, "");
+    return path === "" ? "/a" : path;
+  }),
+  regexPath,
+];
+
+// ---- conditions ----
+
+/** No more than the 12 names that the kernel path tells apart in all listeners together. */
+const NAMES = [
+  "x-a",
+  "x-b",
+  "X-A",
+  "X-Long-Name-Of-A-Header",
+  "accept",
+  "cookie",
+  "user-agent",
+  "authorization",
+  "content-type",
+];
+const PSEUDO = [":method", ":authority", ":path", "host"];
+const LETTERS = "abAB,;= /";
+
+const anyValue = (dice: Dice, least: number) => {
+  const text = dice.text(dice.between(least, 4), LETTERS).trim();
+  return text.length < least ? "a" : text;
+};
+
+function valueFor(name: string, dice: Dice, least: number): string {
+  switch (name) {
+    case ":method":
+      return dice.one(["GET", "POST", "PUT", "P", "get", "E", "HEAD", "OPTIONS"]);
+    case ":path":
+      return dice.one([anyPath(dice), "?", "?a", "a", "/", "/a?a=b&c=%20"]);
+    case ":authority":
+    case "host":
+      return dice.one(["a.test", "A.test", ".test", "a", ":80", "test", "b.a.test"]);
+    default:
+      return anyValue(dice, least);
+  }
+}
+
+/** Values at the edge of one that is asked for. */
+function nearValue(value: string, dice: Dice): string {
+  if (dice.chance(HIT)) return value;
+  return dice.one([
+    value,
+    value,
+    value,
+    `${value}x`,
+    `x${value}`,
+    `x${value}x`,
+    `a${value}`,
+    value.slice(1),
+    value.slice(0, -1),
+    otherCase(value, dice),
+    `${value},${value}`,
+    value.replace(",", ", "),
+    "",
+  ]);
+}
+
+/** The values' places in a request: none, one, more than one. */
+function setHeader(name: string, values: readonly string[], draft: Draft, dice: Dice): void {
+  const lower = name.toLowerCase();
+  draft.headers = draft.headers.filter(([have]) => have.toLowerCase() !== lower);
+  for (const value of values) {
+    const at = dice.between(0, draft.headers.length);
+    draft.headers.splice(at, 0, [dice.chance(0.3) ? otherCase(name, dice) : name, value]);
+  }
+}
+
+function aimHeader(name: string, value: string, draft: Draft, dice: Dice): void {
+  const near = nearValue(value, dice);
+  switch (name.toLowerCase()) {
+    case ":method":
+      if (/^[A-Z]+$/.test(near)) draft.method = near;
+      return;
+    case ":path": {
+      const [path = "", ...rest] = near.split("?");
+      draft.path = path.startsWith("/") ? path : `/${path}`;
+      draft.suffix = near.includes("?") ? `?${rest.join("?")}` : "";
+      return;
+    }
+    case ":authority":
+    case "host":
+      if (near !== "" && dice.chance(0.5)) draft.host = near;
+      return;
+    case ":scheme":
+      return;
+    default:
+      setHeader(
+        name,
+        dice.chance(HIT)
+          ? [near]
+          : dice.one([
+              [near],
+              [near],
+              [near],
+              [near],
+              [],
+              [""],
+              [near, nearValue(value, dice)],
+              [near, "x"],
+              ["x", near],
+              value.split(","),
+            ]),
+        draft,
+        dice,
+      );
+  }
+}
+
+const inverted = (dice: Dice) => (dice.chance(0.3) ? { invert_match: dice.chance(0.85) } : {});
+const nameOf = (dice: Dice) => dice.one(dice.chance(0.2) ? PSEUDO : NAMES);
+
+/** `string_match`, and the older fields that it replaced: a value asked of a header. */
+function headerPart(
+  kind: "exact" | "prefix" | "suffix" | "contains",
+  form: "string_match" | "deprecated",
+): ConditionPart {
+  const name = form === "string_match" ? `string_match.${kind}` : `${kind}_match`;
+  const least = kind === "exact" ? 0 : 1;
+  return {
+    name: `headers.${name}`,
+    kernel: true,
+    list: "headers",
+    weight: form === "string_match" ? 2 : 1,
+    make(dice) {
+      const header = nameOf(dice);
+      const value = valueFor(header, dice, least);
+      const ignoring = dice.chance(0.35) ? { ignore_case: dice.chance(0.85) } : {};
+      const match = form === "string_match" ? { string_match: { [kind]: value, ...ignoring } } : { [name]: value };
+      return { name: header, ...match, ...inverted(dice) };
+    },
+    aim(entry, draft, dice) {
+      const from = form === "string_match" ? (entry.string_match as Json)[kind] : entry[name];
+      aimHeader(entry.name as string, from as string, draft, dice);
+    },
+  };
+}
+
+const regex: ConditionPart = {
+  name: "headers.string_match.safe_regex",
+  kernel: true,
+  list: "headers",
+  weight: 2,
+  make(dice) {
+    const header = nameOf(dice);
+    const pattern = { regex: patternFor(valueFor(header, dice, 1), dice) };
+    const match = dice.chance(0.7) ? { string_match: { safe_regex: pattern } } : { safe_regex_match: pattern };
+    const missing = dice.chance(0.3) ? { treat_missing_header_as_empty: true } : {};
+    return { name: header, ...match, ...missing, ...inverted(dice) };
+  },
+  aim(entry, draft, dice) {
+    const { safe_regex } = (entry.string_match ?? { safe_regex: entry.safe_regex_match }) as Json;
+    aimHeader(entry.name as string, textOf((safe_regex as Json).regex as string), draft, dice);
+  },
+};
+
+const present: ConditionPart = {
+  name: "headers.present_match",
+  kernel: true,
+  list: "headers",
+  weight: 3,
+  make: (dice) => ({
+    name: nameOf(dice),
+    ...(dice.chance(0.7) ? { present_match: dice.chance(0.5) } : {}),
+    ...inverted(dice),
+  }),
+  aim: (entry, draft, dice) => aimHeader(entry.name as string, dice.one(["a", ""]), draft, dice),
+};
+
+/** Headers that the kernel path does not keep for the rules. */
+const unkept: ConditionPart = {
+  name: "headers of the slow path",
+  kernel: false,
+  list: "headers",
+  weight: 0.3,
+  make: (dice) => ({
+    ...dice.one([
+      { name: ":scheme", string_match: { exact: dice.one(["http", "https"]) } },
+      { name: "content-length", present_match: dice.chance(0.5) },
+      { name: "content-length", string_match: { exact: "2" } },
+      { name: "x-a", string_match: { exact: "é" } },
+    ]),
+    ...inverted(dice),
+  }),
+  aim(_, draft, dice) {
+    draft.method = "POST";
+    draft.body = dice.one(["", "ab", "abc"]);
+  },
+};
+
+export const CONDITIONS: readonly ConditionPart[] = [
+  ...(["exact", "prefix", "suffix", "contains"] as const).flatMap((kind) => [
+    headerPart(kind, "string_match"),
+    headerPart(kind, "deprecated"),
+  ]),
+  present,
+  regex,
+  unkept,
+];
+
+// ---- actions ----
+
+const timeout = (dice: Dice) => (dice.chance(0.2) ? { timeout: dice.one(["0s", "5s", "10.5s"]) } : {});
+
+export const ACTIONS: readonly ActionPart[] = [
+  {
+    name: "route.cluster",
+    kernel: true,
+    weight: 6,
+    make: (dice, { fresh, known }) => ({ route: { cluster: dice.chance(0.85) ? fresh() : known(), ...timeout(dice) } }),
+  },
+  {
+    name: "route.weighted_clusters",
+    kernel: true,
+    weight: 3,
+    make(dice, { fresh, known }) {
+      const clusters = Array.from({ length: dice.between(1, 3) }, (_, i) => ({
+        name: dice.chance(0.7) ? fresh() : known(),
+        weight: i === 0 ? dice.between(1, 5) : dice.between(0, 3),
+      }));
+      const total = clusters.reduce((sum, { weight }) => sum + weight, 0);
+      const told = dice.chance(0.2) ? { total_weight: total } : {};
+      return { route: { weighted_clusters: { clusters, ...told }, ...timeout(dice) } };
+    },
+  },
+  {
+    name: "a cluster that is not there",
+    kernel: true,
+    weight: 0.3,
+    make: () => ({ route: { cluster: "nowhere" } }),
+  },
+];
+
+// ---- listeners ----
+
+type Manager = { readonly [Field in keyof Spec]: Spec[Field] };
+
+export const LISTENER: readonly OptionPart<Manager>[] = [
+  {
+    name: "ignore_port_in_host_matching",
+    kernel: true,
+    chance: 0.4,
+    put({ routes }, dice) {
+      routes.ignore_port_in_host_matching = dice.chance(0.85);
+    },
+  },
+  {
+    name: "codec_type",
+    kernel: true,
+    chance: 0.3,
+    put({ manager }, dice) {
+      manager.codec_type = dice.one(["AUTO", "HTTP1"]);
+    },
+  },
+  {
+    name: "accept_http_10",
+    kernel: true,
+    chance: 0.3,
+    put({ manager }, dice) {
+      const fallback = dice.chance(0.6) ? { default_host_for_http_10: dice.one(["a.test", "b.test"]) } : {};
+      manager.http_protocol_options = { accept_http_10: true, ...fallback };
+    },
+    aim(_, draft, dice) {
+      draft.version = "HTTP/1.0";
+      if (dice.chance(0.4)) draft.host = undefined;
+      if (dice.chance(0.4)) draft.headers.push(["Connection", "keep-alive"]);
+    },
+  },
+  {
+    name: "upgrade_configs",
+    kernel: true,
+    chance: 0.2,
+    put({ manager }) {
+      manager.upgrade_configs = [{ upgrade_type: "websocket" }];
+    },
+  },
+  {
+    name: "max_headers_count",
+    kernel: false,
+    chance: 0.04,
+    put({ manager }, dice) {
+      manager.common_http_protocol_options = { max_headers_count: dice.between(4, 20) };
+    },
+    aim({ manager }, draft, dice) {
+      const { max_headers_count: most } = manager.common_http_protocol_options as { max_headers_count: number };
+      for (let more = most - draft.headers.length - dice.between(0, 3); more > 0; more--)
+        draft.headers.push(["x-f", "1"]);
+    },
+  },
+  {
+    name: "max_request_headers_kb",
+    kernel: true,
+    chance: 0.06,
+    put({ manager }, dice) {
+      manager.max_request_headers_kb = dice.between(8, 12);
+    },
+    aim({ manager }, draft, dice) {
+      const bytes = (manager.max_request_headers_kb as number) * 1_024;
+      draft.headers.push(["x-f", "f".repeat(bytes + dice.one([-600, 300]))]);
+    },
+  },
+];
+
+// ---- clusters ----
+
+type Balanced = Omit<ClusterSpec, "endpoints"> & { readonly endpoints: EndpointSpec[] };
+
+const HEALTH = ["HEALTHY", "UNKNOWN", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRADED"];
+
+export const CLUSTER: readonly OptionPart<Balanced>[] = [
+  {
+    name: "lb_policy",
+    kernel: true,
+    chance: 0.7,
+    put({ options }, dice) {
+      options.lb_policy = dice.one(["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM"]);
+      if (options.lb_policy === "LEAST_REQUEST" && dice.chance(0.3))
+        options.least_request_lb_config = { choice_count: dice.between(2, 4) };
+    },
+  },
+  {
+    name: "load_balancing_weight",
+    kernel: true,
+    chance: 0.25,
+    put({ endpoints }, dice) {
+      for (const endpoint of endpoints) if (dice.chance(0.7)) endpoint.load_balancing_weight = dice.between(1, 4);
+    },
+  },
+  {
+    /* Where degraded endpoints take a share, the slow path has the cluster, but for the rules there is no change. */
+    name: "health_status",
+    kernel: true,
+    chance: 0.25,
+    put({ endpoints }, dice) {
+      for (const endpoint of endpoints) if (dice.chance(0.7)) endpoint.health_status = dice.one(HEALTH);
+    },
+  },
+];

@@ -1,0 +1,83 @@
+import type { ClusterSpec, Json, Spec } from "./spec.ts";
+
+/** Where listeners and endpoints are: all that has to be told of an address follows from it. */
+
+export interface Ports {
+  /** Of the first listener of a start. */
+  readonly listen: number;
+  /** Of servers in an enrolled cgroup, of others, and of nobody. */
+  readonly near: number;
+  readonly far: number;
+  readonly dead: number;
+}
+
+/** What corpus and unit tests take; a run of the harness has its own. */
+export const SOME_PORTS: Ports = { listen: 9_100, near: 9_001, far: 9_002, dead: 9_003 };
+
+/** Another harness may run beside this one. */
+export function portsOf(pid: number): Ports {
+  const first = 10_000 + (pid % 400) * 50;
+  return { listen: first + 10, near: first, far: first + 1, dead: first + 2 };
+}
+
+const FIRST_NET = 101;
+
+/** Cluster `c<slot>-<n>`, endpoint e: 127.<101 + slot>.<n>.<e + 1>. */
+export function ipsOf({ name, endpoints }: ClusterSpec): string[] {
+  const [, slot, n] = /^c(\d+)-(\d+)$/.exec(name)!;
+  return endpoints.map((_, e) => `127.${FIRST_NET + Number(slot)}.${n}.${e + 1}`);
+}
+
+export function clusterOf(ip: string): string {
+  const [, net, n] = ip.split(".").map(Number);
+  return `c${net! - FIRST_NET}-${n}`;
+}
+
+/** A listener for each configuration, on one address, port after port. */
+export function bootstrap(specs: readonly Spec[], ip: string, ports: Ports): Json {
+  return {
+    static_resources: {
+      listeners: specs.map((spec, slot) => ({
+        name: `l${slot}`,
+        address: socketAddress(ip, ports.listen + slot),
+        filter_chains: [{ filters: [manager(spec, `l${slot}`)] }],
+      })),
+      clusters: specs.flatMap((spec) => spec.clusters.map((cluster) => clusterJson(cluster, ports))),
+    },
+  };
+}
+
+const EXTENSION = "type.googleapis.com/envoy.extensions.filters";
+
+const manager = (spec: Spec, name: string) => ({
+  name: "envoy.filters.network.http_connection_manager",
+  typed_config: {
+    "@type": `${EXTENSION}.network.http_connection_manager.v3.HttpConnectionManager`,
+    stat_prefix: name,
+    ...spec.manager,
+    route_config: { name, ...spec.routes },
+    http_filters: [
+      { name: "envoy.filters.http.router", typed_config: { "@type": `${EXTENSION}.http.router.v3.Router` } },
+    ],
+  },
+});
+
+function clusterJson(cluster: ClusterSpec, ports: Ports): Json {
+  const ips = ipsOf(cluster);
+  const endpoints = cluster.endpoints.map(({ near, dead, ...rest }, e) => ({
+    endpoint: { address: socketAddress(ips[e]!, dead ? ports.dead : near ? ports.near : ports.far) },
+    ...rest,
+  }));
+  return {
+    name: cluster.name,
+    type: "STATIC",
+    connect_timeout: "1s",
+    ...cluster.options,
+    load_assignment: {
+      cluster_name: cluster.name,
+      endpoints: endpoints.length > 0 ? [{ lb_endpoints: endpoints }] : [],
+    },
+  };
+}
+
+const socketAddress = (address: string, port_value: number) => ({ socket_address: { address, port_value } });

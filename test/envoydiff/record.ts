@@ -1,0 +1,23 @@
+import { inScope } from "../../bench/scope.ts";
+import { type Case, kept, loadCorpus, saveCases } from "./corpus.ts";
+import { portsOf } from "./places.ts";
+import { openBed } from "./subjects.ts";
+
+/**
+ * `npx tsx test/envoydiff/record.ts`: asks Envoy every case of the corpus again, and writes down what it answers now:
+ * for a new case, whose `envoy` may be {}, or for a new Envoy.
+ */
+await inScope(async (scope) => {
+  const corpus = loadCorpus();
+  const specs = corpus.flatMap(({ cases }) => cases.map(({ spec }) => spec));
+  const bed = await openBed(scope, specs, portsOf(process.pid), (text) => process.stderr.write(`${text}\n`));
+  if (!bed.subjects.includes("envoy")) throw new Error("there is no Envoy to ask");
+  for (const { name, cases } of corpus) {
+    const answered: Case[] = [];
+    for (const each of cases) {
+      const [answers] = await bed.ask("envoy", { specs: [each.spec], requests: [[each.request]] });
+      answered.push({ ...each, envoy: kept(answers![0]!) });
+    }
+    saveCases(name, answered);
+  }
+});

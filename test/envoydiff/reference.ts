@@ -1,0 +1,182 @@
+import { formatRejections, parseBootstrap } from "../../src/envoy/parse.ts";
+import type { Config, Listener, Route } from "../../src/model/config.ts";
+import { hostsToUse } from "../../src/route/health.ts";
+import { matchRoute, type RequestHead } from "../../src/route/match.ts";
+import {
+  checkNominated,
+  type Field,
+  hostOf,
+  Malformed,
+  parseRequest,
+  parseRequestLine,
+  type RequestLine,
+  requestBody,
+  tokens,
+} from "../../src/slowpath/http1.ts";
+import { bootstrap, type Ports } from "./places.ts";
+import type { Spec } from "./spec.ts";
+
+/** What XLB's own rules say of a request, without a socket: the third of four answers. */
+
+export type Outcome =
+  | { readonly kind: "reply"; readonly status: number; readonly body: string }
+  /** `endpoint` is its IP: no two have the same. */
+  | { readonly kind: "endpoint"; readonly cluster: string; readonly endpoint: string };
+
+/** What the server gets. */
+export interface SeenHead {
+  readonly method: string;
+  readonly target: string;
+  /** Lower-case names; several of a name in their order, joined by commas. Without those of `UNCOMPARED`. */
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+export interface Expected {
+  /** More than one where chance or turns decide. */
+  readonly outcomes: readonly Outcome[];
+  readonly head?: SeenHead;
+  /** The virtual host and the route that took it. */
+  readonly by?: string;
+}
+
+/** The configuration as XLB reads it, with these listeners. Throws where XLB refuses it. */
+export function readConfig(specs: readonly Spec[], ip: string, ports: Ports): Config {
+  const parsed = parseBootstrap(JSON.stringify(bootstrap(specs, ip, ports)));
+  if (parsed.ok) return parsed.value.config;
+  throw new Error(formatRejections(parsed.rejections, "config").join("\n"));
+}
+
+const REFUSALS: Readonly<Record<number, string>> = {
+  400: "Bad Request",
+  426: "Upgrade Required",
+  431: "Request Header Fields Too Large",
+  501: "Not Implemented",
+};
+const refuse = (status: number): Expected => ({
+  outcomes: [{ kind: "reply", status, body: REFUSALS[status] ?? "" }],
+});
+
+export const CONNECT_REFUSED =
+  "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
+
+export function expect(config: Config, listener: Listener, text: string, ports: Ports): Expected {
+  const read = readRequest(text, listener);
+  if (typeof read === "number") return refuse(read);
+  const { request, head } = read;
+  const match = matchRoute(listener.routes, head, "each");
+  const upgrade = upgradeOf(request);
+  if (upgrade !== undefined && !listener.http.upgrades.includes(upgrade)) return refuse(403);
+  if ("none" in match) return refuse(404);
+  const by = `${match.virtualHost.name}/${match.routeIndex}`;
+  const outcomes = outcomesOf(config, match.route, ports);
+  if (chunksAreWhole(text, request)) return { outcomes, head: headOf(request, head), by };
+  /* Where the balancer answers by itself, it does so before it looks at the body. */
+  const answered = outcomes.filter((each) => each.kind === "reply" && each.body !== CONNECT_REFUSED);
+  return { outcomes: [...answered, ...(answered.length < outcomes.length ? refuse(400).outcomes : [])], by };
+}
+
+/** All that a route may come to. */
+function outcomesOf(config: Config, { action }: Route, ports: Ports): Outcome[] {
+  if (action.kind !== "forward") throw new Error("fields.ts makes no such action yet");
+  return action.clusters
+    .filter(({ weight }) => weight > 0)
+    .flatMap((entry): Outcome[] => {
+      if ("header" in entry) throw new Error("fields.ts makes no such entry yet");
+      const { name } = entry;
+      const cluster = config.clusters.find((each) => each.name === name);
+      if (cluster === undefined) return [{ kind: "reply", status: 503, body: "" }];
+      const { hosts, spill } = hostsToUse(cluster);
+      const all = [...hosts, ...(spill?.hosts ?? [])];
+      if (all.length === 0) return [{ kind: "reply", status: 503, body: "no healthy upstream" }];
+      return all.map(({ address }) =>
+        address.port === ports.dead
+          ? { kind: "reply", status: 503, body: CONNECT_REFUSED }
+          : { kind: "endpoint", cluster: name, endpoint: address.ip },
+      );
+    });
+}
+
+// ---- requests ----
+
+/** Request line and headers, and what the rules see of them; or the status of the refusal. */
+function readRequest(
+  text: string,
+  listener: Listener,
+): { readonly request: RequestLine; readonly head: RequestHead } | number {
+  const { http } = listener;
+  try {
+    const bytes = Buffer.from(text.replace(/^(\r\n)+/, ""), "latin1");
+    const length = bytes.indexOf("\r\n\r\n") + 4;
+    const most = http.maxRequestHeadersKb * 1_024;
+    /* What is wrong within the limit is seen before the limit is; a line ends in CR LF, and in nothing else. */
+    const within = bytes.toString("latin1", 0, Math.min(Math.max(length, 0), most));
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+    if (length < 4 || /(?<!\r)\n|\r(?!\n|$)|[\x00-\x08\x0b\x0c\x0e-\x1f]/.test(within)) return 400;
+    parseRequestLine(within.split("\r\n", 1)[0]!);
+    if (length > most) return 431;
+    const request = parseRequest(bytes.subarray(0, length), http.maxHeadersCount);
+    checkNominated(request.headers);
+    requestBody(request);
+    const host = hostOf(request);
+    if (request.minor === 0 && !http.acceptHttp10) return 426;
+    const head = routedHead(request, host ?? http.defaultHostForHttp10);
+    return typeof head === "number" ? head : { request, head };
+  } catch (error) {
+    if (error instanceof Malformed) return error.status;
+    throw error;
+  }
+}
+
+function routedHead({ method, target, headers }: RequestLine, authority: string | undefined): RequestHead | number {
+  if (method === "CONNECT") return 404;
+  const absolute = /^https?:\/\/([A-Za-z0-9\-._~%!$&'()*+,;=:[\]]+)([/?].*)?$/i.exec(target);
+  if (absolute) {
+    const [, named = "", rest = ""] = absolute;
+    return { method, authority: named, path: rest.startsWith("/") ? rest : `/${rest}`, headers };
+  }
+  const known = target.startsWith("/") || (target === "*" && method === "OPTIONS");
+  return known && authority !== undefined ? { method, authority, path: target, headers } : 400;
+}
+
+/** h2c is not offered, as in Envoy. */
+function upgradeOf({ headers, minor }: RequestLine): string | undefined {
+  if (minor === 0 || !tokens(headers, "connection").includes("upgrade")) return undefined;
+  return tokens(headers, "upgrade").filter((token) => token !== "h2c")[0];
+}
+
+const chunksAreWhole = (text: string, request: RequestLine) =>
+  requestBody(request).kind !== "chunked" || /\r\n\r\n[0-9a-f]/i.test(text);
+
+// ---- what the server gets ----
+
+/** For one connection only, or rewritten by Envoy and not by XLB: see docs/configuration.md. */
+const UNCOMPARED = new Set([
+  "connection",
+  "content-length",
+  "expect",
+  "host",
+  "http2-settings",
+  "keep-alive",
+  "proxy-connection",
+  "te",
+  "transfer-encoding",
+  "upgrade",
+  "x-forwarded-proto",
+  "x-request-id",
+]);
+
+/** What of a head can be compared; headers that Connection names are for one hop. */
+export function comparable(method: string, target: string, authority: string, headers: readonly Field[]): SeenHead {
+  const nominated = new Set(tokens(headers, "connection"));
+  const kept: Record<string, string> = { host: authority };
+  for (const [written, value] of headers) {
+    const name = written.toLowerCase();
+    if (UNCOMPARED.has(name) || name.startsWith("x-envoy-") || nominated.has(name)) continue;
+    /* Envoy writes some headers as one, and leaves out what is empty; XLB hands on what came. */
+    kept[name] = kept[name] ? [kept[name], value].filter(Boolean).join(",") : value;
+  }
+  return { method, target, headers: Object.fromEntries(Object.entries(kept).sort()) };
+}
+
+const headOf = (request: RequestLine, head: RequestHead) =>
+  comparable(request.method, head.path, head.authority, request.headers);

@@ -1,0 +1,111 @@
+import type { Dice } from "../dice.ts";
+
+/**
+ * What a configuration of the comparison consists of, in Envoy's own words, so that Envoy and XLB read the same text;
+ * only the addresses are missing, which `places.ts` adds.
+ */
+
+export type Json = { [field: string]: unknown };
+
+export interface EndpointSpec {
+  /** In an enrolled cgroup: reached on the same host. */
+  readonly near: boolean;
+  /** Nobody listens there. */
+  readonly dead: boolean;
+  load_balancing_weight?: number;
+  health_status?: string;
+}
+
+export interface ClusterSpec {
+  readonly name: string;
+  /** `lb_policy` and what belongs to it. */
+  readonly options: Json;
+  readonly endpoints: readonly EndpointSpec[];
+}
+
+export interface RouteSpec {
+  name?: string;
+  match: Json;
+  /** `route`, or another action. */
+  [action: string]: unknown;
+}
+
+export interface VirtualHostSpec {
+  readonly name: string;
+  readonly domains: readonly string[];
+  readonly routes: readonly RouteSpec[];
+}
+
+export interface Spec {
+  /** Of the HttpConnectionManager, but the routes and the filters. */
+  readonly manager: Json;
+  readonly routes: Json & { readonly virtual_hosts: readonly VirtualHostSpec[] };
+  readonly clusters: readonly ClusterSpec[];
+}
+
+/** A request, before it is bytes. */
+export interface Draft {
+  method: string;
+  /** The path of the target, with whatever stands before it in an absolute one. */
+  path: string;
+  /** Query and fragment, with their mark. */
+  suffix: string;
+  version: string;
+  /** undefined: there is no Host. */
+  host: string | undefined;
+  headers: [name: string, value: string][];
+  body: string;
+}
+
+/** What clusters a route may lead to. */
+export interface Clusters {
+  /** A new one. */
+  fresh(): string;
+  /** Of those that are there already. */
+  known(): string;
+}
+
+interface Part {
+  /** As Envoy calls the field. */
+  readonly name: string;
+  /** Does the kernel path follow it? If not, the slow path takes all of the virtual host, or of the listener. */
+  readonly kernel: boolean;
+  /** How often it is chosen, beside the others of its list; 1 where it is not said. */
+  readonly weight?: number;
+}
+
+/** A way to match a path: `make` gives what goes into `match`, and `aim` bends a request towards its edge. */
+export interface PathPart extends Part {
+  make(dice: Dice): Json;
+  aim(match: Json, draft: Draft, dice: Dice): void;
+}
+
+/** A condition beside the path: one entry in a list of `match`. */
+export interface ConditionPart extends Part {
+  readonly list: string;
+  make(dice: Dice): Json;
+  aim(entry: Json, draft: Draft, dice: Dice): void;
+}
+
+/** What a route does: goes into the route, beside `match`. */
+export interface ActionPart extends Part {
+  make(dice: Dice, clusters: Clusters): Json;
+  aim?(route: RouteSpec, draft: Draft, dice: Dice): void;
+}
+
+/** What a part of a configuration may have or not, by its `chance`. */
+export interface OptionPart<Target> extends Part {
+  readonly chance: number;
+  put(target: Target, dice: Dice): void;
+  aim?(target: Target, draft: Draft, dice: Dice): void;
+}
+
+/** One of the list, by their weights. */
+export function choose<P extends Part>(parts: readonly P[], dice: Dice): P {
+  let ticket = dice.random() * parts.reduce((sum, part) => sum + (part.weight ?? 1), 0);
+  for (const part of parts) {
+    ticket -= part.weight ?? 1;
+    if (ticket < 0) return part;
+  }
+  return parts.at(-1)!;
+}
