@@ -10,6 +10,7 @@ import type {
   RouteConfig,
   VirtualHost,
 } from "../model/config.ts";
+import { addressText } from "../tables/address.ts";
 import { BlobBuilder } from "../tables/blob.ts";
 import type { HostBlob, Ids, SlowRule, Tables } from "../tables/compiled.ts";
 import {
@@ -407,7 +408,7 @@ function compileCluster(cluster: Cluster, { hosts, schedule }: Balancing, ids: I
   const head = blob.reserve(2);
   const first = blob.reserve(hosts.length);
   hosts.forEach((host, i) => {
-    const name = `${cluster.name} ${endpointText(host)}`;
+    const name = `${cluster.name} ${addressText(host.address)}`;
     blob.put(first + i, ids.endpoints.get(name)!, host.weight, 0, 0);
   });
   const turns = blob.length;
@@ -420,8 +421,6 @@ function compileCluster(cluster: Cluster, { hosts, schedule }: Balancing, ids: I
   blob.put(head + 1, first, turns, 0, 0);
   return blob.finish();
 }
-
-const endpointText = ({ address: { ip, port } }: Endpoint) => (ip.includes(":") ? `[${ip}]:${port}` : `${ip}:${port}`);
 
 /** New names get the lowest free numbers; 0 stays free, because a word of 0 means "none". */
 function assignIds(config: Config, previous: Ids | undefined): Ids {
@@ -439,7 +438,7 @@ function assignIds(config: Config, previous: Ids | undefined): Ids {
       previous?.clusters,
     ),
     endpoints: assign(
-      config.clusters.flatMap((c) => c.endpoints.map((e) => `${c.name} ${endpointText(e)}`)),
+      config.clusters.flatMap((c) => c.endpoints.map((e) => `${c.name} ${addressText(e.address)}`)),
       previous?.endpoints,
     ),
   };

@@ -1,5 +1,4 @@
 import { compile } from "../compile/compile.ts";
-import { formatAddress } from "../envoy/address.ts";
 import type {
   Cluster,
   Config,
@@ -40,6 +39,7 @@ import {
   requestBody,
 } from "../slowpath/http1.ts";
 import { routedHead, upgradeOf } from "../slowpath/slowpath.ts";
+import { addressText } from "../tables/address.ts";
 import type { Tables } from "../tables/compiled.ts";
 import { XLB_MAX_PATH } from "../tables/layout.gen.ts";
 import { type Declined, declined, declineHead } from "./declined.ts";
@@ -115,7 +115,7 @@ function readHeaderLine(line: string): Field | { readonly problem: string } {
 export function explainRequest(config: Config, listener: Listener, asked: AskedRequest): Explanation {
   const head = Buffer.from(headText(asked));
   const tables = compile(config, () => ({ hosts: [], schedule: [] }));
-  const where = { listener: { name: listener.name, address: formatAddress(listener.address) } };
+  const where = { listener: { name: listener.name, address: addressText(listener.address) } };
   const byHead = declineHead(head, askedNames(listener, tables));
   const slowPath = (otherwise: Declined) => ({ path: "slow path" as const, declined: byHead ?? otherwise });
 
@@ -328,7 +328,7 @@ function explainCluster(cluster: Cluster): Omit<ClusterPart, "name" | "percent">
   const endpoints = cluster.endpoints.map((endpoint): EndpointPart => {
     const { address, health, weight } = endpoint;
     const percent = shares.has(endpoint) ? shares.get(endpoint) : 0;
-    return { address: formatAddress(address), health, weight, ...(percent === undefined ? {} : { percent }) };
+    return { address: addressText(address), health, weight, ...(percent === undefined ? {} : { percent }) };
   });
   const common = { policy: describePolicy(cluster.policy, hosts), endpoints };
   if (hosts.length === 0) {

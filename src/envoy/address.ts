@@ -25,10 +25,6 @@ export function readAddress(owner: Fields): Address {
   return ip === undefined || port === undefined ? NO_ADDRESS : { ip, port };
 }
 
-export function formatAddress({ ip, port }: Address): string {
-  return ip.includes(":") ? `[${ip}]:${port}` : `${ip}:${port}`;
-}
-
 /** As inet_ntop writes it, so that one address has one text. Zones (`fe80::1%eth0`) are refused. */
 function canonicalIp(text: string): string | undefined {
   const version = isIP(text);

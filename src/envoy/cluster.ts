@@ -1,5 +1,6 @@
 import type { Address, Cluster, Endpoint, Health, Policy } from "../model/config.ts";
-import { formatAddress, readAddress } from "./address.ts";
+import { addressText } from "../tables/address.ts";
+import { readAddress } from "./address.ts";
 import type { Fields } from "./fields.ts";
 
 const HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -75,7 +76,7 @@ function readEndpoint(lbEndpoint: Fields, owners: Set<string>): Endpoint {
   const endpoint = lbEndpoint.message("endpoint");
   if (lbEndpoint.lacks("endpoint") && !lbEndpoint.has("endpoint_name")) lbEndpoint.reject("endpoint", "is required");
   const address: Address = endpoint === undefined ? { ip: "", port: 0 } : readAddress(endpoint);
-  const text = formatAddress(address);
+  const text = addressText(address);
   if (address.ip !== "" && owners.has(text)) {
     endpoint?.reject("address", `${text} is in this cluster already`, "write it once, with a load_balancing_weight");
   }

@@ -1,5 +1,6 @@
 import type { HttpOptions, Listener } from "../model/config.ts";
-import { formatAddress, readAddress } from "./address.ts";
+import { addressText } from "../tables/address.ts";
+import { readAddress } from "./address.ts";
 import type { Fields } from "./fields.ts";
 import { readRoutes } from "./routes.ts";
 
@@ -13,7 +14,7 @@ export function readListener(listener: Fields, clusters: ReadonlySet<string>): L
   const manager = readConnectionManager(listener);
   const routes = manager?.message("route_config");
   return {
-    name: listener.string("name") || (address.ip && formatAddress(address)),
+    name: listener.string("name") || (address.ip && addressText(address)),
     address,
     statPrefix: manager?.string("stat_prefix") ?? "",
     http: manager === undefined ? DEFAULT_HTTP : readHttpOptions(manager),

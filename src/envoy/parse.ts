@@ -2,7 +2,8 @@ import type { DescMessage } from "@bufbuild/protobuf";
 import { isMap, parseDocument } from "yaml";
 import type { Address, Config, RouteConfig } from "../model/config.ts";
 import type { Rejection, Result } from "../model/rejection.ts";
-import { formatAddress, readAddress } from "./address.ts";
+import { addressText } from "../tables/address.ts";
+import { readAddress } from "./address.ts";
 import { readCluster } from "./cluster.ts";
 import { messageNamed } from "./descriptors.ts";
 import { Fields } from "./fields.ts";
@@ -107,7 +108,7 @@ function readResources(resources: Fields | undefined): Config {
   }));
   refuseTwins(clusters, "name", (cluster) => cluster.name);
   refuseTwins(listeners, "name", (listener) => listener.name);
-  refuseTwins(listeners, "address", ({ address }) => (address.ip === "" ? "" : formatAddress(address)));
+  refuseTwins(listeners, "address", ({ address }) => (address.ip === "" ? "" : addressText(address)));
   return { listeners: listeners.map(withoutFields), clusters: clusters.map(withoutFields) };
 }
 

@@ -9,6 +9,7 @@ import type {
   RouteConfig,
   WeightedCluster,
 } from "../model/config.ts";
+import { addressText } from "../tables/address.ts";
 import {
   ALWAYS_JOINED,
   Headers,
@@ -211,8 +212,7 @@ function formatPart(part: FormatPart, headers: Headers, { client, protocol, star
       return (found?.[0] ?? "").slice(0, part.limit);
     }
     case "clientAddress":
-      if (client === undefined) return "";
-      return client.ip.includes(":") ? `[${client.ip}]:${client.port}` : `${client.ip}:${client.port}`;
+      return client === undefined ? "" : addressText(client);
     case "clientIp":
       return client?.ip ?? "";
     case "protocol":
