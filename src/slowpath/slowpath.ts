@@ -565,7 +565,8 @@ class Exchange {
       const { reader, request, body } = this.#asked;
       this.#up?.socket.destroy();
       if (source.discarded) throw new Broken("the connection is being ended");
-      const again = this.#up?.reused && !this.#started && !this.#timedOut && body.kind === "none";
+      /* Also on a fresh connection: a server that ends every idle one may hit it before the request does. */
+      const again = this.#up && !this.#asked.repeats && !this.#started && !this.#timedOut && body.kind === "none";
       if (error instanceof Broken && again && reader.done && REPEATABLE.has(request.method) && !stream.destroyed) {
         try {
           return await this.#attempt(true);

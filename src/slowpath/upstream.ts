@@ -21,8 +21,6 @@ type WasReset = (socket: Socket) => boolean;
 export class Upstream {
   readonly socket: Socket;
   readonly source: Source;
-  /** It has served before: its server may be closing it at this very moment. */
-  reused = false;
   /** Undoes what waiting in the idle list had set up. */
   leaveIdle: () => void = () => {};
 
@@ -67,7 +65,6 @@ export class Upstreams {
     for (let up = list?.pop(); up; up = list?.pop()) {
       up.leaveIdle();
       if (!up.socket.destroyed && !up.source.broken && up.source.empty && up.socket.readable) {
-        up.reused = true;
         return up;
       }
       up.socket.destroy();
