@@ -1,7 +1,7 @@
 import { Socket } from "node:net";
 import type { Datapath, Native } from "../kernel/datapath.ts";
 import { TCP_STATE } from "../kernel/native.ts";
-import type { Session } from "../slowpath/slowpath.ts";
+import type { Session } from "../slowpath/ports.ts";
 import type { Conn } from "../tables/layout.gen.ts";
 import { addrKeyRow } from "../tables/layout.gen.ts";
 import { EPOLL } from "./isocks.ts";

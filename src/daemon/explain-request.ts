@@ -38,7 +38,7 @@ import {
   parseRequest,
   requestBody,
 } from "../slowpath/http1.ts";
-import { routedHead, upgradeOf } from "../slowpath/slowpath.ts";
+import { routedHead, upgradeOf } from "../slowpath/request.ts";
 import { addressText } from "../tables/address.ts";
 import type { Tables } from "../tables/compiled.ts";
 import { XLB_MAX_PATH } from "../tables/layout.gen.ts";

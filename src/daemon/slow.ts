@@ -4,7 +4,7 @@ import type { Logger } from "pino";
 import type { Datapath } from "../kernel/datapath.ts";
 import * as shim from "../kernel/native.ts";
 import type { Endpoint, Listener } from "../model/config.ts";
-import type { Circumstances, Decision, RoutedHead, Session } from "../slowpath/slowpath.ts";
+import type { Circumstances, Decision, RoutedHead, Session } from "../slowpath/ports.ts";
 import { SlowPath } from "../slowpath/slowpath.ts";
 import type { Ids } from "../tables/compiled.ts";
 import type { Anchor, Connections } from "./connections.ts";

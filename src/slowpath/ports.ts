@@ -1,0 +1,93 @@
+import type { Socket } from "node:net";
+import type { Address, Listener } from "../model/config.ts";
+import type { Field } from "./http1.ts";
+
+/** What the rules see of a request. */
+export interface RoutedHead {
+  readonly method: string;
+  readonly authority: string;
+  readonly path: string;
+  readonly headers: readonly Field[];
+}
+
+/** What of a request, beside its head, the rules may speak of. */
+export interface Circumstances {
+  readonly tenant: number;
+  /** Missing: the connection is closed already. */
+  readonly client: Address | undefined;
+  readonly protocol: "HTTP/1.0" | "HTTP/1.1";
+  /** Milliseconds since 1970. */
+  readonly startedMs: number;
+}
+
+/** How the heads of a request and its response change on their way. */
+export interface Edits {
+  request(head: RoutedHead): RoutedHead;
+  /** `request` is the head that went on to the endpoint, or as it came where none did. */
+  response(fields: readonly Field[], request: RoutedHead): readonly Field[];
+}
+
+/** Envoy's response flags, as far as they can occur here. */
+export type Flag = "NR" | "UH" | "NC" | "UF" | "UC" | "UT" | "UO" | "UPE" | "DC" | "DPE";
+
+export type Decision =
+  | {
+      readonly kind: "forward";
+      readonly cluster: string;
+      readonly address: Address;
+      readonly timeoutMs: number;
+      readonly connectTimeoutMs: number;
+      readonly maxConnections: number;
+      readonly edits: Edits;
+      /** Called once when the request leaves for the endpoint, and once when it is over. */
+      started(): void;
+      ended(status: number | undefined, requestBytes: number, responseBytes: number): void;
+    }
+  | {
+      readonly kind: "reply";
+      readonly status: number;
+      /** Missing: the configuration asks for this answer. */
+      readonly flag: Flag | undefined;
+      /** Goes before the fields that every reply has. */
+      readonly fields: readonly Field[];
+      /** A character for each byte. */
+      readonly body: string;
+    };
+
+export interface Ports {
+  decide(listener: Listener, head: RoutedHead, circumstances: Circumstances): Decision;
+  /** One request, with the response flag of a local reply or failure, if any. */
+  finished(listener: Listener, flag: Flag | undefined, details: string): void;
+  log(fields: object, message: string): void;
+  /** Asked at the end of a server's stream: did it come by a reset? Without it, resets that libuv hides go unseen. */
+  wasReset?(socket: Socket): boolean;
+}
+
+/** Where a client connection comes from and whom to tell about it. */
+export interface Downstream {
+  readonly listener: Listener;
+  readonly tenant: number;
+  /** All bytes that came were answered and all answers have left: totals since the beginning. */
+  onIdle?(read: number, written: number): void;
+  /** Awaited before the first byte of an answer: an answer by another way may be under way still. */
+  gate?(): Promise<void>;
+  /** Asked before bytes are taken for a request: true where they are none, and the connection is being ended. */
+  broken?(): boolean;
+  /** A request that a server has seen once already: served before the stream's own, on a fresh connection, once. */
+  readonly initial?: Buffer;
+}
+
+/** A connection that the slow path serves, for those who know what else happens to it. */
+export interface Session {
+  /**
+   * Serves a request that a server has already seen once, as {@link Downstream.initial}. False, and nothing happens,
+   * where another one is being served.
+   */
+  inject(request: Buffer): boolean;
+  /** Answers a request that is lost to its server, and closes. False, and nothing happens, as above. */
+  refuse(status: number, body: string): boolean;
+  /** Nothing of this connection is read or served from now on; the caller ends it. */
+  discard(): void;
+}
+
+export type Forward = Extract<Decision, { kind: "forward" }>;
