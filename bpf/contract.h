@@ -381,7 +381,8 @@ enum reason {
 	/* later ones */
 	REASON_REQUEST_BROKEN = 36,
 	REASON_RESPONSE_STALE = 37,
-	REASON_COUNT = 38,
+	REASON_ROUTE = 38,
+	REASON_COUNT = 39,
 };
 
 /* ---- counters, one row per CPU ---- */

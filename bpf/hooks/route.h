@@ -219,7 +219,8 @@ __noinline int choose(struct sk_msg_md *msg, struct p_state *p, struct choice *o
 	out->timeout_ms = route->c;
 	out->cluster = pick_cluster(blob, action, route);
 	blob = bpf_map_lookup_elem(&clusters, &out->cluster);
+	/* A route without a weight is one that only the slow path can serve. */
 	if (!blob)
-		return REASON_NO_CLUSTER;
+		return route->b ? REASON_NO_CLUSTER : REASON_ROUTE;
 	return pick_endpoint(blob, out->cluster, &out->endpoint) ? 0 : REASON_NO_ENDPOINT;
 }

@@ -3,6 +3,7 @@ import type {
   Config,
   Edited,
   Endpoint,
+  HeaderMatch,
   Listener,
   PathMatch,
   Route,
@@ -12,7 +13,7 @@ import type {
 } from "../model/config.ts";
 import { addressText } from "../tables/address.ts";
 import { BlobBuilder } from "../tables/blob.ts";
-import type { HostBlob, Ids, SlowRule, Tables } from "../tables/compiled.ts";
+import type { HostBlob, Ids, SlowRoute, SlowRule, Tables } from "../tables/compiled.ts";
 import {
   CONDITION_IGNORE_CASE,
   CONDITION_INVERT,
@@ -113,15 +114,24 @@ export function compile(config: Config, balancing: (cluster: Cluster) => Balanci
       address: listener.address,
       hosts: new HostTable(listener.routes, asksHeaders),
       virtualHosts: listener.routes.virtualHosts.map((vhost) => {
-        const reason = tooStrict(listener) ?? whyNot(listener.routes, vhost, names);
-        const blob = reason === undefined ? compileVirtualHost(vhost, ids, names) : undefined;
+        const where = { listener: listener.name, virtualHost: vhost.name };
+        const text = `${listener.name}: virtual host ${vhost.name}`;
+        const whole = tooStrict(listener) ?? whyNotDomains(vhost);
+        const seen =
+          whole === undefined
+            ? vhost.routes.map((route, place) => seenBy(listener.routes, vhost, route, place, names))
+            : [];
+        const routes = seen.map(({ route }) => route);
+        const blob = whole === undefined ? compileVirtualHost({ ...vhost, routes }, ids, names) : undefined;
         if (!blob) {
-          slow.push({
-            listener: listener.name,
-            virtualHost: vhost.name,
-            where: `${listener.name}: virtual host ${vhost.name}`,
-            reason: reason ?? `its routes combine to more than ${MAX_CANDIDATES} candidates`,
-          });
+          const reason = whole ?? `its routes combine to more than ${MAX_CANDIDATES} candidates`;
+          slow.push({ ...where, where: text, reason });
+          return undefined;
+        }
+        for (const { route, slowly } of seen) {
+          if (slowly === undefined) continue;
+          const { whyNot: reason, ...how } = slowly;
+          slow.push({ ...where, route: how, where: `${text}: route ${route.name}`, reason });
         }
         return blob;
       }),
@@ -164,29 +174,47 @@ function tooStrict({ http }: Listener): string | undefined {
   return http.maxRequestHeadersKb * 1_024 < XLB_MAX_HEAD ? "max_request_headers_kb is below 8" : undefined;
 }
 
-/** Why the kernel cannot follow the rules of a virtual host; undefined when it can. */
-function whyNot(routes: RouteConfig, vhost: VirtualHost, names: HeaderNames): string | undefined {
-  if (edits(routes)) return "its route configuration edits headers";
-  if (edits(vhost)) return "it edits headers";
-  for (const route of vhost.routes) {
-    const reason = whyNotRoute(route) ?? whyNotHeaders(route, names);
-    if (reason !== undefined) return `route ${route.name}: ${reason}`;
-  }
-  return vhost.domains.every(isAscii) ? undefined : "a domain is not ASCII";
+const whyNotDomains = ({ domains }: VirtualHost) => (domains.every(isAscii) ? undefined : "a domain is not ASCII");
+
+/** No cluster, no weight: the hook leaves such a route's requests to the slow path. */
+const GO_SLOW: RouteAction = { kind: "forward", clusters: [], timeoutMs: 0 };
+
+/**
+ * A route as the hook sees it. What it cannot ask is left out: then it takes more requests than the route does, and
+ * has to leave them all to the slow path, which judges anew.
+ */
+interface SeenRoute {
+  readonly route: Route;
+  readonly slowly?: SlowRoute & { readonly whyNot: string };
 }
 
-const edits = ({ requestEdits, responseEdits }: Edited) => requestEdits !== undefined || responseEdits !== undefined;
+function seenBy(routes: RouteConfig, vhost: VirtualHost, route: Route, place: number, names: HeaderNames): SeenRoute {
+  const isTooLarge = route.path.kind === "regex" && automaton(route.path.pattern) === undefined;
+  const ofHeaders = route.headers.map((header, at) =>
+    at < MAX_CONDITIONS ? whyNotHeader(header, names) : `more than ${MAX_CONDITIONS} header conditions`,
+  );
+  const whyNot =
+    (isTooLarge ? TOO_LARGE : undefined) ??
+    ofHeaders.find((reason) => reason !== undefined) ??
+    whyNotConditions(route) ??
+    whyNotAction(route.action) ??
+    whyNotEdits(routes, vhost, route);
+  if (whyNot === undefined) return { route };
+  const asksHeaders = ofHeaders.flatMap((reason, at) => (reason === undefined ? [at] : []));
+  const headers = asksHeaders.map((at) => route.headers[at]!);
+  return {
+    route: { ...route, path: isTooLarge ? ANY_PATH : route.path, headers, action: GO_SLOW },
+    slowly: { place, asksPath: !isTooLarge, asksHeaders, whyNot },
+  };
+}
 
-function whyNotRoute({ path, query, fraction, grpc, action, ...route }: Route): string | undefined {
-  if (path.kind === "regex") {
-    if (automaton(path.pattern) === undefined) return TOO_LARGE;
-  } else if (!isAscii(path.value)) {
-    return "its path is not ASCII";
-  }
+const ANY_PATH: PathMatch = { kind: "prefix", value: "", caseSensitive: true };
+
+function whyNotConditions({ path, query, fraction, grpc }: Route): string | undefined {
+  if (path.kind !== "regex" && !isAscii(path.value)) return "its path is not ASCII";
   if (query !== undefined && query.length > 0) return "it asks for query parameters";
   if (fraction !== undefined) return "it takes a fraction of the requests";
-  if (grpc) return "it asks for gRPC";
-  return edits(route) ? "it edits headers" : whyNotAction(action);
+  return grpc ? "it asks for gRPC" : undefined;
 }
 
 function whyNotAction(action: RouteAction): string | undefined {
@@ -195,25 +223,26 @@ function whyNotAction(action: RouteAction): string | undefined {
   if (action.path !== undefined) return "it rewrites the path";
   if (action.host !== undefined || action.clusters.some(({ host }) => host !== undefined))
     return "it rewrites the host";
-  if (action.clusters.some((cluster) => "header" in cluster)) return "a header says which cluster";
-  return action.clusters.some(edits) ? "it edits headers" : undefined;
+  return action.clusters.some((cluster) => "header" in cluster) ? "a header says which cluster" : undefined;
 }
 
-function whyNotHeaders({ headers }: Route, names: HeaderNames): string | undefined {
-  if (headers.length > MAX_CONDITIONS) return `more than ${MAX_CONDITIONS} header conditions`;
-  for (const { name, value } of headers) {
-    if (NOT_KEPT.includes(name)) return `the kernel path does not match ${name}`;
-    if (value.kind === "range") return `it matches ${name} by a range of numbers`;
-    if (names.index(name) === undefined)
-      return `header ${name} is a name too many, too long or not for the kernel path`;
-    if (value.kind === "present") continue;
-    if (value.kind === "regex") {
-      if (automaton(value.pattern) === undefined) return `header ${name}: ${TOO_LARGE}`;
-    } else if (!isAscii(value.value) || value.value.length > MAX_VALUE) {
-      return `the value asked of ${name} is not ASCII or too long`;
-    }
-  }
-  return undefined;
+function whyNotEdits(routes: RouteConfig, vhost: VirtualHost, route: Route): string | undefined {
+  const { action } = route;
+  const entries = action.kind === "forward" ? action.clusters : [];
+  const edits = ({ requestEdits, responseEdits }: Edited) => requestEdits !== undefined || responseEdits !== undefined;
+  return [routes, vhost, route, ...entries].some(edits) ? "it edits headers" : undefined;
+}
+
+function whyNotHeader({ name, value }: HeaderMatch, names: HeaderNames): string | undefined {
+  if (NOT_KEPT.includes(name)) return `the kernel path does not match ${name}`;
+  if (value.kind === "range") return `it matches ${name} by a range of numbers`;
+  if (names.index(name) === undefined) return `header ${name} is a name too many, too long or not for the kernel path`;
+  if (value.kind === "present") return undefined;
+  if (value.kind === "regex")
+    return automaton(value.pattern) === undefined ? `header ${name}: ${TOO_LARGE}` : undefined;
+  return isAscii(value.value) && value.value.length <= MAX_VALUE
+    ? undefined
+    : `the value asked of ${name} is not ASCII or too long`;
 }
 
 /** Of a regular expression in the kernel: one beyond it takes the slow path. */
@@ -232,7 +261,7 @@ function automaton(pattern: string): Dfa | undefined {
   return usable;
 }
 
-/** A rule that {@link whyNot} leaves to the slow path has come to the tables all the same. */
+/** A rule that {@link seenBy} leaves to the slow path has come to the tables all the same. */
 const forSlowPath = (what: string) => new Error(`${what} is for the slow path`);
 
 interface Candidate {
@@ -252,7 +281,8 @@ function addPath(trie: Trie<PathState>, path: PathMatch, candidate: Candidate): 
     trie.root.value.below.push(candidate);
     return;
   }
-  const bytes = Buffer.from(path.caseSensitive ? path.value : path.value.toLowerCase(), "latin1");
+  const value = path.caseSensitive ? path.value : path.value.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
+  const bytes = Buffer.from(value);
   switch (path.kind) {
     case "path":
       trie.at(bytes).value.exact.push(candidate);

@@ -131,14 +131,13 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
     const servedBy = slowPath(declined("noVirtualHost", answer.why));
     return { ...where, passedOver: [], clusters: [], answer, servedBy };
   }
-  const slow = tables.slow.find((rule) => rule.listener === listener.name && rule.virtualHost === virtualHost.name);
-  const byRules = slow && declined("rules", `virtual host ${virtualHost.name}: ${slow.reason}`);
   const path = withoutQuery(admitted.path);
   const byPath =
     path.length > XLB_MAX_PATH ? declined("headTooLarge", `its path is over ${XLB_MAX_PATH} bytes`) : undefined;
   const outcome = decide(routes, { request: admitted, responseHeaders: [], ticket: 0, repeated: "each" });
   const place = "none" in outcome ? virtualHost.routes.length : outcome.routeIndex;
   const values = new Headers(admitted, "each");
+  const byRules = declineByRules(tables, listener, virtualHost, place, path, values);
   const found = {
     ...where,
     virtualHost: { name: virtualHost.name, domain: domainOf(listener, virtualHost, admitted.authority) },
@@ -157,7 +156,7 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
     case "answer": {
       const moved = outcome.status >= 300 && outcome.status < 400;
       const answer = { status: outcome.status, why: moved ? `it moved to ${outcome.location}` : "the route says so" };
-      return { ...found, route, clusters: [], answer, servedBy: slowPath(byRules ?? declined("rules", answer.why)) };
+      return { ...found, route, clusters: [], answer, servedBy: slowPath(byRules ?? declined("route", answer.why)) };
     }
     case "forward": {
       const { action } = outcome.route;
@@ -191,6 +190,28 @@ function askedNames({ routes }: Listener, { headerNames }: Tables): ReadonlySet<
     host.routes.some((route) => route.headers.some((header) => names.has(header.name))),
   );
   return asks ? names : new Set();
+}
+
+/** The hook stops at the first route that it can only take for a match; `place` is that of the route that matches. */
+function declineByRules(
+  { slow }: Tables,
+  listener: Listener,
+  { name, routes }: VirtualHost,
+  place: number,
+  path: string,
+  values: HeaderValues,
+): Declined | undefined {
+  for (const { route: slowly, reason, ...rule } of slow) {
+    if (rule.listener !== listener.name || rule.virtualHost !== name) continue;
+    if (slowly === undefined) return declined("rules", `virtual host ${name}: ${reason}`);
+    const route = routes[slowly.place]!;
+    const mayMatch =
+      slowly.place <= place &&
+      (!slowly.asksPath || matchPath(route.path, path)) &&
+      slowly.asksHeaders.every((at) => matchHeader(route.headers[at]!, values));
+    if (mayMatch) return declined("route", `route ${route.name}: ${reason}`);
+  }
+  return undefined;
 }
 
 /** What the slow path makes of a head before it looks for a route, in its order. */

@@ -32,6 +32,9 @@ const DRAIN_MS = 5_000;
 /** Longest cycle of turns that a cluster's table holds. */
 const MAX_SCHEDULE = 4_096;
 
+/** Lines of log, at start, on what needs the slow path. */
+const MOST_NOTES = 32;
+
 /**
  * Bytes that may lie unread at a client before its answer goes through the daemon. Enough for most bodies to arrive
  * whole, and few enough that a sleeping client costs the machine little.
@@ -199,7 +202,10 @@ class Daemon {
       const many = `${tables.ids[ids].size} ${ids} are more than the kernel path holds (${most - 1})`;
       throw new Error(`${many}: take fewer, or --datapath userspace`);
     }
-    for (const { where, reason } of tables.slow) this.#log.warn({ where, reason }, "rules for the slow path only");
+    for (const { where, reason } of tables.slow.slice(0, MOST_NOTES))
+      this.#log.warn({ where, reason }, "rules for the slow path only");
+    if (tables.slow.length > MOST_NOTES)
+      this.#log.warn({ more: tables.slow.length - MOST_NOTES }, "and more: xlb validate prints all");
     const timeouts = new Map<number, number>();
     for (const { cluster, name } of allEndpoints(this.#config.clusters)) {
       timeouts.set(tables.ids.endpoints.get(name)!, cluster.connectTimeoutMs);

@@ -13,8 +13,19 @@ export interface Ids {
 export interface SlowRule {
   readonly listener: string;
   readonly virtualHost: string;
+  /** Missing: all of the virtual host. */
+  readonly route?: SlowRoute;
   readonly where: string;
   readonly reason: string;
+}
+
+export interface SlowRoute {
+  /** Among the virtual host's routes. */
+  readonly place: number;
+  /** Does the hook ask for its path? If not, it takes any for this route's. */
+  readonly asksPath: boolean;
+  /** Which of its header conditions the hook asks, by their places. */
+  readonly asksHeaders: readonly number[];
 }
 
 export interface CompiledListener {

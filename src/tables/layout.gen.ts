@@ -903,7 +903,8 @@ export const Reason = {
   sockmapRefused: 35,
   requestBroken: 36,
   responseStale: 37,
-  count: 38,
+  route: 38,
+  count: 39,
 } as const;
 
 export const reasonWords: Readonly<Record<number, string>> = {
@@ -945,5 +946,6 @@ export const reasonWords: Readonly<Record<number, string>> = {
   35: "sockmap_refused",
   36: "request_broken",
   37: "response_stale",
-  38: "count",
+  38: "route",
+  39: "count",
 };

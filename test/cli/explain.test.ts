@@ -61,7 +61,16 @@ const listener: Listener = {
       {
         name: "slow",
         domains: ["slow"],
-        routes: [{ ...route("r", "/", ["fair", 1]), path: { kind: "prefix", value: "/ä", caseSensitive: true } }],
+        routes: [
+          { ...route("asks", "/q", ["fair", 1]), query: [{ name: "v", value: { kind: "present", present: true } }] },
+          { ...route("edits", "/e", ["fair", 1]), responseEdits: { remove: ["x"], add: [] } },
+          route("plain", "/", ["fair", 1]),
+        ],
+      },
+      {
+        name: "foreign",
+        domains: ["*.slow", "ä"],
+        routes: [],
       },
     ],
   },
@@ -184,7 +193,11 @@ describe("explain, who serves", () => {
     ["method", 400, "NONE http://shop/", BETA],
     ["method", 404, "CONNECT shop:443", "Host: shop"],
     ["target_form", 404, "OPTIONS *", "Host: shop"],
-    ["rules", 404, "http://slow/"],
+    ["rules", 404, "http://very.slow/"],
+    [undefined, undefined, "http://slow/"],
+    ["route", undefined, "http://slow/q"],
+    ["route", undefined, "http://slow/q?v=1"],
+    ["route", undefined, "http://slow/e"],
   ];
   for (const [reason, status, request, ...headers] of cases) {
     test(`${request.slice(0, 40)} ${headers.join(", ").slice(0, 60)}: ${reason ?? "kernel path"}, ${status}`, () => {

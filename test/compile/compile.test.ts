@@ -19,7 +19,7 @@ import type {
 import { matchRoute, type RequestHead } from "../../src/route/match.ts";
 import { schedule } from "../../src/route/schedule.ts";
 import type { CompiledListener, Tables } from "../../src/tables/compiled.ts";
-import { interpretCluster, interpretEndpoint, interpretPlace, interpretRoute } from "./interpret.ts";
+import { interpretCluster, interpretEndpoint, interpretPlace, interpretRoute, isLeftToSlowPath } from "./interpret.ts";
 
 const http = {
   acceptHttp10: false,
@@ -56,7 +56,7 @@ function follow(tables: Tables, request: RequestHead): string {
   if (!blob) return "slow";
   const names = new Map(tables.headerNames.map(({ name, index }) => [name, index]));
   const found = interpretRoute(blob, request, names);
-  if (found === "slow") return "slow";
+  if (found === "slow" || (found && isLeftToSlowPath(blob, found.action))) return "slow";
   return found === undefined ? "no_route" : `${place}/${found.routeIndex}`;
 }
 
@@ -380,15 +380,15 @@ test("LEAST_REQUEST never takes the busier of two choices", () => {
 
 const TOO_LARGE = "its regular expression needs more than 1024 states, or too large a table";
 
-test("a virtual host with a rule that the tables cannot express is left to the slow path, and the reason told", () => {
+test("a route that the hook can only recognise is left to the slow path, others of its virtual host are not", () => {
   const edits = { remove: ["x"], add: [] };
   const forward = { kind: "forward", clusters: [{ name: "c", weight: 1 }], timeoutMs: 0 } as const;
   const header = (rest: Partial<HeaderMatch>): Partial<Route> => ({
     headers: [{ name: "x", invert: false, value: { kind: "present", present: true }, ...rest }],
   });
   const acting = (action: RouteAction): Partial<Route> => ({ action });
-  const cases: [change: Partial<Route>, reason: string][] = [
-    [{ path: { kind: "regex", pattern: ".*a.{12}" } }, TOO_LARGE],
+  const cases: [change: Partial<Route>, reason: string, asksPath?: boolean, asksHeaders?: number[]][] = [
+    [{ path: { kind: "regex", pattern: ".*a.{12}" } }, TOO_LARGE, false],
     [{ query: [{ name: "q", value: { kind: "present", present: true } }] }, "it asks for query parameters"],
     [{ fraction: { share: 100, outOf: 100 } }, "it takes a fraction of the requests"],
     [{ grpc: true }, "it asks for gRPC"],
@@ -405,30 +405,55 @@ test("a virtual host with a rule that the tables cannot express is left to the s
     [acting({ ...forward, clusters: [{ name: "c", weight: 0, requestEdits: edits }] }), "it edits headers"],
   ];
   const first = plain("first", { kind: "path", value: "/first", caseSensitive: true }, [["c", 1]]);
+  const next = plain("next", anything, [["c", 1]]);
   const other = { name: "other", domains: ["other"], routes: [first] };
-  const compileWith = (last: Route, more: Partial<RouteConfig> = {}, host = {}) =>
+  const compileWith = (route: Route, more: Partial<RouteConfig> = {}, host = {}) =>
     compileRoutes({
       name: "r",
       ignorePortInHostMatching: false,
-      virtualHosts: [{ name: "v", domains: ["*"], routes: [first, last], ...host }, other],
+      virtualHosts: [{ name: "v", domains: ["*"], routes: [first, route, next], ...host }, other],
       ...more,
     });
-  for (const [change, reason] of cases) {
-    const tables = compileWith({ ...plain("last", anything, [["c", 1]]), ...change });
-    assert.deepEqual(tables.slow, [
-      { where: "l: virtual host v", listener: "l", virtualHost: "v", reason: `route last: ${reason}` },
-    ]);
-    assert.equal(follow(tables, ask("h", "/first")), "slow", reason);
+  const it: TextPathMatch = { kind: "prefix", value: "/it", caseSensitive: true };
+  for (const [change, reason, asksPath = true, asksHeaders = []] of cases) {
+    const tables = compileWith({ ...plain("it", it, [["c", 1]]), ...change });
+    const where = { where: "l: virtual host v: route it", listener: "l", virtualHost: "v" };
+    assert.deepEqual(tables.slow, [{ ...where, reason, route: { place: 1, asksPath, asksHeaders } }]);
+    assert.equal(follow(tables, ask("h", "/first")), "0/0", reason);
+    assert.equal(follow(tables, ask("h", "/it")), "slow", reason);
+    assert.equal(follow(tables, ask("h", "/next")), asksPath ? "0/2" : "slow", reason);
     assert.equal(follow(tables, ask("other", "/first")), "1/0", reason);
   }
-  const last = plain("last", anything, [["c", 1]]);
-  assert.deepEqual(compileWith(last, {}, { responseEdits: edits }).slow, [
-    { where: "l: virtual host v", listener: "l", virtualHost: "v", reason: "it edits headers" },
-  ]);
-  assert.deepEqual(
-    compileWith(last, { requestEdits: edits }).slow.map(({ reason }) => reason),
-    ["its route configuration edits headers", "its route configuration edits headers"],
+  const it0 = plain("it", it, [["c", 1]]);
+  const both: Route = {
+    ...it0,
+    headers: [
+      { name: "x", invert: false, value: { kind: "range", start: 0, end: 1 } },
+      { name: "y", invert: false, value: { kind: "present", present: true } },
+    ],
+  };
+  assert.deepEqual(compileWith(both).slow[0]?.route?.asksHeaders, [1]);
+  assert.equal(
+    follow(compileWith(both), { ...ask("h", "/it"), headers: [["Y", ""]] }),
+    "slow",
+    "what can be asked is asked",
   );
+  assert.equal(follow(compileWith(both), ask("h", "/it")), "0/2");
+  const ofHost = compileWith(it0, {}, { responseEdits: edits });
+  assert.deepEqual(
+    ofHost.slow.map(({ where }) => where),
+    ["first", "it", "next"].map((name) => `l: virtual host v: route ${name}`),
+  );
+  assert.equal(compileWith(it0, { requestEdits: edits }).slow.length, 4);
   // A status for clusters that are not there is for the slow path to give, which then has the request anyway.
-  assert.deepEqual(compileWith({ ...last, action: { ...forward, notFoundStatus: 500 } }).slow, []);
+  assert.deepEqual(compileWith({ ...it0, action: { ...forward, notFoundStatus: 500 } }).slow, []);
+});
+
+test("domains that are not ASCII leave their virtual host to the slow path", () => {
+  const hosts = [{ name: "v", domains: ["ä"], routes: [] }];
+  const tables = compileRoutes({ name: "r", ignorePortInHostMatching: false, virtualHosts: hosts });
+  assert.deepEqual(tables.slow, [
+    { where: "l: virtual host v", listener: "l", virtualHost: "v", reason: "a domain is not ASCII" },
+  ]);
+  assert.deepEqual(only(tables).virtualHosts, [undefined]);
 });

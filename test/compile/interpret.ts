@@ -197,6 +197,9 @@ export function interpretAction(words: Uint32Array, action: number): { timeoutMs
   return { timeoutMs, route };
 }
 
+/** No weight: the hook can tell the route, but not serve it. */
+export const isLeftToSlowPath = (words: Uint32Array, action: number) => new Blob(words).word(action)![1] === 0;
+
 /** The cluster id for a random ticket; 0: none. */
 export function interpretCluster(words: Uint32Array, action: number, ticket: number): number {
   const blob = new Blob(words);

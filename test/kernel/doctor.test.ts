@@ -145,7 +145,7 @@ test("validate: what the kernel path can follow needs no word", () => {
 test("validate: what needs the slow path is named", () => {
   const config = example((text) => text.replace("prefix: /shop", 'prefix: "/über"'));
   assert.deepEqual(explainConfig(config), [
-    "web: virtual host shop needs the slow path: route shop/0: its path is not ASCII",
+    "web: virtual host shop: route shop/0 needs the slow path: its path is not ASCII",
   ]);
 });
 
