@@ -6,7 +6,8 @@
  * Nouns.  p-sock: the client's socket.  anchor: the daemon's end of it.  i-sock: a pooled connection to one
  * endpoint.  s-sock: the server's end of an i-sock, where the server runs in an enrolled cgroup.
  * slot: the record of one i-sock.  chunk: XLB_CHUNK_SLOTS slots with one word of idle bits.
- * tenant: an enrolled cgroup; i-socks never cross tenants.
+ * tenant: an enrolled cgroup; i-socks never cross tenants. One with XLB_USERSPACE_TENANT in its number keeps its
+ * sockets out of all socket maps: the slow path alone balances it.
  */
 #ifndef XLB_CONTRACT_H
 #define XLB_CONTRACT_H
@@ -24,6 +25,7 @@
 #define XLB_PIECE_COST 1024     /* what the kernel spends on each redirected piece beside its bytes, about */
 #define XLB_MAX_PIECES 4096     /* sends in which a request body may lie unread at its server */
 #define XLB_MAX_HOST 255
+#define XLB_USERSPACE_TENANT 2147483648 /* a bit in the number of a tenant */
 #define XLB_MAX_PATH 2048
 
 /* IPv4 as ::ffff:a.b.c.d, so that one table serves both families. ip in network order, port in host order. */
@@ -382,7 +384,8 @@ enum reason {
 	REASON_REQUEST_BROKEN = 36,
 	REASON_RESPONSE_STALE = 37,
 	REASON_ROUTE = 38,
-	REASON_COUNT = 39,
+	REASON_USERSPACE_TENANT = 39,
+	REASON_COUNT = 40,
 };
 
 /* ---- counters, one row per CPU ---- */

@@ -66,6 +66,11 @@ static __always_inline void adopt_client(struct bpf_sock_ops *ops)
 	if (row)
 		add(&row->connections, 1);
 	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	/* Its socket stays one of plain TCP, with every habit of such. */
+	if (p->tenant & XLB_USERSPACE_TENANT) {
+		leave(REASON_USERSPACE_TENANT, 0);
+		return;
+	}
 	/* What takes TCP to the slow path shall not wait for an acknowledgement. */
 	bpf_setsockopt(ops, SOL_TCP, TCP_NODELAY, &one, sizeof(one));
 	/*
@@ -83,6 +88,27 @@ static __always_inline void adopt_client(struct bpf_sock_ops *ops)
 static __always_inline bool settle(struct slot *slot, __u64 kind)
 {
 	return __sync_val_compare_and_swap(&slot->kind, SLOT_NEW, kind) == SLOT_NEW;
+}
+
+/* Does a server belong to a tenant whose sockets stay out of socket maps? In sockops there is no current cgroup. */
+static __always_inline bool stays_out(struct tcp_sock *tp)
+{
+	struct cgroup *cgroup;
+
+	if (!tp)
+		return false;
+	cgroup = BPF_CORE_READ((struct sock *)tp, sk_cgrp_data.cgroup);
+	repeat (12) {
+		__u64 id = BPF_CORE_READ(cgroup, kn, id);
+		__u32 *tenant = bpf_map_lookup_elem(&tenants, &id);
+
+		if (tenant)
+			return *tenant & XLB_USERSPACE_TENANT;
+		cgroup = container_of(BPF_CORE_READ(cgroup, self.parent), struct cgroup, self);
+		if (!cgroup)
+			return false;
+	}
+	return false;
 }
 
 /* A server has accepted one of our i-socks: requests may enter its receive queue without TCP. */
@@ -107,6 +133,11 @@ static __always_inline void adopt_server(struct bpf_sock_ops *ops)
 	/* The daemon may have given up waiting and taken the i-sock for a cross-host one: one of us decides. */
 	if (slot->kind != SLOT_NEW)
 		return;
+	if (stays_out(bpf_skc_to_tcp_sock(sk))) {
+		if (settle(slot, SLOT_CROSS_HOST))
+			leave(REASON_USERSPACE_TENANT, 0);
+		return;
+	}
 	stored = bpf_sk_storage_get(&s_slots, sk, &id, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!stored)
 		return;

@@ -3,12 +3,18 @@ import { basename, join } from "node:path";
 
 /**
  * Where enrolled processes live: `<cgroup2 mount>/xlb/<leaf>`. The daemon attaches its hooks to `xlb`, `xlb exec` makes
- * the leaves, and both may come first. No cgroup outside of `xlb` is ever touched.
+ * the leaves, and both may come first: so a leaf's name says which datapath its processes get. No cgroup outside of
+ * `xlb` is ever touched.
  */
 
 export class CgroupError extends Error {}
 
-const LEAF = /^exec-(\d+)-[0-9a-z]+$/;
+/** What balances a workload: the kernel path where it can, or the slow path alone. */
+export const WORKLOAD_DATAPATHS = ["auto", "userspace"] as const;
+export type WorkloadDatapath = (typeof WORKLOAD_DATAPATHS)[number];
+
+const PREFIX: Readonly<Record<WorkloadDatapath, string>> = { auto: "exec", userspace: "exec-userspace" };
+const LEAF = /^exec-(?:userspace-)?(\d+)-[0-9a-z]+$/;
 /** An empty leaf this young may be one that `xlb exec` is about to enter. */
 const GRACE_MS = 10_000;
 
@@ -31,10 +37,15 @@ export function workloadsRoot(): string {
   return join(findCgroupMount(), "xlb");
 }
 
+/** What `xlb exec` wants for the processes in this leaf. */
+export function datapathOfLeaf(leaf: string): WorkloadDatapath {
+  return basename(leaf).startsWith(`${PREFIX.userspace}-`) ? "userspace" : "auto";
+}
+
 /** Makes an empty leaf for one command, and `xlb` itself where it is missing. */
-export function makeLeaf(): string {
+export function makeLeaf(datapath: WorkloadDatapath): string {
   const root = workloadsRoot();
-  const leaf = join(root, `exec-${process.pid}-${Math.random().toString(36).slice(2, 8)}`);
+  const leaf = join(root, `${PREFIX[datapath]}-${process.pid}-${Math.random().toString(36).slice(2, 8)}`);
   try {
     mkdirSync(leaf, { recursive: true });
   } catch (error) {

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { accessSync, constants, existsSync, readFileSync, statSync } from "node:fs";
 import { constants as os } from "node:os";
 import { delimiter, join } from "node:path";
-import { CgroupError, makeLeaf, removeCgroup } from "../admin/workloads.ts";
+import { CgroupError, makeLeaf, removeCgroup, type WorkloadDatapath } from "../admin/workloads.ts";
 
 /** As env(1): 125 for our own failure, 126 for a command that cannot be run, 127 for one that is not there. */
 const FAILED = 125;
@@ -37,7 +37,11 @@ const ENTER = `echo $$ >"$0/cgroup.procs" || exit ${FAILED}; [ "$1" = - ] || tra
 const SETPRIV = "/usr/bin/setpriv";
 
 /** Resolves with the exit status, or does not return: a command killed by a signal takes us with it. */
-export async function execInWorkload(command: readonly string[], adminSocket: string): Promise<number> {
+export async function execInWorkload(
+  command: readonly string[],
+  adminSocket: string,
+  datapath: WorkloadDatapath,
+): Promise<number> {
   const ignored = takeIgnoredSignals();
   const found = findProgram(command[0] ?? "");
   if (found !== "found") {
@@ -46,7 +50,7 @@ export async function execInWorkload(command: readonly string[], adminSocket: st
   }
   let leaf: string;
   try {
-    leaf = makeLeaf();
+    leaf = makeLeaf(datapath);
   } catch (error) {
     if (!(error instanceof CgroupError)) throw error;
     complain(error.message);

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { adminSocketPath, DEFAULT_ADMIN_SOCKET } from "../admin/messages.ts";
+import { WORKLOAD_DATAPATHS, type WorkloadDatapath } from "../admin/workloads.ts";
 
 /**
  * The program `xlb`. Each command loads what it needs when it is called: `xlb exec` stands before every start of a
@@ -46,6 +47,7 @@ function createProgram(done: (status: number) => void): Command {
         .default("auto"),
     )
     .option("--cgroup <path>", "enrol the processes of this cgroup too, which must exist (repeatable)", collect, [])
+    .option("--userspace-cgroup <path>", "the same, for the slow path alone (repeatable)", collect, [])
     .addOption(socketOption())
     .action(async (flags: RunFlags) => {
       if (flags.mode === "validate") return done(await validate(flags));
@@ -55,6 +57,7 @@ function createProgram(done: (status: number) => void): Command {
           ...flags,
           logLevel: pinoLevel(flags.logLevel),
           cgroups: flags.cgroup,
+          userspaceCgroups: flags.userspaceCgroup,
           adminSocket: socketOf(flags),
         }),
       );
@@ -66,12 +69,20 @@ function createProgram(done: (status: number) => void): Command {
     .description("run a command whose connections to listener addresses are balanced; its exit status is xlb's")
     .argument("<command>", "program to run, looked up in PATH")
     .argument("[arguments...]", "its arguments")
+    .addOption(
+      new Option(
+        "--datapath <path>",
+        "userspace: its sockets stay ordinary ones, and the slow path alone balances them",
+      )
+        .choices(WORKLOAD_DATAPATHS)
+        .default("auto"),
+    )
     .addOption(socketOption())
     .passThroughOptions()
-    .action(async (command: string, args: string[], flags: SocketFlag) => {
+    .action(async (command: string, args: string[], flags: SocketFlag & { datapath: WorkloadDatapath }) => {
       const { execInWorkload } = await import("./exec.ts");
       try {
-        done(await execInWorkload([command, ...args], socketOf(flags)));
+        done(await execInWorkload([command, ...args], socketOf(flags), flags.datapath));
       } catch (error) {
         complain((error as Error).message);
         done(EXEC_FAILED);
@@ -197,6 +208,7 @@ interface RunFlags extends SourceFlags, SocketFlag {
   readonly logLevel: string;
   readonly datapath: "auto" | "kernel" | "userspace";
   readonly cgroup: readonly string[];
+  readonly userspaceCgroup: readonly string[];
 }
 
 /** The flags by which Envoy is told its bootstrap. */

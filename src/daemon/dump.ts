@@ -22,6 +22,7 @@ import {
   slotKindWords,
   slowDoneRow,
   XLB_CHUNK_SLOTS,
+  XLB_USERSPACE_TENANT,
 } from "../tables/layout.gen.ts";
 
 /** What the kernel's maps hold, for people: names for numbers, words for bits. Entries come and go while it looks. */
@@ -155,7 +156,11 @@ function tenants(datapath: Datapath): Entry[] {
   const paths = cgroupPaths(new Set(found.map(({ cgroup }) => cgroup)));
   return found.map(({ cgroup, tenant }) => ({
     key: `cgroup ${cgroup}`,
-    value: { tenant, path: paths.get(cgroup) },
+    value: {
+      tenant: tenant % XLB_USERSPACE_TENANT,
+      datapath: tenant >= XLB_USERSPACE_TENANT ? "userspace" : "auto",
+      path: paths.get(cgroup),
+    },
   }));
 }
 

@@ -1,11 +1,20 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { datapathOfLeaf, type WorkloadDatapath } from "../admin/workloads.ts";
 import type { Datapath, Native } from "../kernel/datapath.ts";
 import type { ReactorEvent } from "../kernel/native.ts";
 import { defaultLimits, Pools } from "../pool/pools.ts";
 import type { EndpointTarget } from "../pool/ports.ts";
 import type { Event, Slot } from "../tables/layout.gen.ts";
-import { EventType, eventRow, FramingState, SlotFlag, XLB_CHUNK_SLOTS, XLB_POOL_CHUNKS } from "../tables/layout.gen.ts";
+import {
+  EventType,
+  eventRow,
+  FramingState,
+  SlotFlag,
+  XLB_CHUNK_SLOTS,
+  XLB_POOL_CHUNKS,
+  XLB_USERSPACE_TENANT,
+} from "../tables/layout.gen.ts";
 import type { Anchor } from "./connections.ts";
 import { Connections } from "./connections.ts";
 import { KernelISocks } from "./isocks.ts";
@@ -136,6 +145,7 @@ export class KernelPath {
 
   /** The slow path serves a request that the kernel path could have, had there been an i-sock. */
   wanted(tenant: number, endpoint: number): void {
+    if (tenant >= XLB_USERSPACE_TENANT) return;
     if (!this.pools.hasIdle(tenant, endpoint, (slot) => this.#datapath.isIdle(slot))) this.pools.grow(tenant, endpoint);
   }
 
@@ -146,23 +156,29 @@ export class KernelPath {
    * them a tenant of its own. To all of them before any gets its i-socks: those are made on the same host only if the
    * hooks were on the server's cgroup when they connected. Gives the ids of the first.
    */
-  enrol(cgroups: readonly string[], leafRoot: string): number[] {
-    for (const path of [...cgroups, leafRoot]) this.#datapath.enrol(path);
-    const ids = cgroups.map((path) => this.tenant(path, false));
+  enrol(cgroups: readonly string[], userspaceCgroups: readonly string[], leafRoot: string): number[] {
+    for (const path of [...cgroups, ...userspaceCgroups, leafRoot]) this.#datapath.enrol(path);
+    for (const path of userspaceCgroups) this.#join(path, "userspace", false);
+    const ids = cgroups.map((path) => this.#join(path, "auto", false));
     this.#leafRoot = leafRoot;
     this.#watchLeaves();
     return ids;
   }
 
-  tenant(path: string, leaf = true): number {
+  /** The tenant that a cgroup of `xlb exec` is; a new one's pools begin to fill. */
+  tenant(leaf: string): number {
+    return this.#join(leaf, datapathOfLeaf(leaf), true);
+  }
+
+  #join(path: string, datapath: WorkloadDatapath, leaf: boolean): number {
     if (this.#leafRoot) this.#keepRoot(this.#leafRoot);
     const cgroup = this.#native.cgroupId(path);
     const known = this.#tenants.get(cgroup);
     if (known) return known.id;
-    const id = this.#nextTenant++;
+    const id = this.#nextTenant++ + (datapath === "userspace" ? XLB_USERSPACE_TENANT : 0);
     this.#tenants.set(cgroup, { id, path, leaf });
     this.#datapath.setTenant(cgroup, id);
-    this.pools.warm(id);
+    if (datapath === "auto") this.pools.warm(id);
     return id;
   }
 

@@ -68,9 +68,13 @@ export async function runDaemon(options: RunOptions): Promise<number> {
     for (const line of formatRejections(parsed.rejections, name)) process.stderr.write(`${line}\n`);
     return FAILED;
   }
-  for (const cgroup of options.cgroups) {
+  const asked = [
+    ...options.cgroups.map((cgroup) => ["--cgroup", cgroup] as const),
+    ...options.userspaceCgroups.map((cgroup) => ["--userspace-cgroup", cgroup] as const),
+  ];
+  for (const [flag, cgroup] of asked) {
     if (!existsSync(`${cgroup}/cgroup.procs`)) {
-      process.stderr.write(`xlb: --cgroup ${cgroup}: no cgroup (v2) is there; make it first\n`);
+      process.stderr.write(`xlb: ${flag} ${cgroup}: no cgroup (v2) is there; make it first\n`);
       return FAILED;
     }
   }
@@ -231,7 +235,7 @@ class Daemon {
       })),
     );
     mkdirSync(workloadsRoot(), { recursive: true });
-    const tenants = path.enrol(this.#options.cgroups, workloadsRoot());
+    const tenants = path.enrol(this.#options.cgroups, this.#options.userspaceCgroups, workloadsRoot());
     await path.warm([...tenants, ...path.tenantPaths().map((t) => t.id)], 1_500);
     /* The switch: before this, connections to listeners are left alone. */
     apply(datapath, diff(undefined, tables).ops);

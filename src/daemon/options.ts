@@ -7,5 +7,7 @@ export interface RunOptions {
   readonly datapath: "auto" | "kernel" | "userspace";
   /** cgroups to enrol, which must exist. */
   readonly cgroups: readonly string[];
+  /** The same, but their sockets stay out of socket maps: the slow path alone balances them. */
+  readonly userspaceCgroups: readonly string[];
   readonly adminSocket: string;
 }

@@ -34,6 +34,7 @@ export const XLB_MAX_RESPONSE_HEAD = 65536;
 export const XLB_PIECE_COST = 1024;
 export const XLB_MAX_PIECES = 4096;
 export const XLB_MAX_HOST = 255;
+export const XLB_USERSPACE_TENANT = 2147483648;
 export const XLB_MAX_PATH = 2048;
 export const HOSTS_STRIP_PORT = 1;
 export const HOSTS_HEADERS = 2;
@@ -904,7 +905,8 @@ export const Reason = {
   requestBroken: 36,
   responseStale: 37,
   route: 38,
-  count: 39,
+  userspaceTenant: 39,
+  count: 40,
 } as const;
 
 export const reasonWords: Readonly<Record<number, string>> = {
@@ -947,5 +949,6 @@ export const reasonWords: Readonly<Record<number, string>> = {
   36: "request_broken",
   37: "response_stale",
   38: "route",
-  39: "count",
+  39: "userspace_tenant",
+  40: "count",
 };

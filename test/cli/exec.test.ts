@@ -51,6 +51,14 @@ describe("xlb exec", { skip: unbuilt || withoutCgroups() }, () => {
     assert.equal(run.status, 0);
   });
 
+  test("--datapath userspace makes a leaf whose name says so", () => {
+    const run = xlb(["exec", "--datapath", "userspace", "--", "cat", "/proc/self/cgroup"]);
+    assert.match(run.stdout, /^0::.*\/xlb\/exec-userspace-\d+-\w+$/m, run.stderr);
+    const wrong = xlb(["exec", "--datapath", "kernel", "--", "true"]);
+    assert.equal(wrong.status, 2);
+    assert.match(wrong.stderr, /Allowed choices are auto, userspace/);
+  });
+
   test("needs no --, and leaves the command's own flags and -- alone", () => {
     assert.equal(
       xlb(["exec", "echo", "-n", "--help", "--", "--admin-socket", "x"]).stdout,

@@ -304,17 +304,18 @@ async function firstRequest(bed: Bed): Promise<Counts> {
   return first;
 }
 
-function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
+/** `plain`: the kernel path is there, but not for the client, whose every habit must then work. */
+function suite(title: string, kernel: boolean, ways: readonly Way[], plain = false): void {
   describe(`habits, ${title}`, { skip: kernel && withoutKernel(), timeout: 300_000 }, () => {
     const bed = new Bed(kernel);
     let player: Player;
     let first: Counts;
     before(
       async () => {
-        await bed.open({ listeners: listeners(bed) });
-        if (kernel) first = await firstRequest(bed);
+        await bed.open({ listeners: listeners(bed), ...(plain ? { userspace: ["client"] } : {}) });
+        if (kernel && !plain) first = await firstRequest(bed);
         for (const [path, acts] of scripts) await bed.script(path, acts);
-        player = new Player(bed.cgroups[0]);
+        player = new Player(plain ? bed.userspaceCgroups[0] : bed.cgroups[0]);
       },
       { timeout: 30_000 },
     );
@@ -326,7 +327,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
       { timeout: 30_000 },
     );
 
-    if (kernel) {
+    if (kernel && !plain) {
       test("the first request to a server on this host takes the same-host path", () => {
         assert.deepEqual(first, { same_host: 1, cross_host: 0, slow: 0 });
       });
@@ -334,7 +335,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
 
     for (const habit of habits) {
       const { name, skip = false, todo } = habit;
-      test(name, { timeout: 60_000, skip, ...(kernel && todo ? { todo } : {}) }, async () => {
+      test(name, { timeout: 60_000, skip, ...(kernel && !plain && todo ? { todo } : {}) }, async () => {
         if (kernel || withoutKernel()) {
           assert.equal(await trouble(bed, player, habit, "direct"), undefined, "straight to the server");
         }
@@ -350,4 +351,20 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
 }
 
 suite("kernel path", true, KERNEL_WAYS);
+suite("kernel path, a client enrolled for the slow path alone", true, ["userspace"], true);
 suite("user space", false, ["userspace"]);
+
+describe("a server enrolled for the slow path alone", { skip: withoutKernel(), timeout: 60_000 }, () => {
+  const bed = new Bed(true);
+  before(() => bed.open({ userspace: ["server"] }), { timeout: 30_000 });
+  after(() => bed.close(), { timeout: 30_000 });
+
+  test("is reached across hosts: its sockets stay ordinary ones", async () => {
+    const ask = () => bed.client.play([["send", request("same_host", "/")], ["response"]]);
+    const counts = await bed.counted(async () => {
+      for (let i = 0; i < 5; i++) assert.equal((await ask()).responses[0]?.status, 200);
+    });
+    assert.deepEqual(counts, { same_host: 0, cross_host: 5, slow: 0 });
+    assert.ok((await bed.stats()).reasons.userspace_tenant, "and this is counted");
+  });
+});

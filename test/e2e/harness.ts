@@ -400,13 +400,21 @@ export class Daemon {
   log = "";
   readyMs = 0;
 
-  async start(config: string, datapath: "kernel" | "userspace", cgroups: readonly string[]): Promise<void> {
+  async start(
+    config: string,
+    datapath: "kernel" | "userspace",
+    cgroups: readonly string[],
+    userspaceCgroups: readonly string[] = [],
+  ): Promise<void> {
     const file = join(this.directory, "bootstrap.yaml");
     writeFileSync(file, config);
     const program = existsSync(BUNDLE)
       ? [process.execPath, BUNDLE]
       : [process.execPath, "--import", "tsx", join(ROOT, "src/cli/main.ts")];
-    const enrol = cgroups.flatMap((path) => ["--cgroup", path]);
+    const enrol = [
+      ...cgroups.flatMap((path) => ["--cgroup", path]),
+      ...userspaceCgroups.flatMap((path) => ["--userspace-cgroup", path]),
+    ];
     const flags = ["-c", file, "--datapath", datapath, "--admin-socket", this.socket, ...enrol];
     const level = ["--log-level", process.env.XLB_TEST_LOG ?? "info"];
     const began = performance.now();
@@ -456,6 +464,7 @@ export class Bed {
   client!: Client;
   stranger!: Client;
   readonly cgroups: string[] = [];
+  readonly userspaceCgroups: string[] = [];
   #config = "";
 
   constructor(kernel: boolean) {
@@ -477,12 +486,15 @@ export class Bed {
       readonly hosts?: readonly VirtualHostSpec[];
       readonly clusters?: readonly ClusterSpec[];
       readonly listeners?: readonly ListenerSpec[];
+      /** Who of these is enrolled for the slow path alone. */
+      readonly userspace?: readonly ("client" | "server")[];
     } = {},
   ): Promise<this> {
     const cgroup = (name: string) => {
       if (!this.kernel) return undefined;
       const path = makeCgroup(`${this.tag}-${name}`);
-      this.cgroups.push(path);
+      const list = (change.userspace as readonly string[])?.includes(name) ? this.userspaceCgroups : this.cgroups;
+      list.push(path);
       return path;
     };
     const [mine, theirs, servers] = ["client", "stranger", "server"].map(cgroup);
@@ -521,14 +533,14 @@ export class Bed {
   }
 
   async startDaemon(daemon = this.daemon): Promise<void> {
-    await daemon.start(this.#config, this.kernel ? "kernel" : "userspace", this.cgroups);
+    await daemon.start(this.#config, this.kernel ? "kernel" : "userspace", this.cgroups, this.userspaceCgroups);
   }
 
   async close(): Promise<void> {
     await this.daemon.stop();
     const children = [this.near?.child, this.far?.child, this.client?.child, this.stranger?.child];
     await Promise.all(children.map((child) => child && stop(child, "SIGKILL")));
-    for (const path of this.cgroups) removeCgroup(path);
+    for (const path of [...this.cgroups, ...this.userspaceCgroups]) removeCgroup(path);
   }
 
   /** Both servers answer a path in the same way. */
