@@ -33,6 +33,7 @@ import {
   XLB_MAX_HEADER_NAME,
   XLB_MAX_HEADERS,
 } from "../tables/layout.gen.ts";
+import { isAscii } from "../tables/text.ts";
 import { packTrie, Trie } from "../tables/trie.ts";
 import { type Dfa, toDfa } from "./dfa.ts";
 import { fits, writeTable } from "./table.ts";
@@ -162,8 +163,6 @@ class HeaderNames {
     return [...this.#index].map(([name, index]) => ({ name, index }));
   }
 }
-
-const isAscii = (text: string) => !/[^\p{ASCII}]/u.test(text);
 
 /** Headers that the kernel path reads for itself and never keeps for the rules. */
 const NOT_KEPT = ["content-length", "transfer-encoding", "connection", "upgrade", "expect", "te"];

@@ -29,16 +29,8 @@ import {
   withoutQuery,
 } from "../route/match.ts";
 import { decide } from "../route/outcome.ts";
-import {
-  checkNominated,
-  type Field,
-  HeadScanner,
-  hostOf,
-  Malformed,
-  parseRequest,
-  requestBody,
-} from "../slowpath/http1.ts";
-import { routedHead, upgradeOf } from "../slowpath/request.ts";
+import { type Admitted, admit } from "../slowpath/admit.ts";
+import { type Field, HeadScanner, Malformed } from "../slowpath/http1.ts";
 import { addressText } from "../tables/address.ts";
 import type { Tables } from "../tables/compiled.ts";
 import { XLB_MAX_PATH } from "../tables/layout.gen.ts";
@@ -119,11 +111,12 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
   const byHead = declineHead(head, askedNames(listener, tables));
   const slowPath = (otherwise: Declined) => ({ path: "slow path" as const, declined: byHead ?? otherwise });
 
-  const admitted = admit(head, listener);
-  if ("status" in admitted) {
+  const admission = read(head, listener);
+  if ("status" in admission) {
     const servedBy = slowPath(declined("badRequest", "the slow path refuses it"));
-    return { ...where, passedOver: [], clusters: [], answer: admitted, servedBy };
+    return { ...where, passedOver: [], clusters: [], answer: admission, servedBy };
   }
+  const { routed: admitted, upgrade } = admission;
   const { routes } = listener;
   const virtualHost = matchVirtualHost(routes, admitted.authority);
   if (virtualHost === undefined) {
@@ -152,6 +145,11 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
     return { ...found, clusters: [], answer, servedBy: slowPath(byRules ?? byPath ?? declined("noRoute", why)) };
   }
   const route = { name: outcome.route.name, matches: describeMatch(outcome.route) };
+  if (upgrade !== undefined && !listener.http.upgrades.includes(upgrade)) {
+    const why = `upgrades to ${upgrade} are not enabled`;
+    const answer = { status: 403, why, mend: "name it in upgrade_configs" };
+    return { ...found, route, clusters: [], answer, servedBy: slowPath(declined("upgrade", why)) };
+  }
   switch (outcome.kind) {
     case "answer": {
       const moved = outcome.status >= 300 && outcome.status < 400;
@@ -214,29 +212,21 @@ function declineByRules(
   return undefined;
 }
 
-/** What the slow path makes of a head before it looks for a route, in its order. */
-function admit(
-  head: Buffer,
-  { http }: Listener,
-): RequestHead | { readonly status: number; readonly why: string; readonly mend?: string } {
+type Refusal = NonNullable<Explanation["answer"]>;
+
+/** What the slow path makes of a head before it looks for a route. */
+function read(head: Buffer, { http }: Listener): (Admitted & { readonly routed: RequestHead }) | Refusal {
   try {
     new HeadScanner(http.maxRequestHeadersKb * 1_024).scan(head);
-    const request = parseRequest(head, http.maxHeadersCount);
-    checkNominated(request.headers);
-    requestBody(request);
-    const host = hostOf(request);
-    if (request.minor === 0 && !http.acceptHttp10)
-      return { status: 426, why: "HTTP/1.0 is not accepted", mend: "write http_protocol_options.accept_http_10: true" };
-    const routed = routedHead(request, host ?? http.defaultHostForHttp10);
-    if (routed === 404) return { status: 404, why: "a CONNECT request has no route" };
-    if (typeof routed === "number") return { status: routed, why: `there is no target ${request.target} for a host` };
-    const upgrade = upgradeOf(request);
-    if (upgrade !== undefined && !http.upgrades.includes(upgrade))
-      return { status: 403, why: `upgrades to ${upgrade} are not enabled`, mend: "name it in upgrade_configs" };
-    return routed;
+    const admitted = admit(head, http);
+    const { request, routed } = admitted;
+    if (routed !== undefined) return { ...admitted, routed };
+    const what = request.method === "CONNECT" ? "a CONNECT request" : `the target ${request.target}`;
+    return { status: 404, why: `${what} has no path for a route to take` };
   } catch (error) {
     if (!(error instanceof Malformed)) throw error;
-    return { status: error.status, why: error.message };
+    if (error.status !== 426) return { status: error.status, why: error.message };
+    return { status: 426, why: "HTTP/1.0 is not accepted", mend: "write http_protocol_options.accept_http_10: true" };
   }
 }
 

@@ -8,6 +8,8 @@ import { type Answer, answerOf } from "../route/rewrite.ts";
 /** What the reference says of one request, with the endpoint picked. */
 export type Choice =
   | { readonly kind: "noRoute"; readonly why: "no_virtual_host" | "no_route" }
+  /** The listener does not offer the protocol that the client asks to change to. */
+  | { readonly kind: "noUpgrade" }
   /** `head` is what a redirect has made of the request's. */
   | (Chosen & { readonly kind: "answer"; readonly answer: Answer; readonly head: RequestHead })
   | (Chosen & { readonly kind: "noCluster"; readonly status: number })
@@ -67,12 +69,14 @@ export class ReferenceRouter {
     }
   }
 
-  choose(listener: Listener, head: RequestHead, occasion: Occasion): Choice {
-    const { routes } = listener;
+  /** `upgrade`: the protocol that the client asks to change to. */
+  choose(listener: Listener, head: RequestHead, occasion: Occasion, upgrade?: string): Choice {
+    const { routes, http } = listener;
     const chance = random(MAX_CHANCE);
     /* Each value of a repeated header by itself: Envoy's default since match_headers_individually. */
     const match = matchRoute(routes, head, "each", chance);
     if ("none" in match) return { kind: "noRoute", why: match.none };
+    if (upgrade !== undefined && !http.upgrades.includes(upgrade)) return { kind: "noUpgrade" };
     const { route } = match;
     const { action } = route;
     if (action.kind !== "forward") {

@@ -119,11 +119,14 @@ export class SlowSide {
   }
 
   #decide(listener: Listener, head: RoutedHead, circumstances: Circumstances): Decision {
-    const choice = this.#router.choose(listener, head, { ...circumstances, hostname: this.#hostname });
+    const { upgrade, ...occasion } = circumstances;
+    const choice = this.#router.choose(listener, head, { ...occasion, hostname: this.#hostname }, upgrade);
     if (choice.kind === "noRoute") {
       this.#counters.listener(listener.name).noRoute++;
       return { kind: "reply", status: 404, flag: "NR", fields: [], body: "" };
     }
+    /* As in Envoy, a rule of what answers counts for nothing then. */
+    if (choice.kind === "noUpgrade") return { kind: "reply", status: 403, flag: undefined, fields: [], body: "" };
     const { editor } = choice;
     switch (choice.kind) {
       case "answer": {

@@ -1,6 +1,7 @@
 import type { Edited, FormatPart, HeaderAddition, HeaderEdits } from "../model/config.ts";
+import { lowerCase } from "../tables/text.ts";
 import type { Fields } from "./fields.ts";
-import { headerName, isRewritten, lowerCase } from "./matches.ts";
+import { headerName, isRewritten } from "./matches.ts";
 import { nearest } from "./spelling.ts";
 
 /** `request_headers_to_add` and its three fellows, of whatever has them. */

@@ -1,4 +1,3 @@
-import { RE2JS, RE2JSSyntaxException } from "re2js";
 import type {
   Fraction,
   HeaderMatch,
@@ -9,6 +8,8 @@ import type {
   Route,
   StringMatch,
 } from "../model/config.ts";
+import { compileProgram, PatternError } from "../tables/re2.ts";
+import { lowerCase } from "../tables/text.ts";
 import type { Fields } from "./fields.ts";
 
 /** What a request must be like for a route to take it. */
@@ -159,15 +160,10 @@ export function readRegex(regex: Fields | undefined): RegexMatch {
 /** How many groups a pattern has; undefined where it is none, which is said then. */
 export function compilePattern(pattern: string, regex: Fields): number | undefined {
   try {
-    return RE2JS.compile(pattern).groupCount();
+    return compileProgram(pattern).groups;
   } catch (error) {
-    if (!(error instanceof RE2JSSyntaxException)) throw error;
-    regex.reject("regex", `is no regular expression of RE2: ${error.message}`);
+    if (!(error instanceof PatternError)) throw error;
+    regex.reject("regex", `is no regular expression of RE2: error parsing regexp: ${error.message}`);
     return undefined;
   }
-}
-
-/** As Envoy does it: ASCII letters only. */
-export function lowerCase(text: string): string {
-  return text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
 }

@@ -1,8 +1,9 @@
 import type { Route, RouteAction, RouteConfig, VirtualHost } from "../model/config.ts";
+import { lowerCase } from "../tables/text.ts";
 import { type KnownClusters, NO_ACTION, readDirectResponse, readForward, readRedirect } from "./actions.ts";
 import { readEdits } from "./edits.ts";
 import type { Fields } from "./fields.ts";
-import { lowerCase, NO_MATCH, readMatch } from "./matches.ts";
+import { NO_MATCH, readMatch } from "./matches.ts";
 
 const MAX_DIRECT_BODY = 4_096;
 

@@ -10,16 +10,9 @@ import type {
   WeightedCluster,
 } from "../model/config.ts";
 import { addressText } from "../tables/address.ts";
-import {
-  ALWAYS_JOINED,
-  Headers,
-  joinLines,
-  lowerCase,
-  type RequestHead,
-  type RouteMatched,
-  textBytes,
-  withoutQuery,
-} from "./match.ts";
+import { lowerCase, textBytes } from "../tables/text.ts";
+import { ALWAYS_JOINED, joinLines } from "./joined.ts";
+import { Headers, type RequestHead, type RouteMatched, withoutQuery } from "./match.ts";
 import { rewritePath } from "./rewrite.ts";
 
 /**

@@ -13,6 +13,8 @@ import type {
   VirtualHost,
   WeightedCluster,
 } from "../model/config.ts";
+import { lowerCase, textBytes } from "../tables/text.ts";
+import { ALWAYS_JOINED, joinLines } from "./joined.ts";
 import { compileRegex, type Regex } from "./regex.ts";
 
 /**
@@ -304,49 +306,4 @@ export function headersByName(headers: HeaderList, repeated: Repeated): Map<stri
     else values[0] += `,${value}`;
   }
   return byName;
-}
-
-/** Two lines of one of {@link ALWAYS_JOINED}: an empty one leaves no trace. */
-export function joinLines(before: string, value: string): string {
-  return before === "" || value === "" ? before + value : `${before},${value}`;
-}
-
-/** Headers of which Envoy keeps one line only: its inline headers, as Envoy 1.40 showed them, but those it rewrites. */
-export const ALWAYS_JOINED: ReadonlySet<string> = new Set([
-  "accept",
-  "accept-encoding",
-  "access-control-request-headers",
-  "access-control-request-method",
-  "access-control-request-private-network",
-  "authorization",
-  "cache-control",
-  "content-encoding",
-  "content-type",
-  "grpc-accept-encoding",
-  "grpc-timeout",
-  "if-match",
-  "if-modified-since",
-  "if-none-match",
-  "if-range",
-  "if-unmodified-since",
-  "origin",
-  "pragma",
-  "proxy-status",
-  "referer",
-  "user-agent",
-  "via",
-  "x-client-trace-id",
-  "x-forwarded-for",
-  "x-forwarded-host",
-  "x-forwarded-port",
-]);
-
-/** A text of the configuration as a head holds it: a character for each byte. */
-export function textBytes(text: string): string {
-  return /^\p{ASCII}*$/u.test(text) ? text : Buffer.from(text, "utf8").toString("latin1");
-}
-
-/** As Envoy does it: ASCII letters only. */
-export function lowerCase(text: string): string {
-  return text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
 }

@@ -1,5 +1,6 @@
 import { RE2JS } from "re2js";
 import { assertable, compileProgram, neighbour, type Program } from "../tables/re2.ts";
+import { isAscii } from "../tables/text.ts";
 
 /**
  * Envoy's regular expressions (type.matcher.v3.RegexMatcher, RegexMatchAndSubstitute): RE2's, over bytes. A text is as
@@ -38,8 +39,6 @@ export function compileRewrite(pattern: string, substitution: string): Rewrite {
   const parts = parseSubstitution(substitution, program.groups);
   return { replaceAll: (text) => replaceAll(program, parts, text) };
 }
-
-const isAscii = (text: string) => !/[^\p{ASCII}]/u.test(text);
 
 /** Text, or the number of a group. */
 type Part = string | number;

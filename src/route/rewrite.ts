@@ -1,5 +1,6 @@
 import type { DirectResponse, PathMatch, PathRewrite, RedirectAction } from "../model/config.ts";
-import { Headers, type RequestHead, textBytes, withoutQuery } from "./match.ts";
+import { textBytes } from "../tables/text.ts";
+import { Headers, type RequestHead, withoutQuery } from "./match.ts";
 import { compileRewrite, type Rewrite } from "./regex.ts";
 
 /** New paths and locations out of old ones, as in Envoy's config_impl.cc and Utility::newUri. */

@@ -1,3 +1,6 @@
+import { isKeptAsOne } from "../route/joined.ts";
+import { lowerCase } from "../tables/text.ts";
+
 /**
  * HTTP/1.1 as bytes, strictly: RFC 9112. Heads come out as they went in (order, case and number of header fields), so
  * that a proxy between two ends that agree changes nothing. What two readers could read differently is refused.
@@ -40,13 +43,12 @@ export type Body =
 const CR = 13;
 const LF = 10;
 
-/** Every method that llhttp, and so Envoy, knows for HTTP. */
+/** Every method that Envoy takes (source/common/http/http1/balsa_parser.cc): MSEARCH is its word for M-SEARCH. */
 const METHODS = new Set(
   (
-    "DELETE GET HEAD POST PUT CONNECT OPTIONS TRACE COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND " +
-    "REBIND " +
-    "UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PATCH PURGE MKCALENDAR LINK " +
-    "UNLINK SOURCE QUERY"
+    "ACL BIND CHECKOUT CONNECT COPY DELETE GET HEAD LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MOVE MSEARCH NOTIFY " +
+    "OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT SEARCH SOURCE SUBSCRIBE TRACE UNBIND UNLINK " +
+    "UNLOCK UNSUBSCRIBE"
   ).split(" "),
 );
 
@@ -96,9 +98,8 @@ export class HeadScanner {
   }
 }
 
-/** `bad` and `tooMany` are the statuses of what is thrown. */
-function fields(lines: readonly string[], max: number, bad: number, tooMany: number): Field[] {
-  if (lines.length > max) throw new Malformed(tooMany, "too many headers");
+/** `bad` is the status of what is thrown. */
+function fields(lines: readonly string[], bad: number): Field[] {
   return lines.map((line): Field => {
     const colon = line.indexOf(":");
     const name = line.slice(0, Math.max(colon, 0));
@@ -122,7 +123,15 @@ export function parseRequestLine(line: string): Pick<RequestLine, "method" | "ta
 /** A whole request head. Throws Malformed. */
 export function parseRequest(head: Buffer, maxHeaders: number): RequestLine {
   const [first = "", ...rest] = head.toString("latin1", 0, head.length - 4).split("\r\n");
-  return { ...parseRequestLine(first), headers: fields(rest, maxHeaders, 400, 431) };
+  const read = { ...parseRequestLine(first), headers: fields(rest, 400) };
+  if (countHeaders(read.headers) > maxHeaders) throw new Malformed(431, "too many headers");
+  return read;
+}
+
+/** As Envoy counts them: of headers that it keeps as one, the first. */
+function countHeaders(headers: readonly Field[]): number {
+  const once = headers.map(([name]) => lowerCase(name)).filter(isKeptAsOne);
+  return headers.length - once.length + new Set(once).size;
 }
 
 const MAX_RESPONSE_HEADERS = 1_000;
@@ -132,11 +141,12 @@ export function parseResponse(head: Buffer): StatusLine {
   const [first = "", ...rest] = head.toString("latin1", 0, head.length - 4).split("\r\n");
   const match = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*))?$/.exec(first);
   if (!match) throw new Malformed(502, "status line");
+  if (rest.length > MAX_RESPONSE_HEADERS) throw new Malformed(502, "too many headers");
   return {
     minor: match[1] === "1" ? 1 : 0,
     status: Number(match[2]),
     reason: match[3] ?? "",
-    headers: fields(rest, MAX_RESPONSE_HEADERS, 502, 502),
+    headers: fields(rest, 502),
   };
 }
 
@@ -314,7 +324,7 @@ export class ChunkReader {
         this.#trailerBytes += line.length;
         if (this.#trailerBytes > MAX_TRAILER) this.#refuse("trailers too large");
         try {
-          this.trailers.push(...fields([line], 1, this.#status, this.#status));
+          this.trailers.push(...fields([line], this.#status));
         } catch {
           this.#refuse("trailer");
         }

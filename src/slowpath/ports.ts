@@ -18,6 +18,8 @@ export interface Circumstances {
   readonly protocol: "HTTP/1.0" | "HTTP/1.1";
   /** Milliseconds since 1970. */
   readonly startedMs: number;
+  /** The protocol that the client asks to change to, in lower case. */
+  readonly upgrade: string | undefined;
 }
 
 /** How the heads of a request and its response change on their way. */

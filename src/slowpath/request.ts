@@ -1,38 +1,10 @@
 import { type RequestLine, tokens } from "./http1.ts";
 import type { RoutedHead } from "./ports.ts";
 
-/** What the rules are asked about, or the status of the refusal. */
-export function routedHead(request: RequestLine, authority: string | undefined): RoutedHead | number {
-  const { method, target, headers } = request;
-  if (method === "CONNECT") return 404;
-  if (target.startsWith("/")) {
-    return authority === undefined ? 400 : { method, authority, path: target, headers };
-  }
-  if (target === "*" && method === "OPTIONS")
-    return authority === undefined ? 400 : { method, authority, path: "*", headers };
-  const absolute = /^https?:\/\/([A-Za-z0-9\-._~%!$&'()*+,;=:[\]]+)([/?].*)?$/i.exec(target);
-  if (!absolute) return 400;
-  const [, named = "", rest = "/"] = absolute;
-  const path = rest.startsWith("?") ? `/${rest}` : rest;
-  return {
-    method,
-    authority: named,
-    path,
-    headers: headers.map(([n, v]) => (n.toLowerCase() === "host" ? [n, named] : [n, v])),
-  };
-}
-
 /** RFC 9112 section 9.3. */
 export function wantsMore({ headers, minor }: RequestLine): boolean {
   const words = tokens(headers, "connection");
   return minor === 1 ? !words.includes("close") : words.includes("keep-alive") && !words.includes("close");
-}
-
-/** The protocol a client asks to change to; h2c is not offered, as in Envoy. */
-export function upgradeOf({ headers, minor }: RequestLine): string | undefined {
-  if (minor === 0 || !tokens(headers, "connection").includes("upgrade")) return undefined;
-  const wanted = tokens(headers, "upgrade").filter((t) => t !== "h2c");
-  return wanted[0];
 }
 
 /** Fields that speak of one connection only (RFC 9110 section 7.6.1) and that this proxy sets by itself. */

@@ -1,12 +1,12 @@
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Address } from "../model/config.ts";
+import { type Admitted, admit } from "./admit.ts";
 import { Exchange } from "./exchange.ts";
-import type { Body, Field, RequestLine } from "./http1.ts";
-import { checkNominated, hostOf, Malformed, parseRequest, parseRequestLine, requestBody, tokens } from "./http1.ts";
+import { type Field, Malformed, parseRequestLine, tokens } from "./http1.ts";
 import type { Downstream, Flag, Ports, Session } from "./ports.ts";
 import { localReply, REASONS } from "./reply.ts";
-import { routedHead, upgradeOf, wantsMore } from "./request.ts";
+import { wantsMore } from "./request.ts";
 import { BodyReader, Broken, breakOff, flushed, Source, write } from "./source.ts";
 import { Upstreams } from "./upstream.ts";
 
@@ -176,53 +176,36 @@ class Connection implements Session {
   /** Serves one request. False when the connection is to be closed. */
   async #one(): Promise<boolean> {
     const { listener } = this.#from;
-    let request: RequestLine;
-    let body: Body;
-    let host: string | undefined;
+    let admitted: Admitted;
     try {
       if (!(await this.#next()) || this.#from.broken?.()) return false;
       const head = await this.#source.head(listener.http.maxRequestHeadersKb * 1_024, parseRequestLine);
       if (head === undefined) return false;
-      request = parseRequest(head, listener.http.maxHeadersCount);
-      checkNominated(request.headers);
-      body = requestBody(request);
-      host = hostOf(request);
+      admitted = admit(head, listener.http);
     } catch (error) {
       await this.#from.gate?.();
       if (!(error instanceof Malformed)) throw error;
       await this.#reply(error.status, "DPE", REASONS[error.status] ?? "Bad Request", { close: true });
       return false;
     }
-    if (request.minor === 0 && !listener.http.acceptHttp10) {
+    const { request, body, routed, upgrade } = admitted;
+    if (routed === undefined) {
       await this.#from.gate?.();
-      await this.#reply(426, "DPE", "Upgrade Required", { close: true });
+      await this.#reply(404, "NR", "", { close: true });
       return false;
     }
     const persistent = wantsMore(request);
-    const routed = routedHead(request, host ?? listener.http.defaultHostForHttp10);
-    if (typeof routed === "number") {
-      await this.#from.gate?.();
-      await this.#reply(routed, routed === 404 ? "NR" : "DPE", routed === 404 ? "" : (REASONS[routed] ?? ""), {
-        close: true,
-      });
-      return false;
-    }
-    const upgrade = upgradeOf(request);
-    if (upgrade !== undefined && !listener.http.upgrades.includes(upgrade)) {
-      await this.#from.gate?.();
-      await this.#reply(403, undefined, "", { close: true });
-      return false;
-    }
     const decision = this.#ports.decide(listener, routed, {
       tenant: this.#from.tenant,
       client: clientOf(this.#stream),
       protocol: request.minor === 1 ? "HTTP/1.1" : "HTTP/1.0",
       startedMs: Date.now(),
+      upgrade,
     });
     const reader = new BodyReader(this.#source, body, 400);
     if (decision.kind === "reply") {
       await this.#from.gate?.();
-      const close = !persistent || !reader.done;
+      const close = !persistent || !reader.done || upgrade !== undefined;
       const head = request.method === "HEAD";
       await this.#reply(decision.status, decision.flag, decision.body, { close, head, extra: decision.fields });
       return !close;

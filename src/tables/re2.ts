@@ -1,4 +1,4 @@
-import { RE2JS } from "re2js";
+import { RE2JS, RE2JSException } from "re2js";
 
 /**
  * Regular expressions of RE2 as programs over bytes, which is what RE2 itself makes of them: re2js reads the pattern,
@@ -59,7 +59,10 @@ export function assertable(before: Neighbour, after: Neighbour): number {
   );
 }
 
-/** Compiles a pattern; throws an Error that says what is wrong with it. */
+/** What is wrong with a pattern. */
+export class PatternError extends Error {}
+
+/** Compiles a pattern; throws a {@link PatternError}. */
 export function compileProgram(pattern: string): Program {
   const { prog, numSubexp } = parse(pattern);
   const builder = new Builder(prog.inst.length);
@@ -99,7 +102,8 @@ function parse(pattern: string): Compiled {
   try {
     return (RE2JS.compile(pattern) as unknown as { readonly re2Input: Compiled }).re2Input;
   } catch (error) {
-    throw new Error((error as Error).message.replace(/^error parsing regexp: /, ""));
+    if (!(error instanceof RE2JSException)) throw error;
+    throw new PatternError(error.message.replace(/^error parsing regexp: /, ""));
   }
 }
 
@@ -144,7 +148,7 @@ class Builder {
           inst.out,
         );
       default:
-        throw new Error("it asks for what RE2 does not know");
+        throw new PatternError("it asks for what RE2 does not know");
     }
   }
 
@@ -184,7 +188,7 @@ class Builder {
   }
 
   #check(): void {
-    if (this.steps.length >= MAX_STEPS) throw new Error(`it needs more than ${MAX_STEPS} steps`);
+    if (this.steps.length >= MAX_STEPS) throw new PatternError(`it needs more than ${MAX_STEPS} steps`);
   }
 }
 

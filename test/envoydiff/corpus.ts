@@ -9,8 +9,6 @@ export interface Case {
   readonly about: string;
   /** The deliberate difference that it is an example of, where it is one. */
   readonly deliberate?: string;
-  /** What is known of a difference that is neither meant nor mended yet; remove it with the difference. */
-  readonly open?: string;
   /** latin1: a character is a byte. */
   readonly request: string;
   readonly envoy: Answer;

@@ -52,7 +52,9 @@ test("the kernel path takes what is said to be for it, and nothing else", () => 
     const some = made.slice(at, at + PER_START);
     const { slow } = compile(read(some), () => ({ hosts: [], schedule: [] }));
     const said = some.flatMap(({ slowHosts }, slot) => [...slowHosts].map((name) => `l${slot}: virtual host ${name}`));
-    assert.deepEqual(slow.map(({ where }) => where).sort(), said.sort());
+    /* A host whose routes the kernel can tell, but not all serve, is named by those routes. */
+    const hosts = new Set(slow.map(({ listener, virtualHost }) => `${listener}: virtual host ${virtualHost}`));
+    assert.deepEqual([...hosts].sort(), said.sort());
   }
 });
 

@@ -4,7 +4,7 @@ import type { Config } from "../../src/model/config.ts";
 import { type Answer, disagreement, formatOutcome, outcomeOf, type Subject } from "./compare.ts";
 import { type Made, makeConfig, PER_START } from "./config.ts";
 import { kept, saveCases } from "./corpus.ts";
-import { explain, recognise } from "./deliberate.ts";
+import { explain } from "./deliberate.ts";
 import { portsOf } from "./places.ts";
 import { type Expected, expect, readConfig } from "./reference.ts";
 import { makeRequests } from "./requests.ts";
@@ -22,7 +22,7 @@ npx tsx test/envoydiff/main.ts [--seed N] [--configs N] [--requests N] [--only I
                                [--save DIR]
 
   --only     this configuration of the seed alone
-  --show     so many kinds of unexplained differences are printed, unknown ones first (10)
+  --show     so many kinds of unexplained differences are printed (10)
   --shrink   so many of them are made as small as they still show (3)
   --save     writes those printed as cases for test/envoydiff/corpus
 `;
@@ -188,12 +188,10 @@ async function report(bed: Bed, tally: Tally, options: Options): Promise<boolean
     const kind = kindOf(each);
     kinds.set(kind, [...(kinds.get(kind) ?? []), each]);
   }
-  const known = (kind: string) => kind.startsWith(KNOWN);
-  const byNews = [...kinds].sort(([a], [b]) => Number(known(a)) - Number(known(b)));
   let shown = 0;
-  for (const [kind, [first]] of byNews.slice(0, options.show)) {
+  for (const [kind, [first]] of [...kinds].slice(0, options.show)) {
     const small =
-      shown < options.shrink && !known(kind)
+      shown < options.shrink
         ? await shrink(bed, first!).catch((error: Error) => {
             process.stderr.write(`not shrunk: ${error.message.slice(0, 300)}\n`);
             return first!;
@@ -214,13 +212,8 @@ async function report(bed: Bed, tally: Tally, options: Options): Promise<boolean
   return tally.unexplained.length === 0 && tally.compared > 0;
 }
 
-const KNOWN = "known and open:";
-
-/** The name of one that is known, else what does not depend on names and addresses. */
-function kindOf({ wrong, sample, expected, answers }: Difference): string {
-  const envoy = answers.get("envoy");
-  const known = wrong.size === 1 && wrong.has("envoy") && recognise(sample.request, expected, envoy!);
-  if (known) return `${KNOWN} ${known.id}: ${known.why}`;
+/** What does not depend on names and addresses. */
+function kindOf({ wrong }: Difference): string {
   const plain = (why: string) =>
     why
       .replace(/200 from c[\d-]+ \([\d.]+\)( or 200 from c[\d-]+ \([\d.]+\))*/g, "200")

@@ -2,12 +2,10 @@ import { formatRejections, parseBootstrap } from "../../src/envoy/parse.ts";
 import type { Config, Listener, Route } from "../../src/model/config.ts";
 import { hostsToUse } from "../../src/route/health.ts";
 import { matchRoute, type RequestHead } from "../../src/route/match.ts";
+import { type Admitted, admit } from "../../src/slowpath/admit.ts";
 import {
-  checkNominated,
   type Field,
-  hostOf,
   Malformed,
-  parseRequest,
   parseRequestLine,
   type RequestLine,
   requestBody,
@@ -62,14 +60,14 @@ export const CONNECT_REFUSED =
 export function expect(config: Config, listener: Listener, text: string, ports: Ports): Expected {
   const read = readRequest(text, listener);
   if (typeof read === "number") return refuse(read);
-  const { request, head } = read;
-  const match = matchRoute(listener.routes, head, "each");
-  const upgrade = upgradeOf(request);
-  if (upgrade !== undefined && !listener.http.upgrades.includes(upgrade)) return refuse(403);
+  const { request, routed, upgrade } = read;
+  if (routed === undefined) return refuse(404);
+  const match = matchRoute(listener.routes, routed, "each");
   if ("none" in match) return refuse(404);
+  if (upgrade !== undefined && !listener.http.upgrades.includes(upgrade)) return refuse(403);
   const by = `${match.virtualHost.name}/${match.routeIndex}`;
   const outcomes = outcomesOf(config, match.route, ports);
-  if (chunksAreWhole(text, request)) return { outcomes, head: headOf(request, head), by };
+  if (chunksAreWhole(text, request)) return { outcomes, head: headOf(request, routed), by };
   /* Where the balancer answers by itself, it does so before it looks at the body. */
   const answered = outcomes.filter((each) => each.kind === "reply" && each.body !== CONNECT_REFUSED);
   return { outcomes: [...answered, ...(answered.length < outcomes.length ? refuse(400).outcomes : [])], by };
@@ -98,11 +96,8 @@ function outcomesOf(config: Config, { action }: Route, ports: Ports): Outcome[] 
 
 // ---- requests ----
 
-/** Request line and headers, and what the rules see of them; or the status of the refusal. */
-function readRequest(
-  text: string,
-  listener: Listener,
-): { readonly request: RequestLine; readonly head: RequestHead } | number {
+/** The request as it is admitted, or the status of the refusal. */
+function readRequest(text: string, listener: Listener): Admitted | number {
   const { http } = listener;
   try {
     const bytes = Buffer.from(text.replace(/^(\r\n)+/, ""), "latin1");
@@ -114,34 +109,11 @@ function readRequest(
     if (length < 4 || /(?<!\r)\n|\r(?!\n|$)|[\x00-\x08\x0b\x0c\x0e-\x1f]/.test(within)) return 400;
     parseRequestLine(within.split("\r\n", 1)[0]!);
     if (length > most) return 431;
-    const request = parseRequest(bytes.subarray(0, length), http.maxHeadersCount);
-    checkNominated(request.headers);
-    requestBody(request);
-    const host = hostOf(request);
-    if (request.minor === 0 && !http.acceptHttp10) return 426;
-    const head = routedHead(request, host ?? http.defaultHostForHttp10);
-    return typeof head === "number" ? head : { request, head };
+    return admit(bytes.subarray(0, length), http);
   } catch (error) {
     if (error instanceof Malformed) return error.status;
     throw error;
   }
-}
-
-function routedHead({ method, target, headers }: RequestLine, authority: string | undefined): RequestHead | number {
-  if (method === "CONNECT") return 404;
-  const absolute = /^https?:\/\/([A-Za-z0-9\-._~%!$&'()*+,;=:[\]]+)([/?].*)?$/i.exec(target);
-  if (absolute) {
-    const [, named = "", rest = ""] = absolute;
-    return { method, authority: named, path: rest.startsWith("/") ? rest : `/${rest}`, headers };
-  }
-  const known = target.startsWith("/") || (target === "*" && method === "OPTIONS");
-  return known && authority !== undefined ? { method, authority, path: target, headers } : 400;
-}
-
-/** h2c is not offered, as in Envoy. */
-function upgradeOf({ headers, minor }: RequestLine): string | undefined {
-  if (minor === 0 || !tokens(headers, "connection").includes("upgrade")) return undefined;
-  return tokens(headers, "upgrade").filter((token) => token !== "h2c")[0];
 }
 
 const chunksAreWhole = (text: string, request: RequestLine) =>

@@ -147,8 +147,8 @@ describe("request heads", () => {
         ["Empty", ""],
       ],
     });
-    assert.deepEqual(parseRequest(head("M-SEARCH * HTTP/1.0"), 0), {
-      ...{ method: "M-SEARCH", target: "*", minor: 0, headers: [] },
+    assert.deepEqual(parseRequest(head("MKCOL * HTTP/1.0"), 0), {
+      ...{ method: "MKCOL", target: "*", minor: 0, headers: [] },
     });
   });
 

@@ -1,0 +1,79 @@
+/** Headers of which Envoy keeps one line only, as Envoy 1.40 showed them. Names are in lower case. */
+
+/** Its inline headers of requests, but those it rewrites. */
+export const ALWAYS_JOINED: ReadonlySet<string> = new Set([
+  "accept",
+  "accept-encoding",
+  "access-control-request-headers",
+  "access-control-request-method",
+  "access-control-request-private-network",
+  "authorization",
+  "cache-control",
+  "cdn-loop",
+  "content-encoding",
+  "content-type",
+  "grpc-accept-encoding",
+  "grpc-timeout",
+  "if-match",
+  "if-modified-since",
+  "if-none-match",
+  "if-range",
+  "if-unmodified-since",
+  "origin",
+  "pragma",
+  "proxy-status",
+  "referer",
+  "user-agent",
+  "via",
+  "x-client-trace-id",
+  "x-forwarded-for",
+  "x-forwarded-host",
+  "x-forwarded-port",
+]);
+
+/** The others: those that it makes, rewrites or takes away. */
+const REWRITTEN: ReadonlySet<string> = new Set([
+  "connection",
+  "content-length",
+  "expect",
+  "host",
+  "keep-alive",
+  "proxy-connection",
+  "te",
+  "transfer-encoding",
+  "upgrade",
+  "x-envoy-attempt-count",
+  "x-envoy-decorator-operation",
+  "x-envoy-downstream-service-cluster",
+  "x-envoy-downstream-service-node",
+  "x-envoy-expected-rq-timeout-ms",
+  "x-envoy-external-address",
+  "x-envoy-force-trace",
+  "x-envoy-hedge-on-per-try-timeout",
+  "x-envoy-internal",
+  "x-envoy-ip-tags",
+  "x-envoy-is-timeout-retry",
+  "x-envoy-max-retries",
+  "x-envoy-original-host",
+  "x-envoy-original-path",
+  "x-envoy-retriable-header-names",
+  "x-envoy-retriable-status-codes",
+  "x-envoy-retry-grpc-on",
+  "x-envoy-retry-on",
+  "x-envoy-upstream-alt-stat-name",
+  "x-envoy-upstream-rq-per-try-timeout-ms",
+  "x-envoy-upstream-rq-timeout-alt-response",
+  "x-envoy-upstream-rq-timeout-ms",
+  "x-envoy-upstream-stream-duration-ms",
+  "x-forwarded-client-cert",
+  "x-forwarded-proto",
+  "x-request-id",
+]);
+
+/** Does Envoy keep one line only of this header of a request? */
+export const isKeptAsOne = (name: string) => ALWAYS_JOINED.has(name) || REWRITTEN.has(name);
+
+/** Two lines of one of {@link ALWAYS_JOINED}: an empty one leaves no trace. */
+export function joinLines(before: string, value: string): string {
+  return before === "" || value === "" ? before + value : `${before},${value}`;
+}
