@@ -24,6 +24,9 @@
 #define XLB_MAX_RESPONSE_HEAD 65536 /* bytes of a response before its body, interim ones included */
 #define XLB_PIECE_COST 1024     /* what the kernel spends on each redirected piece beside its bytes, about */
 #define XLB_MAX_PIECES 4096     /* sends in which a request body may lie unread at its server */
+#define XLB_MAX_LISTS 64        /* lists of endpoints that share the requests of a cluster */
+#define XLB_MAX_SCAN 64         /* endpoints that LEAST_REQUEST with FULL_SCAN looks at */
+#define XLB_CURSORS 8           /* of a cluster: its lists beyond as many share them */
 #define XLB_MAX_HOST 255
 #define XLB_USERSPACE_TENANT 2147483648 /* a bit in the number of a tenant */
 #define XLB_MAX_PATH 2048
@@ -98,6 +101,8 @@ enum policy {
 	POLICY_ROUND_ROBIN = 0,
 	POLICY_LEAST_REQUEST = 1,
 	POLICY_RANDOM = 2,
+	POLICY_FULL_SCAN = 3, /* LEAST_REQUEST that looks at all */
+	POLICY_SLOW = 4,      /* balanced in a way that only the slow path can follow */
 };
 
 /* ---- pools: written by pool/, read by hooks ---- */
@@ -385,7 +390,8 @@ enum reason {
 	REASON_RESPONSE_STALE = 37,
 	REASON_ROUTE = 38,
 	REASON_USERSPACE_TENANT = 39,
-	REASON_COUNT = 40,
+	REASON_BALANCING = 40, /* slow path, by the rules: the kernel cannot follow the cluster's balancing */
+	REASON_COUNT = 41,
 };
 
 /* ---- counters, one row per CPU ---- */
@@ -428,7 +434,7 @@ struct endpoint_state {
 };
 
 struct cluster_state {
-	__u64 cursor;
+	__u64 cursor[XLB_CURSORS];
 };
 
 #endif

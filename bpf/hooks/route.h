@@ -222,5 +222,5 @@ __noinline int choose(struct sk_msg_md *msg, struct p_state *p, struct choice *o
 	/* A route without a weight is one that only the slow path can serve. */
 	if (!blob)
 		return route->b ? REASON_NO_CLUSTER : REASON_ROUTE;
-	return pick_endpoint(blob, out->cluster, &out->endpoint) ? 0 : REASON_NO_ENDPOINT;
+	return pick_endpoint(blob, out->cluster, &out->endpoint);
 }

@@ -44,38 +44,102 @@ static __always_inline void no_longer_active(__u32 endpoint)
 		__sync_fetch_and_add(&state->active, -1);
 }
 
-/* False when no endpoint is usable: the slow path answers that. */
-static __always_inline bool pick_endpoint(void *blob, __u32 cluster, __u32 *endpoint)
+/* The head of the list that takes this request, of several that share the cluster's; 0: none. */
+static __always_inline __u32 draw_list(void *blob, __u32 first, __u32 n)
+{
+	__u32 at = from(0), ticket = bpf_get_prandom_u32();
+
+	repeat (XLB_MAX_LISTS) {
+		struct word *row = word_at(blob, first + at);
+
+		if (!row)
+			return 0;
+		at++;
+		if (ticket < row->a || at >= n)
+			return row->b;
+	}
+	return 0;
+}
+
+/* The one with the fewest active requests; of several each is as likely: the n-th takes the place with chance 1/n. */
+static __always_inline struct word *scan(void *blob, __u32 first, __u32 n)
+{
+	struct word *best = word_at(blob, first);
+	__u32 at = from(1), tied = 1;
+	__u64 fewest;
+
+	if (!best)
+		return NULL;
+	fewest = active_on(best->a);
+	repeat (XLB_MAX_SCAN) {
+		struct word *other;
+		__u64 active;
+
+		if (at >= n)
+			break;
+		other = word_at(blob, first + at);
+		if (!other)
+			break;
+		active = active_on(other->a);
+		if (active < fewest) {
+			fewest = active;
+			tied = 1;
+			best = other;
+		} else if (active == fewest) {
+			tied++;
+			if (bpf_get_prandom_u32() % tied == 0)
+				best = other;
+		}
+		at++;
+	}
+	return best;
+}
+
+/* 0, or the reason to decline: there is no usable endpoint, or only the slow path can tell. */
+static __always_inline __u32 pick_endpoint(void *blob, __u32 cluster, __u32 *endpoint)
 {
 	struct word *head = word_at(blob, 0), *place = word_at(blob, 1), *best, *other;
 	__u32 n, length;
 
 	if (!head || !place)
-		return false;
+		return REASON_NO_ENDPOINT;
+	if (place->d) {
+		__u32 list = draw_list(blob, place->a, place->d);
+
+		head = word_at(blob, list);
+		place = word_at(blob, list + 1);
+		if (!head || !place)
+			return REASON_NO_ENDPOINT;
+	}
 	n = head->b;
 	length = head->c;
 	if (n == 0 || length == 0)
-		return false;
+		return head->a == POLICY_SLOW ? REASON_BALANCING : REASON_NO_ENDPOINT;
 	switch (head->a) {
 	case POLICY_ROUND_ROBIN: {
 		struct cluster_state *state = bpf_map_lookup_elem(&cluster_states, &cluster);
 
 		if (!state)
-			return false;
+			return REASON_NO_ENDPOINT;
 		/* One addition both reads and moves the cursor, so no two requests take the same turn. */
-		best = word_at(blob, place->a + schedule_at(blob, place->b,
-							   __sync_fetch_and_add(&state->cursor, 1) % length));
+		best = word_at(blob,
+			       place->a + schedule_at(blob, place->b,
+						      __sync_fetch_and_add(&state->cursor[place->c % XLB_CURSORS], 1) %
+							      length));
 		break;
 	}
 	case POLICY_RANDOM:
 		best = word_at(blob, place->a + bpf_get_prandom_u32() % n);
+		break;
+	case POLICY_FULL_SCAN:
+		best = scan(blob, place->a, n);
 		break;
 	default: {
 		__u32 tries = from(1);
 
 		best = word_at(blob, place->a + schedule_at(blob, place->b, bpf_get_prandom_u32() % length));
 		if (!best)
-			return false;
+			return REASON_NO_ENDPOINT;
 		repeat (32) {
 			if (tries >= head->d)
 				break;
@@ -88,9 +152,9 @@ static __always_inline bool pick_endpoint(void *blob, __u32 cluster, __u32 *endp
 	}
 	}
 	if (!best)
-		return false;
+		return REASON_NO_ENDPOINT;
 	*endpoint = best->a;
-	return true;
+	return 0;
 }
 
 /* The place of the one set bit of a 32-bit word: de Bruijn's sequence. */

@@ -2,7 +2,6 @@ import type {
   Cluster,
   Config,
   Edited,
-  Endpoint,
   HeaderMatch,
   Listener,
   PathMatch,
@@ -26,7 +25,6 @@ import {
   HEADER_PATH_ALONE,
   HOSTS_HEADERS,
   HOSTS_STRIP_PORT,
-  Policy,
   RULES_NONE,
   XLB_MAX_HEAD,
   XLB_MAX_HEADER_COUNT,
@@ -35,15 +33,9 @@ import {
 } from "../tables/layout.gen.ts";
 import { isAscii } from "../tables/text.ts";
 import { packTrie, Trie } from "../tables/trie.ts";
+import { type Balancing, compileCluster } from "./cluster.ts";
 import { type Dfa, toDfa } from "./dfa.ts";
 import { fits, writeTable } from "./table.ts";
-
-/** What of a cluster takes part in balancing, in what order. */
-export interface Balancing {
-  readonly hosts: readonly Endpoint[];
-  /** Positions in `hosts`, to be taken in turn. */
-  readonly schedule: readonly number[];
-}
 
 class HostTable implements HostBlob {
   readonly #routes: RouteConfig;
@@ -141,7 +133,10 @@ export function compile(config: Config, balancing: (cluster: Cluster) => Balanci
   const clusters = config.clusters.map((cluster) => ({
     name: cluster.name,
     id: ids.clusters.get(cluster.name)!,
-    blob: compileCluster(cluster, balancing(cluster), ids),
+    blob: compileCluster(
+      balancing(cluster),
+      (endpoint) => ids.endpoints.get(`${cluster.name} ${addressText(endpoint.address)}`)!,
+    ),
   }));
   return { ids, listeners, clusters, headerNames: names.list(), slow };
 }
@@ -428,27 +423,6 @@ function writeAction(blob: BlobBuilder, { name, action }: Route, ids: Ids): numb
   });
   blob.put(first, entries.length, sum, action.timeoutMs, ids.routes.get(name) ?? 0);
   return first;
-}
-
-const POLICIES = { roundRobin: Policy.roundRobin, leastRequest: Policy.leastRequest, random: Policy.random } as const;
-
-function compileCluster(cluster: Cluster, { hosts, schedule }: Balancing, ids: Ids): Uint32Array {
-  const blob = new BlobBuilder();
-  const head = blob.reserve(2);
-  const first = blob.reserve(hosts.length);
-  hosts.forEach((host, i) => {
-    const name = `${cluster.name} ${addressText(host.address)}`;
-    blob.put(first + i, ids.endpoints.get(name)!, host.weight, 0, 0);
-  });
-  const turns = blob.length;
-  for (let i = 0; i < schedule.length; i += 4) {
-    blob.push(schedule[i]!, schedule[i + 1] ?? 0, schedule[i + 2] ?? 0, schedule[i + 3] ?? 0);
-  }
-  const { policy } = cluster;
-  const choices = policy.kind === "leastRequest" ? policy.choiceCount : 0;
-  blob.put(head, POLICIES[policy.kind], hosts.length, schedule.length, choices);
-  blob.put(head + 1, first, turns, 0, 0);
-  return blob.finish();
 }
 
 /** New names get the lowest free numbers; 0 stays free, because a word of 0 means "none". */

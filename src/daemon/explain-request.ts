@@ -15,7 +15,6 @@ import type {
   Route,
   VirtualHost,
 } from "../model/config.ts";
-import { hostsToUse } from "../route/health.ts";
 import {
   clusterName,
   Headers,
@@ -29,11 +28,14 @@ import {
   withoutQuery,
 } from "../route/match.ts";
 import { decide } from "../route/outcome.ts";
+import { type Part, partsOf } from "../route/parts.ts";
+import { goesByDeadlines } from "../route/pick.ts";
 import { type Admitted, admit } from "../slowpath/admit.ts";
 import { type Field, HeadScanner, Malformed } from "../slowpath/http1.ts";
 import { addressText } from "../tables/address.ts";
 import type { Tables } from "../tables/compiled.ts";
 import { XLB_MAX_PATH } from "../tables/layout.gen.ts";
+import { kernelBalancing } from "./balancing.ts";
 import { type Declined, declined, declineHead } from "./declined.ts";
 
 /** What would become of one request, and why; as it stands it is what `xlb explain --json` prints. */
@@ -106,7 +108,7 @@ function readHeaderLine(line: string): Field | { readonly problem: string } {
 /** Pure: nothing of what runs is asked. What pools and connections are at may still send a request to the slow path. */
 export function explainRequest(config: Config, listener: Listener, asked: AskedRequest): Explanation {
   const head = Buffer.from(headText(asked));
-  const tables = compile(config, () => ({ hosts: [], schedule: [] }));
+  const tables = compile(config, () => ({ lists: [] }));
   const where = { listener: { name: listener.name, address: addressText(listener.address) } };
   const byHead = declineHead(head, askedNames(listener, tables));
   const slowPath = (otherwise: Declined) => ({ path: "slow path" as const, declined: byHead ?? otherwise });
@@ -318,78 +320,98 @@ function describeValue(match: HeaderValueMatch | PresentMatch): string {
 
 const quote = (text: string) => JSON.stringify(text);
 
-function explainClusters({ clusters }: Config, action: ForwardAction, request: RequestHead): ClusterPart[] {
+function explainClusters(config: Config, action: ForwardAction, request: RequestHead): ClusterPart[] {
   const total = action.clusters.reduce((sum, cluster) => sum + cluster.weight, 0);
   return action.clusters.map((entry) => {
     const percent = (100 * entry.weight) / total;
     const name = clusterName(entry, request);
-    const cluster = clusters.find((cluster) => cluster.name === name);
-    if (cluster !== undefined) return { name, percent, ...explainCluster(cluster) };
+    const cluster = config.clusters.find((cluster) => cluster.name === name);
+    if (cluster !== undefined) return { name, percent, ...explainCluster(config, cluster) };
     const why = `there is no cluster ${name}`;
     const answer = { status: action.notFoundStatus ?? 503, why, mend: "define it under static_resources.clusters" };
     return { name, percent, endpoints: [], answer, declined: declined("noCluster", why) };
   });
 }
 
-function explainCluster(cluster: Cluster): Omit<ClusterPart, "name" | "percent"> {
-  const { hosts, panic, spill } = hostsToUse(cluster);
-  const shares = new Map<Endpoint, number | undefined>();
-  share(cluster.policy, hosts, 100 - (spill?.percent ?? 0), shares);
-  if (spill !== undefined) share(cluster.policy, spill.hosts, spill.percent, shares);
+function explainCluster(config: Config, cluster: Cluster): Omit<ClusterPart, "name" | "percent"> {
+  const parts = partsOf(cluster, config);
+  const shares = sharesOf(cluster.policy, parts);
   const endpoints = cluster.endpoints.map((endpoint): EndpointPart => {
     const { address, health, weight } = endpoint;
     const percent = shares.has(endpoint) ? shares.get(endpoint) : 0;
     return { address: addressText(address), health, weight, ...(percent === undefined ? {} : { percent }) };
   });
-  const common = { policy: describePolicy(cluster.policy, hosts), endpoints };
-  if (hosts.length === 0) {
+  const lists = parts.flatMap(({ lists }) => lists.map(({ hosts }) => hosts));
+  const common = { policy: describePolicy(cluster.policy, lists), endpoints };
+  if (lists.every((hosts) => hosts.length === 0)) {
     const why = `cluster ${cluster.name} has no endpoint to use`;
     const answer = { status: 503 as const, why, mend: "look at its endpoints and their health_status" };
     return { ...common, answer, declined: declined("noEndpoint", why) };
   }
-  if (spill !== undefined) {
-    const note = `degraded endpoints take ${spill.percent} %: too few are healthy`;
-    return { ...common, note, declined: declined("noEndpoint", `in cluster ${cluster.name} ${note}`) };
-  }
-  return panic ? { ...common, note: "panic: too few endpoints are well, so all are used" } : common;
+  const note = parts.length === 1 && parts[0]!.kind === "healthy" ? undefined : parts.map(describePart).join(", ");
+  const noted = note === undefined ? common : { ...common, note };
+  const how = kernelBalancing(config)(cluster);
+  if (!("slow" in how)) return noted;
+  return { ...noted, declined: declined("balancing", `cluster ${cluster.name}: ${how.slow}`) };
 }
 
-/** The long run's part of each host of a group that takes `percent` of a cluster's requests. */
-function share(
-  policy: Policy,
-  hosts: readonly Endpoint[],
-  percent: number,
-  shares: Map<Endpoint, number | undefined>,
-): void {
-  const weights = hosts.reduce((sum, host) => sum + host.weight, 0);
-  for (const host of hosts) {
-    switch (policy.kind) {
-      case "roundRobin":
-        shares.set(host, (percent * host.weight) / weights);
-        break;
-      case "random":
-        shares.set(host, percent / hosts.length);
-        break;
-      case "leastRequest":
-        shares.set(host, hosts.length === 1 ? percent : undefined);
-        break;
-      default:
-        policy satisfies never;
+function describePart({ percent, priority, kind, lists }: Part): string {
+  const who = {
+    healthy: "healthy endpoints",
+    degraded: "degraded endpoints, for too few are healthy",
+    panic: "panic, for too few endpoints are well: all are used",
+  }[kind];
+  const nobody = lists.every(({ hosts }) => hosts.length === 0) ? ", but there is none to use" : "";
+  return `${percent} % by priority ${priority} (${who}${nobody})`;
+}
+
+/** The long run's part of each endpoint; undefined where it depends on the requests in service. */
+function sharesOf(policy: Policy, parts: readonly Part[]): Map<Endpoint, number | undefined> {
+  const shares = new Map<Endpoint, number | undefined>();
+  for (const { percent, lists } of parts) {
+    const total = lists.reduce((sum, { weight }) => sum + weight, 0);
+    for (const { hosts, weight } of lists) {
+      for (const [host, own] of share(policy, hosts, (percent * weight) / total)) {
+        const before = shares.has(host) ? shares.get(host) : 0;
+        shares.set(host, own === undefined || before === undefined ? undefined : before + own);
+      }
     }
   }
+  return shares;
 }
 
-function describePolicy(policy: Policy, hosts: readonly Endpoint[]): string {
-  const equal = hosts.every(({ weight }) => weight === hosts[0]?.weight);
+function share(policy: Policy, hosts: readonly Endpoint[], percent: number): [Endpoint, number | undefined][] {
+  const weights = hosts.reduce((sum, host) => sum + host.weight, 0);
+  return hosts.map((host) => {
+    switch (policy.kind) {
+      case "roundRobin":
+        return [host, (percent * host.weight) / weights];
+      case "random":
+        return [host, percent / hosts.length];
+      case "leastRequest":
+        return [host, hosts.length === 1 ? percent : undefined];
+      default:
+        return policy satisfies never;
+    }
+  });
+}
+
+function describePolicy(policy: Policy, lists: readonly (readonly Endpoint[])[]): string {
+  if (policy.kind === "random") return "RANDOM, weights do not count";
+  const byWeight = lists.some((hosts) =>
+    goesByDeadlines(
+      policy,
+      hosts.map(({ weight }) => weight),
+    ),
+  );
   switch (policy.kind) {
     case "roundRobin":
-      return equal ? "ROUND_ROBIN, each in turn" : "ROUND_ROBIN, in turn by weight";
-    case "random":
-      return "RANDOM, weights do not count";
+      return byWeight ? "ROUND_ROBIN, in turn by weight" : "ROUND_ROBIN, each in turn";
     case "leastRequest":
-      return equal
-        ? `LEAST_REQUEST, the one with fewer requests of ${policy.choiceCount} drawn`
-        : "LEAST_REQUEST, in turn by weight divided by requests in service";
+      if (byWeight) return "LEAST_REQUEST, in turn by weight divided by requests in service";
+      return policy.fullScan
+        ? "LEAST_REQUEST, the one with the fewest requests of all"
+        : `LEAST_REQUEST, the one with fewer requests of ${policy.choiceCount} drawn`;
     default:
       return policy satisfies never;
   }

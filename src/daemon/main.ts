@@ -8,11 +8,10 @@ import { formatRejections, parseBootstrap } from "../envoy/parse.ts";
 import { Datapath, type Native } from "../kernel/datapath.ts";
 import * as shim from "../kernel/native.ts";
 import type { Config, Listener } from "../model/config.ts";
-import { hostsToUse } from "../route/health.ts";
-import { schedule } from "../route/schedule.ts";
 import { apply, diff } from "../sync/sync.ts";
 import { addrKey } from "../tables/address.ts";
 import type { Tables } from "../tables/compiled.ts";
+import { kernelBalancing, slowClusters } from "./balancing.ts";
 import { SlowCounters } from "./counters.ts";
 import { dumpMaps } from "./dump.ts";
 import { allEndpoints } from "./endpoints.ts";
@@ -28,9 +27,6 @@ const FAILED = 1;
 
 /** Requests in service may take this long to end after SIGTERM. Milliseconds. */
 const DRAIN_MS = 5_000;
-
-/** Longest cycle of turns that a cluster's table holds. */
-const MAX_SCHEDULE = 4_096;
 
 /** Lines of log, at start, on what needs the slow path. */
 const MOST_NOTES = 32;
@@ -187,18 +183,7 @@ class Daemon {
       ...(anchor6 ? { anchor6: addrKey({ ip: "::1", port: anchor6.port }) } : {}),
       receiveLimit: RECEIVE_LIMIT,
     });
-    const tables = compile(this.#config, (cluster) => {
-      const { hosts, spill } = hostsToUse(cluster);
-      /* Degraded endpoints that take a share: the slow path's, until the kernel picks by health class too. */
-      if (spill) return { hosts: [], schedule: [] };
-      return {
-        hosts,
-        schedule: schedule(
-          hosts.map((h) => h.weight),
-          MAX_SCHEDULE,
-        ),
-      };
-    });
+    const tables = compile(this.#config, kernelBalancing(this.#config));
     for (const [map, ids] of CAPACITIES) {
       const most = datapath.capacity(map);
       if (tables.ids[ids].size < most) continue;
@@ -206,10 +191,11 @@ class Daemon {
       const many = `${tables.ids[ids].size} ${ids} are more than the kernel path holds (${most - 1})`;
       throw new Error(`${many}: take fewer, or --datapath userspace`);
     }
-    for (const { where, reason } of tables.slow.slice(0, MOST_NOTES))
+    const slow = [...tables.slow, ...slowClusters(this.#config)];
+    for (const { where, reason } of slow.slice(0, MOST_NOTES))
       this.#log.warn({ where, reason }, "rules for the slow path only");
-    if (tables.slow.length > MOST_NOTES)
-      this.#log.warn({ more: tables.slow.length - MOST_NOTES }, "and more: xlb validate prints all");
+    if (slow.length > MOST_NOTES)
+      this.#log.warn({ more: slow.length - MOST_NOTES }, "and more: xlb validate prints all");
     const timeouts = new Map<number, number>();
     for (const { cluster, name } of allEndpoints(this.#config.clusters)) {
       timeouts.set(tables.ids.endpoints.get(name)!, cluster.connectTimeoutMs);

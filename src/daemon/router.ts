@@ -1,8 +1,7 @@
 import type { Cluster, Config, Endpoint, ForwardAction, Listener, Route } from "../model/config.ts";
+import { type Balancer, createBalancer } from "../route/balancer.ts";
 import { Editor, type Occasion } from "../route/edit.ts";
-import { hostsToUse } from "../route/health.ts";
 import { clusterName, matchRoute, pickCluster, type RequestHead } from "../route/match.ts";
-import { createPicker, type Picker } from "../route/pick.ts";
 import { type Answer, answerOf } from "../route/rewrite.ts";
 
 /** What the reference says of one request, with the endpoint picked. */
@@ -29,16 +28,9 @@ interface Chosen {
 /** Requests in service at an endpoint, by whichever path. */
 export type ActiveCount = (cluster: string, endpoint: Endpoint) => number;
 
-interface Hosts {
-  readonly endpoints: readonly Endpoint[];
-  readonly pick: Picker;
-}
-
 interface ClusterState {
   readonly cluster: Cluster;
-  readonly first: Hosts;
-  /** Degraded endpoints, and the percentage of requests that go to them. */
-  readonly spill: (Hosts & { readonly percent: number }) | undefined;
+  readonly balance: Balancer;
 }
 
 /**
@@ -48,24 +40,12 @@ interface ClusterState {
 export class ReferenceRouter {
   readonly #clusters = new Map<string, ClusterState>();
   readonly #active: ActiveCount;
+  readonly #bornMs = performance.now();
 
   constructor(config: Config, active: ActiveCount, seed: number) {
     this.#active = active;
     for (const cluster of config.clusters) {
-      const { hosts, spill } = hostsToUse(cluster);
-      const group = (endpoints: readonly Endpoint[]): Hosts => ({
-        endpoints,
-        pick: createPicker(
-          cluster.policy,
-          endpoints.map((e) => e.weight),
-          seed,
-        ),
-      });
-      this.#clusters.set(cluster.name, {
-        cluster,
-        first: group(hosts),
-        spill: spill && { ...group(spill.hosts), percent: spill.percent },
-      });
+      this.#clusters.set(cluster.name, { cluster, balance: createBalancer(cluster, config, seed) });
     }
   }
 
@@ -89,10 +69,12 @@ export class ReferenceRouter {
     const name = clusterName(entry, head);
     const state = this.#clusters.get(name);
     if (!state) return { ...chosen, kind: "noCluster", status: action.notFoundStatus ?? 503 };
-    const { cluster, first, spill } = state;
-    const hosts = spill && random(100) < spill.percent ? spill : first;
-    const at = hosts.pick(random, (i) => this.#active(name, hosts.endpoints[i]!));
-    const endpoint = at === undefined ? undefined : hosts.endpoints[at];
+    const { cluster, balance } = state;
+    const endpoint = balance({
+      random,
+      active: (endpoint) => this.#active(name, endpoint),
+      ageMs: performance.now() - this.#bornMs,
+    });
     if (!endpoint) return { ...chosen, kind: "noHost", cluster };
     return { ...chosen, kind: "endpoint", cluster, endpoint, action };
   }

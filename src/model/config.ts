@@ -13,6 +13,7 @@ export interface Address {
 export interface Config {
   readonly listeners: readonly Listener[];
   readonly clusters: readonly Cluster[];
+  readonly local?: Local;
 }
 
 /** A virtual address that clients connect to. `ip` may be a wildcard (`0.0.0.0`, `::`): any address with that port. */
@@ -217,10 +218,32 @@ export type FormatPart =
   | { readonly kind: "request"; readonly name: string; readonly otherwise?: string; readonly limit?: number }
   | { readonly kind: "clientAddress" | "clientIp" | "protocol" | "startTime" | "hostname" };
 
-export type Policy =
-  | { readonly kind: "roundRobin" }
-  | { readonly kind: "leastRequest"; readonly choiceCount: number }
-  | { readonly kind: "random" };
+export type Policy = RoundRobinPolicy | LeastRequestPolicy | { readonly kind: "random" };
+
+export interface RoundRobinPolicy {
+  readonly kind: "roundRobin";
+  readonly slowStart?: SlowStart;
+}
+
+export interface LeastRequestPolicy {
+  readonly kind: "leastRequest";
+  readonly choiceCount: number;
+  /** `selection_method: FULL_SCAN`: of endpoints with equal weights all are asked, not `choiceCount` of them. */
+  readonly fullScan?: boolean;
+  /** `active_request_bias`, 1 where it is missing: unequal weights are divided by (requests in service + 1) ** bias. */
+  readonly bias?: number;
+  readonly slowStart?: SlowStart;
+}
+
+/** A new endpoint's weight grows: times max(`leastShare`, (age / window) ** (1 / aggression)). */
+export interface SlowStart {
+  /** Milliseconds, above 0. */
+  readonly windowMs: number;
+  /** Above 0; 1 is linear. */
+  readonly aggression: number;
+  /** `min_weight_percent`, from 0 to 1. */
+  readonly leastShare: number;
+}
 
 export interface Cluster {
   readonly name: string;
@@ -230,6 +253,49 @@ export interface Cluster {
   /** `circuit_breakers.thresholds[DEFAULT].max_connections`, 1,024 by default: the bound of an endpoint's pools. */
   readonly maxConnections: number;
   readonly endpoints: readonly Endpoint[];
+  /** Where endpoints are, and how soon they are used. Missing: all in one place, of priority 0. */
+  readonly groups?: readonly Group[];
+  /** `overprovisioning_factor`, percent of its own share that an endpoint can bear. Missing: 140. */
+  readonly overprovisioning?: number;
+  /** `weighted_priority_health`: endpoints count by their weights where priorities share the load. */
+  readonly weighsHealth?: boolean;
+  /** `healthy_panic_threshold`, percent. Missing: 50. */
+  readonly panicPercent?: number;
+  /** How localities share a priority's load. Missing: by zone, by Envoy's defaults, where there is a local cluster. */
+  readonly localities?: LocalityPolicy;
+  /** `drop_overloads`: this share of the requests is answered with 503. */
+  readonly drop?: Fraction;
+}
+
+/** Endpoints of one locality and priority (`LocalityLbEndpoints`). */
+export interface Group {
+  readonly priority: number;
+  readonly locality: Locality;
+  /** Counts where localities are weighted; 0 there: none of the load. */
+  readonly weight: number;
+}
+
+export interface Locality {
+  readonly region: string;
+  readonly zone: string;
+  readonly subZone: string;
+}
+
+export type LocalityPolicy =
+  | { readonly kind: "weighted" }
+  | {
+      readonly kind: "zoneAware";
+      /** `routing_enabled`, whole percent of the requests */
+      readonly percent: number;
+      readonly minClusterSize: number;
+      /** `fail_traffic_on_panic`: no endpoint where the panic threshold would have all of them used. */
+      readonly failsOnPanic: boolean;
+    };
+
+/** The cluster that XLB itself is in, as `cluster_manager.local_cluster_name` names it, and where in it. */
+export interface Local {
+  readonly cluster: string;
+  readonly locality: Locality;
 }
 
 export type Health = "healthy" | "unhealthy" | "draining" | "timeout" | "degraded";
@@ -239,4 +305,6 @@ export interface Endpoint {
   /** >= 1 */
   readonly weight: number;
   readonly health: Health;
+  /** Index among the cluster's groups; missing: 0. */
+  readonly group?: number;
 }

@@ -33,6 +33,9 @@ export const XLB_MAX_HEADER_COUNT = 100;
 export const XLB_MAX_RESPONSE_HEAD = 65536;
 export const XLB_PIECE_COST = 1024;
 export const XLB_MAX_PIECES = 4096;
+export const XLB_MAX_LISTS = 64;
+export const XLB_MAX_SCAN = 64;
+export const XLB_CURSORS = 8;
 export const XLB_MAX_HOST = 255;
 export const XLB_USERSPACE_TENANT = 2147483648;
 export const XLB_MAX_PATH = 2048;
@@ -676,7 +679,7 @@ export const endpointStateRow: Row<EndpointState> = row({
 });
 
 export interface ClusterState {
-  readonly cursor: bigint;
+  readonly cursor: readonly bigint[];
 }
 
 export const clusterStateOffsets = {
@@ -684,12 +687,12 @@ export const clusterStateOffsets = {
 } as const;
 
 export const clusterStateRow: Row<ClusterState> = row({
-  size: 8,
+  size: 64,
   read: (view, at) => ({
-    cursor: view.getBigUint64(at + 0, true),
+    cursor: Array.from({ length: 8 }, (_, i) => view.getBigUint64(at + 0 + i * 8, true)),
   }),
   write: (view, at, value) => {
-    view.setBigUint64(at + 0, value.cursor, true);
+    for (let i = 0; i < 8; i++) view.setBigUint64(at + 0 + i * 8, value.cursor[i] ?? 0n, true);
   },
 });
 
@@ -715,12 +718,16 @@ export const Policy = {
   roundRobin: 0,
   leastRequest: 1,
   random: 2,
+  fullScan: 3,
+  slow: 4,
 } as const;
 
 export const policyWords: Readonly<Record<number, string>> = {
   0: "round_robin",
   1: "least_request",
   2: "random",
+  3: "full_scan",
+  4: "slow",
 };
 
 export const SlotKind = {
@@ -906,7 +913,8 @@ export const Reason = {
   responseStale: 37,
   route: 38,
   userspaceTenant: 39,
-  count: 40,
+  balancing: 40,
+  count: 41,
 } as const;
 
 export const reasonWords: Readonly<Record<number, string>> = {
@@ -950,5 +958,6 @@ export const reasonWords: Readonly<Record<number, string>> = {
   37: "response_stale",
   38: "route",
   39: "userspace_tenant",
-  40: "count",
+  40: "balancing",
+  41: "count",
 };

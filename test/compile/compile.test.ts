@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { Balancing } from "../../src/compile/compile.ts";
+import type { Balancing } from "../../src/compile/cluster.ts";
 import { compile } from "../../src/compile/compile.ts";
 import type {
   Cluster,
@@ -37,11 +37,18 @@ const listener = (routes: RouteConfig): Listener => ({
 });
 
 const everyone = (cluster: Cluster): Balancing => ({
-  hosts: cluster.endpoints,
-  schedule: schedule(
-    cluster.endpoints.map((e) => e.weight),
-    4_096,
-  ),
+  lists: [
+    {
+      share: 1,
+      policy: cluster.policy.kind,
+      hosts: cluster.endpoints,
+      schedule: schedule(
+        cluster.endpoints.map((e) => e.weight),
+        4_096,
+      ),
+      choices: 2,
+    },
+  ],
 });
 const compileRoutes = (routes: RouteConfig): Tables =>
   compile({ listeners: [listener(routes)], clusters: [] }, everyone);

@@ -13,6 +13,9 @@ import {
   Policy,
   RULES_NONE,
   RULES_SLOW,
+  XLB_CURSORS,
+  XLB_MAX_LISTS,
+  XLB_MAX_SCAN,
 } from "../../src/tables/layout.gen.ts";
 
 /**
@@ -213,31 +216,55 @@ export function interpretCluster(words: Uint32Array, action: number, ticket: num
   return 0;
 }
 
-/** The endpoint id; undefined: the slow path's. `next` gives the cursor, or chance, one number at a time. */
+/**
+ * The endpoint id; undefined: the slow path's. `next` gives the cursor, or chance, one number at a time; `ticket`, a
+ * number of 32 bits, chooses among lists.
+ */
 export function interpretEndpoint(
   words: Uint32Array,
-  next: () => number,
+  next: (cursor: number | undefined) => number,
   active: (endpoint: number) => number,
+  ticket = 0,
 ): number | undefined {
   const blob = new Blob(words);
-  const [policy, count, length, choices] = blob.word(0)!;
-  const [endpoints, turns] = blob.word(1)!;
+  const [, , , lists] = blob.word(1)!;
+  const at = lists === 0 ? 0 : drawList(blob, lists, ticket);
+  const [policy, count, length, choices] = blob.word(at)!;
+  const [endpoints, turns, cursor] = blob.word(at + 1)!;
   if (!count || !length) return undefined;
   const turn = (at: number) => blob.word(endpoints + blob.word(turns + (at >> 2))![at & 3]!)!;
   switch (policy) {
     case Policy.roundRobin:
-      return turn(next() % length)[0];
+      return turn(next(cursor % XLB_CURSORS) % length)[0];
     case Policy.random:
-      return blob.word(endpoints + (next() % count))![0];
+      return blob.word(endpoints + (next(undefined) % count))![0];
+    case Policy.fullScan: {
+      let [best, tied] = [blob.word(endpoints)![0], 1];
+      for (let i = 1; i < Math.min(count, XLB_MAX_SCAN + 1); i++) {
+        const other = blob.word(endpoints + i)![0];
+        if (active(other) < active(best)) [best, tied] = [other, 1];
+        else if (active(other) === active(best) && next(undefined) % ++tied === 0) best = other;
+      }
+      return best;
+    }
     default: {
-      let best = turn(next() % length);
+      let best = turn(next(undefined) % length);
       for (let i = 1; i < Math.min(choices, 33); i++) {
-        const other = turn(next() % length);
+        const other = turn(next(undefined) % length);
         if (active(other[0]) * best[1] < active(best[0]) * other[1]) best = other;
       }
       return best[0];
     }
   }
+}
+
+function drawList(blob: Blob, lists: number, ticket: number): number {
+  const [first] = blob.word(1)!;
+  for (let i = 0; i < Math.min(lists, XLB_MAX_LISTS); i++) {
+    const [below, at] = blob.word(first + i)!;
+    if (ticket < below || i + 1 >= lists) return at;
+  }
+  return 0;
 }
 
 const placed = new WeakMap<HostBlob, Uint32Array>();

@@ -50,7 +50,7 @@ test("the kernel path takes what is said to be for it, and nothing else", () => 
   const made = many(100);
   for (let at = 0; at < made.length; at += PER_START) {
     const some = made.slice(at, at + PER_START);
-    const { slow } = compile(read(some), () => ({ hosts: [], schedule: [] }));
+    const { slow } = compile(read(some), () => ({ lists: [] }));
     const said = some.flatMap(({ slowHosts }, slot) => [...slowHosts].map((name) => `l${slot}: virtual host ${name}`));
     /* A host whose routes the kernel can tell, but not all serve, is named by those routes. */
     const hosts = new Set(slow.map(({ listener, virtualHost }) => `${listener}: virtual host ${virtualHost}`));

@@ -1,7 +1,7 @@
 import { formatRejections, parseBootstrap } from "../../src/envoy/parse.ts";
 import type { Config, Listener, Route } from "../../src/model/config.ts";
-import { hostsToUse } from "../../src/route/health.ts";
 import { matchRoute, type RequestHead } from "../../src/route/match.ts";
+import { partsOf } from "../../src/route/parts.ts";
 import { type Admitted, admit } from "../../src/slowpath/admit.ts";
 import {
   type Field,
@@ -83,14 +83,17 @@ function outcomesOf(config: Config, { action }: Route, ports: Ports): Outcome[] 
       const { name } = entry;
       const cluster = config.clusters.find((each) => each.name === name);
       if (cluster === undefined) return [{ kind: "reply", status: 503, body: "" }];
-      const { hosts, spill } = hostsToUse(cluster);
-      const all = [...hosts, ...(spill?.hosts ?? [])];
-      if (all.length === 0) return [{ kind: "reply", status: 503, body: "no healthy upstream" }];
-      return all.map(({ address }) =>
-        address.port === ports.dead
-          ? { kind: "reply", status: 503, body: CONNECT_REFUSED }
-          : { kind: "endpoint", cluster: name, endpoint: address.ip },
+      const lists = partsOf(cluster, config).flatMap(({ lists }) => lists.map(({ hosts }) => hosts));
+      const nobody: Outcome = { kind: "reply", status: 503, body: "no healthy upstream" };
+      const all = [...new Set(lists.flat())];
+      const none = lists.some((hosts) => hosts.length === 0) ? [nobody] : [];
+      const outcomes = all.map(
+        ({ address }): Outcome =>
+          address.port === ports.dead
+            ? { kind: "reply", status: 503, body: CONNECT_REFUSED }
+            : { kind: "endpoint", cluster: name, endpoint: address.ip },
       );
+      return [...none, ...outcomes];
     });
 }
 

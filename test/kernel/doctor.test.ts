@@ -150,7 +150,9 @@ test("validate: what needs the slow path is named", () => {
 });
 
 test("dump maps: what was put in is told in words", { skip }, () => {
-  const tables = compile(example(), ({ endpoints }) => ({ hosts: endpoints, schedule: endpoints.map((_, i) => i) }));
+  const tables = compile(example(), ({ endpoints }) => ({
+    lists: [{ share: 1, policy: "roundRobin", hosts: endpoints, schedule: endpoints.map((_, i) => i) }],
+  }));
   const datapath = new Datapath(native, { receiveLimit: 0, mapSizes: { slots: 64, stashes: 64, chunks: 8 } });
   try {
     apply(datapath, diff(undefined, tables).ops);

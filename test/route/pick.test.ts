@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { Endpoint, Health, Policy } from "../../src/model/config.ts";
-import { hostsToUse } from "../../src/route/health.ts";
+import type { Policy } from "../../src/model/config.ts";
 import { type Active, createPicker, type Random } from "../../src/route/pick.ts";
 import { schedule } from "../../src/route/schedule.ts";
 
@@ -132,40 +131,4 @@ test("schedule: over its length everyone has a turn and no share is off by more 
       },
     ),
   );
-});
-
-test("hosts to use: Envoy's worked numbers", () => {
-  const cluster = (numbers: Partial<Record<Health, number>>) => ({
-    endpoints: Object.entries(numbers).flatMap(([health, count]) =>
-      Array.from(
-        { length: count },
-        (_, i): Endpoint => ({ address: { ip: "10.0.0.1", port: i + 1 }, weight: 1, health: health as Health }),
-      ),
-    ),
-  });
-  const cases: [
-    numbers: Partial<Record<Health, number>>,
-    hosts: number,
-    panic: boolean,
-    spill: [number, number] | undefined,
-  ][] = [
-    [{}, 0, false, undefined],
-    [{ healthy: 4 }, 4, false, undefined],
-    [{ healthy: 2, unhealthy: 2 }, 2, false, undefined],
-    [{ healthy: 1, unhealthy: 1, draining: 1 }, 3, true, undefined],
-    [{ healthy: 49, timeout: 51 }, 100, true, undefined],
-    [{ unhealthy: 3 }, 3, true, undefined],
-    [{ healthy: 72, degraded: 28 }, 72, false, undefined],
-    [{ healthy: 71, degraded: 29 }, 71, false, [29, 1]],
-    [{ healthy: 60, degraded: 40 }, 60, false, [40, 16]],
-    [{ healthy: 10, degraded: 40, unhealthy: 50 }, 10, false, [40, 80]],
-    [{ healthy: 9, degraded: 40, unhealthy: 51 }, 100, true, undefined],
-    [{ degraded: 50, unhealthy: 50 }, 50, false, undefined],
-    [{ degraded: 3 }, 3, false, undefined],
-  ];
-  for (const [numbers, hosts, panic, spill] of cases) {
-    const use = hostsToUse(cluster(numbers));
-    const got = [use.hosts.length, use.panic, use.spill && [use.spill.hosts.length, use.spill.percent]];
-    assert.deepEqual(got, [hosts, panic, spill], JSON.stringify(numbers));
-  }
 });

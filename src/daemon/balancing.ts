@@ -1,0 +1,66 @@
+import type { BalancedList, Balancing } from "../compile/cluster.ts";
+import type { Cluster, Config, Endpoint } from "../model/config.ts";
+import { type Part, partsOf } from "../route/parts.ts";
+import { goesByDeadlines } from "../route/pick.ts";
+import { schedule } from "../route/schedule.ts";
+import { XLB_MAX_LISTS, XLB_MAX_SCAN } from "../tables/layout.gen.ts";
+
+/** Longest cycle of turns that a cluster's table holds. */
+const MAX_SCHEDULE = 4_096;
+
+/** How the kernel balances the clusters of a configuration, or why it does not. */
+export function kernelBalancing(config: Config): (cluster: Cluster) => Balancing {
+  return (cluster) => {
+    const parts = partsOf(cluster, config);
+    const lists = parts.flatMap((part) => part.lists.map((list) => ({ ...list, share: shareOf(part, list.weight) })));
+    const slow = whyNot(cluster, parts);
+    if (slow !== undefined) return { slow };
+    return { lists: lists.map(({ hosts, share }) => ({ share, hosts, ...pickingFrom(cluster, hosts) })) };
+  };
+}
+
+/** The clusters that the slow path alone can balance, and why. */
+export function slowClusters(config: Config): { readonly where: string; readonly reason: string }[] {
+  const balancing = kernelBalancing(config);
+  return config.clusters.flatMap((cluster) => {
+    const how = balancing(cluster);
+    return "slow" in how ? [{ where: `cluster ${cluster.name}`, reason: how.slow }] : [];
+  });
+}
+
+const shareOf = ({ percent, lists }: Part, weight: number) =>
+  ((percent / 100) * weight) / lists.reduce((sum, { weight }) => sum + weight, 0);
+
+function whyNot({ drop, policy }: Cluster, parts: readonly Part[]): string | undefined {
+  if (drop !== undefined) return "drop_overloads answers a part of its requests";
+  const lists = parts.flatMap(({ lists }) => lists);
+  if (lists.length > XLB_MAX_LISTS) return `its priorities and localities make more than ${XLB_MAX_LISTS} lists`;
+  /* The slow path would take its own chance, and the part without an endpoint would be too small. */
+  if (lists.length > 1 && lists.some(({ hosts }) => hosts.length === 0))
+    return "a part of its requests has no endpoint";
+  if (policy.kind === "random") return undefined;
+  const weightsOf = (hosts: readonly Endpoint[]) => hosts.map(({ weight }) => weight);
+  const byDeadlines = lists.some(({ hosts }) => goesByDeadlines(policy, weightsOf(hosts)));
+  const isMixed = (hosts: readonly Endpoint[]) => new Set(hosts.map(({ health }) => health === "healthy")).size > 1;
+  if (policy.slowStart !== undefined && lists.some(({ hosts }) => isMixed(hosts)))
+    return "healthy endpoints start slowly beside others, in panic";
+  if (policy.kind === "roundRobin") return undefined;
+  const { bias = 1, fullScan } = policy;
+  if (byDeadlines && bias !== 0 && bias !== 1) return "its active_request_bias is neither 0 nor 1";
+  const longest = Math.max(...lists.map(({ hosts }) => hosts.length));
+  return fullScan && longest > XLB_MAX_SCAN ? `FULL_SCAN of more than ${XLB_MAX_SCAN} endpoints` : undefined;
+}
+
+/** While all endpoints are as new, slow start changes no share. */
+function pickingFrom(
+  { policy }: Cluster,
+  hosts: readonly Endpoint[],
+): Pick<BalancedList, "policy" | "schedule" | "choices"> {
+  const weights = hosts.map(({ weight }) => weight);
+  const turns = schedule(weights, MAX_SCHEDULE);
+  if (policy.kind !== "leastRequest") return { policy: policy.kind, schedule: turns };
+  const byDeadlines = goesByDeadlines(policy, weights);
+  if (byDeadlines && policy.bias === 0) return { policy: "roundRobin", schedule: turns };
+  if (policy.fullScan && !byDeadlines) return { policy: "fullScan", schedule: turns };
+  return { policy: "leastRequest", schedule: turns, choices: policy.choiceCount };
+}

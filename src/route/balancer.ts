@@ -1,0 +1,73 @@
+import type { Cluster, Config, Endpoint } from "../model/config.ts";
+import { EdfQueue } from "./edf.ts";
+import { type Part, partsOf } from "./parts.ts";
+import { createPicker, type Random, slowStartFactor } from "./pick.ts";
+
+/** What a choice of an endpoint may depend on. */
+export interface Asked {
+  readonly random: Random;
+  /** Requests in service at an endpoint. */
+  readonly active: (endpoint: Endpoint) => number;
+  /** Milliseconds since the configuration's endpoints were there; missing: they are not new any more. */
+  readonly ageMs?: number;
+}
+
+/** The endpoint for the next request; undefined: there is none, 503. */
+export type Balancer = (asked: Asked) => Endpoint | undefined;
+
+/** Envoy's balancer of a cluster. It holds whose turn it is: one lasts as long as its configuration. */
+export function createBalancer(cluster: Cluster, config: Pick<Config, "clusters" | "local">, seed = 0): Balancer {
+  const parts = partsOf(cluster, config).map((part) => ({
+    percent: part.percent,
+    pick: partBalancer(part, cluster, seed),
+  }));
+  const percents = parts.map(({ percent }) => percent);
+  // A cluster of one part has no use for chance.
+  return (asked) => parts[parts.length === 1 ? 0 : indexAt(percents, asked.random(100))]?.pick(asked);
+}
+
+function partBalancer({ lists, by }: Part, cluster: Cluster, seed: number): Balancer {
+  const balancers = lists.map(({ hosts }) => listBalancer(cluster, hosts, seed));
+  if (balancers.length === 1) return balancers[0]!;
+  const weights = lists.map(({ weight }) => weight);
+  if (by === "chance") {
+    const total = weights.reduce((sum, weight) => sum + weight, 0);
+    return (asked) => balancers[indexAt(weights, asked.random(total))]!(asked);
+  }
+  const queue = new EdfQueue();
+  const turn = () => {
+    const at = queue.take()!;
+    queue.add(at, weights[at]!);
+    return at;
+  };
+  for (const [at, weight] of weights.entries()) queue.add(at, weight);
+  for (let turns = seed % weights.length; turns > 0; turns--) turn();
+  return (asked) => balancers[turn()]!(asked);
+}
+
+/** Which of the weights, laid one after the other, a ticket from 0 up to their sum falls on. */
+function indexAt(weights: readonly number[], ticket: number): number {
+  let left = ticket;
+  return weights.findIndex((weight) => {
+    left -= weight;
+    return left < 0;
+  });
+}
+
+function listBalancer({ policy }: Cluster, hosts: readonly Endpoint[], seed: number): Balancer {
+  const slowStart = policy.kind === "random" ? undefined : policy.slowStart;
+  let age = 0;
+  const youth = (host: number) =>
+    slowStart === undefined || hosts[host]!.health !== "healthy" ? 1 : slowStartFactor(slowStart, age);
+  const pick = createPicker(
+    policy,
+    hosts.map(({ weight }) => weight),
+    seed,
+    youth,
+  );
+  return ({ random, active, ageMs = Number.POSITIVE_INFINITY }) => {
+    age = ageMs;
+    const at = pick(random, (host) => active(hosts[host]!));
+    return at === undefined ? undefined : hosts[at];
+  };
+}
