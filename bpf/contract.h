@@ -41,7 +41,19 @@ struct addr_key {
 /* ---- configuration: written by sync, read by hooks ---- */
 
 struct listener_entry {
-	__u32 id; /* index into listener_rules and listener_stats */
+	__u32 id;      /* index into listener_rules and listener_stats */
+	__u32 balance; /* index into rules: the clusters of CONNECT_DIRECT */
+	__u8 way;      /* enum connect_way */
+	__u8 inspected; /* what a connection speaks first decides who serves it: if it is HTTP, the hooks */
+	__u16 pad;
+};
+
+/* What becomes of a connection to a listener when it is made. */
+enum connect_way {
+	CONNECT_REQUESTS = 0, /* to the anchor; its requests are balanced each by itself */
+	CONNECT_ANCHOR = 1,   /* to the anchor, for the slow path alone */
+	CONNECT_LEAVE = 2,    /* where the client wants */
+	CONNECT_DIRECT = 3,   /* to an endpoint that is picked now; to the anchor where there is none */
 };
 
 /* Written once, before the hooks are attached. */
@@ -248,7 +260,7 @@ struct conn {
 	__u8 closed;       /* the client has closed both ways */
 	__u8 half_closed;
 	__u8 broken;       /* what comes now is the rest of a request whose server has gone: no request */
-	__u8 pad;
+	__u8 spoke;        /* the kernel path has taken a request of it */
 };
 
 /* A request head, as offsets into the bytes of one send. */
@@ -289,6 +301,10 @@ struct p_state {
 	__u8 pipeliner;       /* sent a request before the last answer was complete: slow path for good */
 	__u8 cut;             /* a send was cut: what follows in it belongs to the anchor */
 	__u8 based;           /* base_sequence is set */
+	__u8 inspected;       /* the listener's */
+	__u8 way;             /* enum connect_way */
+	__u16 pad;
+	__u32 endpoint;       /* CONNECT_DIRECT: where it went; 0: to the anchor */
 	__u32 base_sequence;  /* write_seq before the first byte: how many bytes took TCP since then */
 	__u32 to_anchor;      /* bytes that were redirected to the anchor */
 	__u32 pieces;         /* sends that the request's body took so far */
@@ -391,7 +407,11 @@ enum reason {
 	REASON_ROUTE = 38,
 	REASON_USERSPACE_TENANT = 39,
 	REASON_BALANCING = 40, /* slow path, by the rules: the kernel cannot follow the cluster's balancing */
-	REASON_COUNT = 41,
+	/* connections that are balanced as a whole */
+	REASON_DIRECT = 41,
+	REASON_DIRECT_DECLINED = 42,
+	REASON_LEFT_ALONE = 43,
+	REASON_COUNT = 44,
 };
 
 /* ---- counters, one row per CPU ---- */
@@ -408,6 +428,7 @@ struct endpoint_stats {
 	__u64 same_host;
 	__u64 cross_host;
 	__u64 time_ns; /* sum over responses, from the request taken to the response complete */
+	__u64 direct;  /* connections that were made to it by tcp_proxy */
 };
 
 struct route_stats {
@@ -416,6 +437,7 @@ struct route_stats {
 
 struct listener_stats {
 	__u64 connections;
+	__u64 direct; /* of them those that were made to an endpoint */
 	__u64 same_host;
 	__u64 cross_host;
 	__u64 slow;

@@ -44,6 +44,14 @@ struct {
 	__array(values, struct blob);
 } clusters SEC(".maps");
 
+/* endpoint -> where it is: for connections that are made to it */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct addr_key);
+} endpoint_addresses SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 64);

@@ -27,6 +27,7 @@ struct layout {
 	struct endpoint_state endpoint_state;
 	struct cluster_state cluster_state;
 	enum condition_kind condition_kind;
+	enum connect_way connect_way;
 	enum policy policy;
 	enum slot_kind slot_kind;
 	enum slot_flag slot_flag;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /*
- * connect(2): a virtual address becomes the anchor's, and the socket is tagged with what it asked for. Any other
- * destination is left alone. The address is rewritten only when the tag was stored: a client that reached the anchor
- * without one could not be served.
+ * connect(2): a virtual address becomes the anchor's, or an endpoint's where the connection is balanced as a whole, and
+ * the socket is tagged with what it asked for. Any other destination is left alone. The address is rewritten only when
+ * the tag was stored: a client that reached the anchor without one could not be served.
  */
 
 static __always_inline __u32 find_tenant(__u64 *cgroup)
@@ -41,26 +41,58 @@ static __always_inline struct listener_entry *find_listener(struct addr_key *key
 	return bpf_map_lookup_elem(&listeners, &any);
 }
 
-/* True when the socket is now a p-sock of ours, on its way to the anchor. */
-static __always_inline bool tag(struct bpf_sock_addr *ctx, struct addr_key *destination, bool mapped)
+static __always_inline bool is_mapped(const struct addr_key *key)
+{
+	return key->ip[0] == 0 && key->ip[1] == 0 && key->ip[2] == bpf_htonl(0xffff);
+}
+
+/* An endpoint of one of the listener's clusters, of the family of the socket; NULL where there is none. */
+static __always_inline struct addr_key *pick_direct(const struct listener_entry *listener, bool mapped, __u32 *endpoint)
+{
+	__u32 balance = listener->balance, cluster;
+	struct addr_key *address;
+	struct word *head;
+	void *blob;
+
+	blob = bpf_map_lookup_elem(&rules, &balance);
+	if (!blob)
+		return NULL;
+	head = word_at(blob, 0);
+	if (!head)
+		return NULL;
+	cluster = pick_cluster(blob, 0, head);
+	blob = bpf_map_lookup_elem(&clusters, &cluster);
+	if (!blob || pick_endpoint(blob, cluster, endpoint))
+		return NULL;
+	address = bpf_map_lookup_elem(&endpoint_addresses, endpoint);
+	return address && address->port && is_mapped(address) == mapped ? address : NULL;
+}
+
+/* Where the socket is to go instead, now that it is one of ours; NULL: where it wants. */
+static __always_inline struct addr_key *tag(struct bpf_sock_addr *ctx, struct addr_key *destination, bool mapped,
+					    struct addr_key *anchor)
 {
 	struct listener_entry *listener = find_listener(destination, !mapped);
 	struct bpf_sock *sk = ctx->sk;
+	struct addr_key *address;
+	__u32 endpoint = 0;
 	struct p_state *p;
 
 	barrier_value(sk);
 	if (!sk)
-		return false;
+		return NULL;
 
-	if (!listener) {
+	if (!listener || listener->way == CONNECT_LEAVE) {
 		/* The socket may have asked for a listener before, in vain. */
 		bpf_sk_storage_delete(&p_states, sk);
-		return false;
+		if (listener)
+			leave(REASON_LEFT_ALONE, 0);
+		return NULL;
 	}
 	p = bpf_sk_storage_get(&p_states, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!p) {
 		leave(REASON_TAG_FAILED, 0);
-		return false;
+		return NULL;
 	}
 	/* A socket may connect again: what it was before says nothing about now. */
 	__builtin_memset(p, 0, sizeof(*p));
@@ -68,7 +100,18 @@ static __always_inline bool tag(struct bpf_sock_addr *ctx, struct addr_key *dest
 	p->tenant = find_tenant(&p->cgroup);
 	p->destination = *destination;
 	p->listener = listener->id;
-	return true;
+	p->way = listener->way;
+	p->inspected = listener->inspected;
+	if (listener->way != CONNECT_DIRECT)
+		return anchor;
+	address = pick_direct(listener, mapped, &endpoint);
+	if (!address) {
+		leave(REASON_DIRECT_DECLINED, 0);
+		return anchor;
+	}
+	p->endpoint = endpoint;
+	leave(REASON_DIRECT, 0);
+	return address;
 }
 
 static __always_inline struct settings *get_settings(void)
@@ -81,26 +124,27 @@ static __always_inline struct settings *get_settings(void)
 SEC("cgroup/connect4")
 int xlb_connect4(struct bpf_sock_addr *ctx)
 {
-	struct addr_key key = {.ip = {0, 0, bpf_htonl(0xffff), 0}};
+	struct addr_key key = {.ip = {0, 0, bpf_htonl(0xffff), 0}}, *to;
 	struct settings *settings = get_settings();
 
 	if (ctx->protocol != IPPROTO_TCP || !settings || !settings->anchor4.port)
 		return 1;
 	key.ip[3] = ctx->user_ip4;
 	key.port = bpf_ntohs(ctx->user_port);
-	if (!tag(ctx, &key, true))
+	to = tag(ctx, &key, true, &settings->anchor4);
+	if (!to)
 		return 1;
 	/* clang would merge neighbouring stores to the context into one computed address, which is refused */
-	*(volatile __u32 *)&ctx->user_ip4 = settings->anchor4.ip[3];
+	*(volatile __u32 *)&ctx->user_ip4 = to->ip[3];
 	barrier_value(ctx);
-	*(volatile __u32 *)&ctx->user_port = bpf_htons(settings->anchor4.port);
+	*(volatile __u32 *)&ctx->user_port = bpf_htons(to->port);
 	return 1;
 }
 
 SEC("cgroup/connect6")
 int xlb_connect6(struct bpf_sock_addr *ctx)
 {
-	struct addr_key key = {}, *anchor;
+	struct addr_key key = {}, *anchor, *to;
 	struct settings *settings = get_settings();
 	bool mapped;
 
@@ -111,19 +155,22 @@ int xlb_connect6(struct bpf_sock_addr *ctx)
 	key.ip[2] = ctx->user_ip6[2];
 	key.ip[3] = ctx->user_ip6[3];
 	key.port = bpf_ntohs(ctx->user_port);
-	mapped = key.ip[0] == 0 && key.ip[1] == 0 && key.ip[2] == bpf_htonl(0xffff);
+	mapped = is_mapped(&key);
 	anchor = mapped ? &settings->anchor4 : &settings->anchor6;
-	if (!anchor->port || !tag(ctx, &key, mapped))
+	if (!anchor->port)
 		return 1;
-	*(volatile __u32 *)&ctx->user_ip6[0] = anchor->ip[0];
+	to = tag(ctx, &key, mapped, anchor);
+	if (!to)
+		return 1;
+	*(volatile __u32 *)&ctx->user_ip6[0] = to->ip[0];
 	barrier_value(ctx);
-	*(volatile __u32 *)&ctx->user_ip6[1] = anchor->ip[1];
+	*(volatile __u32 *)&ctx->user_ip6[1] = to->ip[1];
 	barrier_value(ctx);
-	*(volatile __u32 *)&ctx->user_ip6[2] = anchor->ip[2];
+	*(volatile __u32 *)&ctx->user_ip6[2] = to->ip[2];
 	barrier_value(ctx);
-	*(volatile __u32 *)&ctx->user_ip6[3] = anchor->ip[3];
+	*(volatile __u32 *)&ctx->user_ip6[3] = to->ip[3];
 	barrier_value(ctx);
-	*(volatile __u32 *)&ctx->user_port = bpf_htons(anchor->port);
+	*(volatile __u32 *)&ctx->user_port = bpf_htons(to->port);
 	return 1;
 }
 

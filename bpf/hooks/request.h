@@ -47,19 +47,6 @@ static __always_inline bool worker_has_bytes(struct tcp_sock *tp)
 	return psock && at_address(struct sk_psock, psock)->ingress_skb.qlen != 0;
 }
 
-/* Bytes are on their way to the anchor, whose connection may not have been accepted yet. */
-static __always_inline void wake(const struct p_state *p, enum reason reason)
-{
-	struct event *e = new_event(EVENT_WAKE);
-
-	if (!e)
-		return;
-	e->cookie = p->cookie;
-	e->client = p->key;
-	e->reason = reason;
-	bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
-}
-
 static __always_inline int to_slow_path(struct sk_msg_md *msg, struct p_state *p, struct tcp_sock *tp,
 					enum reason reason)
 {
@@ -82,6 +69,15 @@ static __always_inline int to_slow_path(struct sk_msg_md *msg, struct p_state *p
 	if (row)
 		add(&row->slow, 1);
 	return leave(reason, SK_PASS);
+}
+
+/* What the client speaks is known, and decides for all of its connection, whatever it says to the slow path. */
+static __always_inline void say_it_spoke(const struct p_state *p)
+{
+	struct conn *conn = bpf_map_lookup_elem(&conns, &p->key);
+
+	if (conn && conn->cookie == p->cookie)
+		conn->spoke = 1;
 }
 
 /* Has the slow path answered all that it was given? Then the kernel may take the next request. */
@@ -556,6 +552,8 @@ static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *
 		return instead(msg, p, tp, flags);
 	}
 	p->slot = id;
+	if (p->inspected && !p->generation)
+		say_it_spoke(p);
 	p->generation = next_generation(life);
 	p->body_remaining = p->request.content_length - body;
 	p->pieces = 0;

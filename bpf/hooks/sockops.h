@@ -39,6 +39,23 @@ static __always_inline void remote_address(struct bpf_sock_ops *ops, struct addr
 /* As far as net.core.rmem_max allows: what most answers fit into, and much less than TCP's autotuning takes. */
 #define RECEIVE_BUFFER (4 << 20)
 
+/* A connection that is balanced as a whole has reached its endpoint. */
+static __always_inline void count_direct(struct bpf_sock_ops *ops, const struct p_state *p)
+{
+	__u32 endpoint = p->endpoint;
+	struct endpoint_stats *stats = bpf_map_lookup_elem(&endpoint_counts, &endpoint);
+	struct listener_stats *row = listener_row(p->listener);
+
+	if (stats)
+		add(&stats->direct, 1);
+	if (row) {
+		add(&row->connections, 1);
+		add(&row->direct, 1);
+	}
+	now_active(endpoint);
+	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
 /* A tagged client has reached the anchor: from now on its writes are requests. */
 static __always_inline void adopt_client(struct bpf_sock_ops *ops)
 {
@@ -54,6 +71,10 @@ static __always_inline void adopt_client(struct bpf_sock_ops *ops)
 	p = bpf_sk_storage_get(&p_states, sk, 0, 0);
 	if (!p)
 		return;
+	if (p->endpoint) {
+		count_direct(ops, p);
+		return;
+	}
 	local_address(ops, &p->key);
 	p->born_ns = bpf_ktime_get_ns();
 	conn.cookie = p->cookie;
@@ -66,6 +87,11 @@ static __always_inline void adopt_client(struct bpf_sock_ops *ops)
 	if (row)
 		add(&row->connections, 1);
 	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	if (p->way != CONNECT_REQUESTS) {
+		/* A server may be the first to speak, and nothing shall happen to the client's bytes. */
+		wake(p, REASON_DIRECT_DECLINED);
+		return;
+	}
 	/* Its socket stays one of plain TCP, with every habit of such. */
 	if (p->tenant & XLB_USERSPACE_TENANT) {
 		leave(REASON_USERSPACE_TENANT, 0);
@@ -190,6 +216,13 @@ static __always_inline void client_state(struct bpf_sock_ops *ops)
 	p = bpf_sk_storage_get(&p_states, sk, 0, 0);
 	if (!p)
 		return;
+	if (p->endpoint) {
+		if (ops->args[1] == BPF_TCP_CLOSE) {
+			no_longer_active(p->endpoint);
+			p->endpoint = 0;
+		}
+		return;
+	}
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return;

@@ -55,4 +55,17 @@ static __always_inline void slot_event(__u32 type, __u32 id, const struct slot *
 	slot_event_how(type, id, slot, BPF_RB_FORCE_WAKEUP);
 }
 
+/* The slow path has something to do on a connection, which may not have been accepted yet. */
+static __always_inline void wake(const struct p_state *p, enum reason reason)
+{
+	struct event *e = new_event(EVENT_WAKE);
+
+	if (!e)
+		return;
+	e->cookie = p->cookie;
+	e->client = p->key;
+	e->reason = reason;
+	bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
+}
+
 #endif

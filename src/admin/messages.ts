@@ -16,6 +16,8 @@ export interface ListenerStats extends PathCounts {
   /** `ip:port`, `[ip]:port` for IPv6. */
   readonly address: string;
   readonly connections: number;
+  /** Connections, of those, that were made to an endpoint, without XLB between: tcp_proxy. */
+  readonly direct: number;
   /** Requests that no virtual host or no route took: answered 404. */
   readonly no_route_match: number;
 }
@@ -34,8 +36,10 @@ export interface PoolStats {
 export interface EndpointStats extends PathCounts {
   readonly address: string;
   readonly health: string;
-  /** Requests in service now. */
+  /** Requests in service now, or connections of tcp_proxy. */
   readonly active: number;
+  /** Connections that were made to it, without XLB between: tcp_proxy. */
+  readonly direct: number;
   readonly responses: Readonly<Record<"1xx" | "2xx" | "3xx" | "4xx" | "5xx", number>>;
   readonly request_bytes: number;
   readonly response_bytes: number;

@@ -324,7 +324,14 @@ async function readRoutes(path: string, listener: string | undefined) {
   const parsed = parseBootstrap(text, path);
   if (!parsed.ok) return { problems: formatRejections(parsed.rejections, path) };
   const found = findListener(parsed.value.config, listener);
-  return "problem" in found ? { problems: [`xlb: ${path}: ${found.problem}`] } : found.routes;
+  if ("problem" in found) return { problems: [`xlb: ${path}: ${found.problem}`] };
+  const { httpChains } = await import("../model/chains.ts");
+  const [chain, second] = httpChains(found);
+  if (chain === undefined) return { problems: [`xlb: ${path}: listener ${found.name} has no HTTP filter chain`] };
+  if (second === undefined) return chain.routes;
+  return {
+    problems: [`xlb: ${path}: listener ${found.name} has several HTTP filter chains: check their routes apart`],
+  };
 }
 
 function complainOf(lines: readonly string[]): number {

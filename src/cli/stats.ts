@@ -9,7 +9,7 @@ export function formatStats(stats: Stats): string {
   const sections = [
     `${bold("xlb")}  ${stats.datapath} datapath · up ${duration(stats.uptime)} · ${bytes(stats.memory)} resident` +
       ` · ${open} connections open, ${slow_path} on the slow path`,
-    table(["LISTENER", "ADDRESS", "CONNECTIONS", "REQUESTS", ...PATHS, "NO ROUTE"], stats.listeners.map(listenerRow)),
+    formatListeners(stats.listeners),
     table(
       ["ROUTE", "REQUESTS"],
       stats.routes.map((route) => [route.name, route.requests]),
@@ -20,9 +20,22 @@ export function formatStats(stats: Stats): string {
   return `${sections.join("\n\n")}\n`;
 }
 
-function listenerRow(row: ListenerStats): Cell[] {
-  const paths = [row.same_host, row.cross_host, row.slow];
-  return [row.name, row.address, row.connections, row.requests, ...paths, row.no_route_match];
+function formatListeners(listeners: readonly ListenerStats[]): string {
+  // A column of zeros says nothing that its absence does not.
+  const direct = listeners.some((row) => row.direct > 0);
+  const row = (row: ListenerStats): Cell[] => [
+    row.name,
+    row.address,
+    row.connections,
+    ...(direct ? [row.direct] : []),
+    row.requests,
+    row.same_host,
+    row.cross_host,
+    row.slow,
+    row.no_route_match,
+  ];
+  const heads = ["LISTENER", "ADDRESS", "CONNECTIONS", ...(direct ? ["DIRECT"] : []), "REQUESTS", ...PATHS, "NO ROUTE"];
+  return table(heads, listeners.map(row));
 }
 
 const CLASSES = ["1xx", "2xx", "3xx", "4xx", "5xx"] as const;
@@ -30,13 +43,22 @@ const CLASSES = ["1xx", "2xx", "3xx", "4xx", "5xx"] as const;
 function formatCluster(cluster: ClusterStats): string {
   const title = `${bold("CLUSTER")} ${cluster.name}`;
   if (cluster.endpoints.length === 0) return `${title}\n${dim("no endpoints")}`;
-  // A column of zeros says nothing that its absence does not.
+  const direct = cluster.endpoints.some((row) => row.direct > 0);
   const classes = CLASSES.filter((kind) => kind === "2xx" || cluster.endpoints.some((row) => row.responses[kind] > 0));
-  const heads = ["ENDPOINT", "HEALTH", "ACTIVE", "REQUESTS", ...PATHS, ...classes.map((kind) => kind.toUpperCase())];
+  const heads = [
+    "ENDPOINT",
+    "HEALTH",
+    "ACTIVE",
+    ...(direct ? ["DIRECT"] : []),
+    "REQUESTS",
+    ...PATHS,
+    ...classes.map((kind) => kind.toUpperCase()),
+  ];
   const row = (endpoint: EndpointStats): Cell[] => [
     endpoint.address,
     endpoint.health,
     endpoint.active,
+    ...(direct ? [endpoint.direct] : []),
     endpoint.requests,
     endpoint.same_host,
     endpoint.cross_host,

@@ -1,18 +1,24 @@
+import { allChains, httpChains } from "../model/chains.ts";
 import type {
+  Address,
   Cluster,
   Config,
   Edited,
+  FilterChain,
   HeaderMatch,
+  HttpChain,
   Listener,
   PathMatch,
   Route,
   RouteAction,
   RouteConfig,
+  TcpChain,
   VirtualHost,
+  WeightedCluster,
 } from "../model/config.ts";
 import { addressText } from "../tables/address.ts";
 import { BlobBuilder } from "../tables/blob.ts";
-import type { HostBlob, Ids, SlowRoute, SlowRule, Tables } from "../tables/compiled.ts";
+import type { ConnectWay, HostBlob, Ids, SlowRoute, SlowRule, Tables } from "../tables/compiled.ts";
 import {
   CONDITION_IGNORE_CASE,
   CONDITION_INVERT,
@@ -92,43 +98,29 @@ const PSEUDO: Readonly<Record<string, number>> = {
   ":path": HEADER_PATH,
 };
 
-/** Compiles a configuration for the kernel. Pure: equal input gives equal bytes. `balancing` says who takes part. */
-export function compile(config: Config, balancing: (cluster: Cluster) => Balancing, previous?: Ids): Tables {
+/** What can be said of all plain connections to a listener when they are made. */
+export type Entrance =
+  | { readonly kind: "chain"; readonly chain: FilterChain; readonly inspects: boolean }
+  | { readonly kind: "each"; readonly why: string }
+  | { readonly kind: "none" };
+
+/**
+ * Compiles a configuration for the kernel. Pure: equal input gives equal bytes. `balancing` says who takes part,
+ * `entrance` which filter chain connections take; without it, listeners have one that takes all.
+ */
+export function compile(
+  config: Config,
+  balancing: (cluster: Cluster) => Balancing,
+  previous?: Ids,
+  entrance: (listener: Listener) => Entrance = soleChain,
+): Tables {
   const ids = assignIds(config, previous);
   const slow: SlowRule[] = [];
   const names = new HeaderNames();
   const listeners = config.listeners.map((listener) => {
-    const asksHeaders = listener.routes.virtualHosts.some((v) =>
-      v.routes.some((r) => r.headers.some((h) => PSEUDO[h.name] === undefined)),
-    );
-    return {
-      name: listener.name,
-      id: ids.listeners.get(listener.name)!,
-      address: listener.address,
-      hosts: new HostTable(listener.routes, asksHeaders),
-      virtualHosts: listener.routes.virtualHosts.map((vhost) => {
-        const where = { listener: listener.name, virtualHost: vhost.name };
-        const text = `${listener.name}: virtual host ${vhost.name}`;
-        const whole = tooStrict(listener) ?? whyNotDomains(vhost);
-        const seen =
-          whole === undefined
-            ? vhost.routes.map((route, place) => seenBy(listener.routes, vhost, route, place, names))
-            : [];
-        const routes = seen.map(({ route }) => route);
-        const blob = whole === undefined ? compileVirtualHost({ ...vhost, routes }, ids, names) : undefined;
-        if (!blob) {
-          const reason = whole ?? `its routes combine to more than ${MAX_CANDIDATES} candidates`;
-          slow.push({ ...where, where: text, reason });
-          return undefined;
-        }
-        for (const { route, slowly } of seen) {
-          if (slowly === undefined) continue;
-          const { whyNot: reason, ...how } = slowly;
-          slow.push({ ...where, route: how, where: `${text}: route ${route.name}`, reason });
-        }
-        return blob;
-      }),
-    };
+    const { name, address } = listener;
+    const way = compileEntrance(config, listener, entrance(listener), { ids, names, slow });
+    return { name, id: ids.listeners.get(name)!, address, way };
   });
   const clusters = config.clusters.map((cluster) => ({
     name: cluster.name,
@@ -138,7 +130,99 @@ export function compile(config: Config, balancing: (cluster: Cluster) => Balanci
       (endpoint) => ids.endpoints.get(`${cluster.name} ${addressText(endpoint.address)}`)!,
     ),
   }));
-  return { ids, listeners, clusters, headerNames: names.list(), slow };
+  return { ids, listeners, clusters, endpoints: directEndpoints(config, ids), headerNames: names.list(), slow };
+}
+
+/** The one chain of a listener, whatever it matches. */
+function soleChain(listener: Listener): Entrance {
+  const [chain, second] = allChains(listener);
+  if (chain === undefined) return { kind: "none" };
+  return second === undefined ? { kind: "chain", chain, inspects: false } : { kind: "each", why: "it has many chains" };
+}
+
+/** What the parts of a configuration are compiled into. */
+interface Context {
+  readonly ids: Ids;
+  readonly names: HeaderNames;
+  readonly slow: SlowRule[];
+}
+
+function compileEntrance(config: Config, { name }: Listener, entrance: Entrance, context: Context): ConnectWay {
+  const toAnchor = (reason: string): ConnectWay => {
+    context.slow.push({ listener: name, virtualHost: "", where: `${name}: its connections`, reason });
+    return { kind: "anchor" };
+  };
+  if (entrance.kind === "each") return toAnchor(entrance.why);
+  if (entrance.kind === "none") return { kind: "anchor" };
+  const { chain, inspects } = entrance;
+  if (chain.kind === "http") return { ...compileHttp(chain, context), inspected: inspects };
+  if (inspects) return toAnchor("the first bytes of each decide what serves it");
+  const clusters = chain.clusters.map(({ name }) => config.clusters.find((cluster) => cluster.name === name));
+  const reason = whyNotDirect(chain, clusters);
+  if (reason !== undefined) return toAnchor(reason);
+  const blob = new BlobBuilder();
+  const first = blob.reserve(1 + chain.clusters.length);
+  const sum = writeClusters(blob, first + 1, chain.clusters, context.ids);
+  blob.put(first, chain.clusters.length, sum, 0, 0);
+  return { kind: "direct", blob: blob.finish() };
+}
+
+/** Why a connection cannot go to its endpoint without somebody between. */
+function whyNotDirect(
+  { idleTimeoutMs, maxConnectAttempts }: TcpChain,
+  clusters: readonly (Cluster | undefined)[],
+): string | undefined {
+  if (idleTimeoutMs !== undefined && idleTimeoutMs !== 0) return "idle_timeout has to be watched";
+  if (maxConnectAttempts > 1) return "max_connect_attempts has to be followed";
+  const limited = clusters.find((cluster) => cluster !== undefined && isLimited(cluster.maxConnections));
+  return limited === undefined ? undefined : `max_connections of cluster ${limited.name} has to be kept`;
+}
+
+/** The endpoints that connections may be made to: of clusters that a chain with tcp_proxy leads to. */
+function directEndpoints({ listeners, clusters }: Config, ids: Ids): { id: number; address: Address }[] {
+  const names = new Set(
+    listeners
+      .flatMap(allChains)
+      .flatMap((chain) => (chain.kind === "tcp" ? chain.clusters.map(({ name }) => name) : [])),
+  );
+  return clusters
+    .filter(({ name }) => names.has(name))
+    .flatMap(({ name, endpoints }) =>
+      endpoints.map(({ address }) => ({ id: ids.endpoints.get(`${name} ${addressText(address)}`)!, address })),
+    );
+}
+
+/** Envoy's own default is there to protect Envoy. */
+const isLimited = (maxConnections: number) => maxConnections !== 1_024 && maxConnections < 2 ** 32 - 1;
+
+function compileHttp(chain: HttpChain, { ids, names, slow }: Context) {
+  const asksHeaders = chain.routes.virtualHosts.some((v) =>
+    v.routes.some((r) => r.headers.some((h) => PSEUDO[h.name] === undefined)),
+  );
+  return {
+    kind: "requests" as const,
+    hosts: new HostTable(chain.routes, asksHeaders),
+    virtualHosts: chain.routes.virtualHosts.map((vhost) => {
+      const where = { listener: chain.listener, virtualHost: vhost.name };
+      const text = `${chain.listener}: virtual host ${vhost.name}`;
+      const whole = tooStrict(chain) ?? whyNotDomains(vhost);
+      const seen =
+        whole === undefined ? vhost.routes.map((route, place) => seenBy(chain.routes, vhost, route, place, names)) : [];
+      const routes = seen.map(({ route }) => route);
+      const blob = whole === undefined ? compileVirtualHost({ ...vhost, routes }, ids, names) : undefined;
+      if (!blob) {
+        const reason = whole ?? `its routes combine to more than ${MAX_CANDIDATES} candidates`;
+        slow.push({ ...where, where: text, reason });
+        return undefined;
+      }
+      for (const { route, slowly } of seen) {
+        if (slowly === undefined) continue;
+        const { whyNot: reason, ...how } = slowly;
+        slow.push({ ...where, route: how, where: `${text}: route ${route.name}`, reason });
+      }
+      return blob;
+    }),
+  };
 }
 
 class HeaderNames {
@@ -163,7 +247,7 @@ class HeaderNames {
 const NOT_KEPT = ["content-length", "transfer-encoding", "connection", "upgrade", "expect", "te"];
 
 /** The kernel path knows Envoy's default limits of a head only. */
-function tooStrict({ http }: Listener): string | undefined {
+function tooStrict({ http }: HttpChain): string | undefined {
   if (http.maxHeadersCount < XLB_MAX_HEADER_COUNT) return `max_headers_count is below ${XLB_MAX_HEADER_COUNT}`;
   return http.maxRequestHeadersKb * 1_024 < XLB_MAX_HEAD ? "max_request_headers_kb is below 8" : undefined;
 }
@@ -415,14 +499,20 @@ function writeAction(blob: BlobBuilder, { name, action }: Route, ids: Ids): numb
   if (action.kind !== "forward") throw forSlowPath("an answer");
   const entries = action.clusters.filter((c) => c.weight > 0);
   const first = blob.reserve(1 + entries.length);
+  const sum = writeClusters(blob, first + 1, entries, ids);
+  blob.put(first, entries.length, sum, action.timeoutMs, ids.routes.get(name) ?? 0);
+  return first;
+}
+
+/** Entries of a weighted choice, from the word `first` on; gives the sum of their weights. */
+function writeClusters(blob: BlobBuilder, first: number, entries: readonly WeightedCluster[], ids: Ids): number {
   let sum = 0;
   entries.forEach((entry, i) => {
     sum += entry.weight;
     if ("header" in entry) throw forSlowPath("a cluster by header");
-    blob.put(first + 1 + i, ids.clusters.get(entry.name) ?? 0, sum, 0, 0);
+    blob.put(first + i, ids.clusters.get(entry.name) ?? 0, sum, 0, 0);
   });
-  blob.put(first, entries.length, sum, action.timeoutMs, ids.routes.get(name) ?? 0);
-  return first;
+  return sum;
 }
 
 /** New names get the lowest free numbers; 0 stays free, because a word of 0 means "none". */
@@ -433,7 +523,9 @@ function assignIds(config: Config, previous: Ids | undefined): Ids {
       previous?.listeners,
     ),
     routes: assign(
-      config.listeners.flatMap((l) => l.routes.virtualHosts.flatMap((v) => v.routes.map((r) => r.name))),
+      config.listeners
+        .flatMap(httpChains)
+        .flatMap(({ routes }) => routes.virtualHosts.flatMap((v) => v.routes.map((r) => r.name))),
       previous?.routes,
     ),
     clusters: assign(

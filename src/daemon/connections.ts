@@ -34,6 +34,8 @@ export interface Anchor {
 export interface ConnectionEvents {
   /** The client's bytes have come to the anchor: the slow path is to serve them. */
   serve(anchor: Anchor, stream: Socket, initial: Buffer | undefined): Session | undefined;
+  /** Is a connection of this listener to be served before its client has said a word? */
+  waitsForNobody(listener: number): boolean;
 }
 
 type Task = (anchor: Anchor) => void;
@@ -119,7 +121,7 @@ export class Connections {
       for (const task of waiting.tasks) task(anchor);
     }
     if (anchor.stream || anchor.ending || this.broken(anchor)) return;
-    if (state === "data") this.takeOver(anchor);
+    if (state === "data" || (state === "quiet" && this.#events.waitsForNobody(info.listener))) this.takeOver(anchor);
     else if (state === "eof") this.#clientEnded(anchor);
   }
 
@@ -146,6 +148,11 @@ export class Connections {
     if (!this.#known(anchor.key, anchor.cookie)?.broken) return false;
     this.reset(anchor);
     return true;
+  }
+
+  /** Has the kernel path taken a request of this connection? */
+  spokeHttp(anchor: Anchor): boolean {
+    return (this.#known(anchor.key, anchor.cookie)?.spoke ?? 0) !== 0;
   }
 
   // ---- what the kernel path asks for ----

@@ -8,6 +8,7 @@ import type { Ids, Tables } from "../tables/compiled.ts";
 import {
   type AddrKey,
   addrKeyRow,
+  connectWayWords,
   connRow,
   headerNameRow,
   listenerEntryRow,
@@ -91,8 +92,11 @@ function flags(bits: number, words: Readonly<Record<number, string>>): string[] 
 
 function listeners(datapath: Datapath, names: Names): Entry[] {
   return entriesOf(datapath, "listeners").map(([key, value]) => {
-    const { id } = listenerEntryRow.decode(value);
-    return { key: address(addrKeyRow.decode(key)), value: { id, name: names.listeners(id) } };
+    const { id, way } = listenerEntryRow.decode(value);
+    return {
+      key: address(addrKeyRow.decode(key)),
+      value: { id, name: names.listeners(id), way: connectWayWords[way] },
+    };
   });
 }
 
@@ -105,8 +109,8 @@ function listenerRules(datapath: Datapath, names: Names): Entry[] {
 }
 
 function virtualHosts(tables: Tables): Entry[] {
-  return tables.listeners.flatMap(({ name, virtualHosts }) =>
-    virtualHosts.map((blob, place) => ({
+  return tables.listeners.flatMap(({ name, way }) =>
+    (way.kind === "requests" ? way.virtualHosts : []).map((blob, place) => ({
       key: `${name}, virtual host ${place}`,
       value: blob === undefined ? "slow path" : { words: blob.length / 4, ...statesOf(blob) },
     })),

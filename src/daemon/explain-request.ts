@@ -1,4 +1,5 @@
 import { compile } from "../compile/compile.ts";
+import { allChains } from "../model/chains.ts";
 import type {
   Cluster,
   Config,
@@ -7,14 +8,17 @@ import type {
   HeaderMatch,
   HeaderValueMatch,
   Health,
+  HttpChain,
   Listener,
   PathMatch,
   Policy,
   PresentMatch,
   QueryMatch,
   Route,
+  TcpChain,
   VirtualHost,
 } from "../model/config.ts";
+import { chooseChain, entranceOf, needsInspection, plainConnection } from "../route/chain.ts";
 import {
   clusterName,
   Headers,
@@ -41,6 +45,8 @@ import { type Declined, declined, declineHead } from "./declined.ts";
 /** What would become of one request, and why; as it stands it is what `xlb explain --json` prints. */
 export interface Explanation {
   readonly listener: { readonly name: string; readonly address: string };
+  /** Which filter chain the connection takes, where there are several. */
+  readonly filterChain?: string;
   readonly virtualHost?: { readonly name: string; readonly domain: string };
   /** The routes before the one that matched, or all of them. */
   readonly passedOver: readonly { readonly route: string; readonly why: string }[];
@@ -50,7 +56,10 @@ export interface Explanation {
   readonly clusters: readonly ClusterPart[];
   /** What XLB answers by itself. */
   readonly answer?: { readonly status: number; readonly why: string; readonly mend?: string };
-  readonly servedBy: { readonly path: "kernel path" | "slow path"; readonly declined?: Declined };
+  readonly servedBy: {
+    readonly path: "kernel path" | "slow path" | "direct connection" | "nobody";
+    readonly declined?: Declined;
+  };
 }
 
 /** One of the clusters that a route leads to. */
@@ -108,21 +117,23 @@ function readHeaderLine(line: string): Field | { readonly problem: string } {
 /** Pure: nothing of what runs is asked. What pools and connections are at may still send a request to the slow path. */
 export function explainRequest(config: Config, listener: Listener, asked: AskedRequest): Explanation {
   const head = Buffer.from(headText(asked));
-  const tables = compile(config, () => ({ lists: [] }));
-  const where = { listener: { name: listener.name, address: addressText(listener.address) } };
-  const byHead = declineHead(head, askedNames(listener, tables));
+  const tables = compile(config, () => ({ lists: [] }), undefined, entranceOf);
+  const { chain, ...where } = enter(listener);
+  if (chain === undefined) return { ...where, passedOver: [], clusters: [], servedBy: CLOSED };
+  if (chain.kind === "tcp") return { ...where, ...explainTcp(config, listener, chain, tables) };
+  const byHead = declineHead(head, askedNames(chain, tables));
   const slowPath = (otherwise: Declined) => ({ path: "slow path" as const, declined: byHead ?? otherwise });
 
-  const admission = read(head, listener);
+  const admission = read(head, chain);
   if ("status" in admission) {
     const servedBy = slowPath(declined("badRequest", "the slow path refuses it"));
     return { ...where, passedOver: [], clusters: [], answer: admission, servedBy };
   }
   const { routed: admitted, upgrade } = admission;
-  const { routes } = listener;
+  const { routes } = chain;
   const virtualHost = matchVirtualHost(routes, admitted.authority);
   if (virtualHost === undefined) {
-    const answer = noVirtualHost(listener, admitted.authority);
+    const answer = noVirtualHost(chain, admitted.authority);
     const servedBy = slowPath(declined("noVirtualHost", answer.why));
     return { ...where, passedOver: [], clusters: [], answer, servedBy };
   }
@@ -132,10 +143,11 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
   const outcome = decide(routes, { request: admitted, responseHeaders: [], ticket: 0, repeated: "each" });
   const place = "none" in outcome ? virtualHost.routes.length : outcome.routeIndex;
   const values = new Headers(admitted, "each");
-  const byRules = declineByRules(tables, listener, virtualHost, place, path, values);
+  const byRules =
+    declinedAtEntrance(listener, tables) ?? declineByRules(tables, listener, virtualHost, place, path, values);
   const found = {
     ...where,
-    virtualHost: { name: virtualHost.name, domain: domainOf(listener, virtualHost, admitted.authority) },
+    virtualHost: { name: virtualHost.name, domain: domainOf(chain, virtualHost, admitted.authority) },
     passedOver: virtualHost.routes.slice(0, place).map((route) => ({
       route: route.name,
       why: whyPassedOver(route, admitted.path, values),
@@ -147,7 +159,7 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
     return { ...found, clusters: [], answer, servedBy: slowPath(byRules ?? byPath ?? declined("noRoute", why)) };
   }
   const route = { name: outcome.route.name, matches: describeMatch(outcome.route) };
-  if (upgrade !== undefined && !listener.http.upgrades.includes(upgrade)) {
+  if (upgrade !== undefined && !chain.http.upgrades.includes(upgrade)) {
     const why = `upgrades to ${upgrade} are not enabled`;
     const answer = { status: 403, why, mend: "name it in upgrade_configs" };
     return { ...found, route, clusters: [], answer, servedBy: slowPath(declined("upgrade", why)) };
@@ -179,12 +191,55 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
   }
 }
 
+const CLOSED = { path: "nobody" } as const;
+
+/** Where an HTTP/1.1 connection to a listener's own address comes in, from somewhere else. */
+function enter(listener: Listener) {
+  const applicationProtocols = needsInspection(listener) ? ["http/1.1"] : [];
+  const { address } = listener;
+  const chain = chooseChain(listener, { ...plainConnection(address, undefined), applicationProtocols });
+  const { inspection } = listener;
+  const names = inspection?.http ? ", told by the first bytes" : "";
+  return {
+    listener: { name: listener.name, address: addressText(address) },
+    chain,
+    ...(allChains(listener).length === 1
+      ? {}
+      : { filterChain: chain === undefined ? "none matches: the connection is closed" : `${chain.label}${names}` }),
+  };
+}
+
+/** Why its connections do not go by the hooks' rules. */
+function declinedAtEntrance({ name }: Listener, { slow }: Tables): Declined | undefined {
+  const rule = slow.find(({ listener, virtualHost }) => listener === name && virtualHost === "");
+  return rule && declined("rules", `each connection: ${rule.reason}`);
+}
+
+function explainTcp(config: Config, listener: Listener, { clusters }: TcpChain, tables: Tables) {
+  const sum = clusters.reduce((sum, { weight }) => sum + weight, 0);
+  const refused = declinedAtEntrance(listener, tables);
+  return {
+    passedOver: [],
+    clusters: clusters.map(({ name, weight }): ClusterPart => {
+      const cluster = config.clusters.find((cluster) => cluster.name === name);
+      const percent = (100 * weight) / sum;
+      if (cluster === undefined) return { name, percent, note: "not there: the connection is closed", endpoints: [] };
+      const { answer, declined, ...part } = explainCluster(config, cluster);
+      return { name, percent, ...part, ...(answer ? { note: `${answer.why}: the connection is closed` } : {}) };
+    }),
+    servedBy:
+      refused === undefined
+        ? ({ path: "direct connection" } as const)
+        : { path: "slow path" as const, declined: refused },
+  };
+}
+
 /** With every character as the bytes that a shell's argument has. */
 const headText = ({ method, target, version, headers }: AskedRequest) =>
   `${[`${method} ${target} ${version}`, ...headers.map(([name, value]) => `${name}: ${value}`)].join("\r\n")}\r\n\r\n`;
 
 /** The header names that the hook keeps for the rules; none where this listener's rules ask for none of them. */
-function askedNames({ routes }: Listener, { headerNames }: Tables): ReadonlySet<string> {
+function askedNames({ routes }: HttpChain, { headerNames }: Tables): ReadonlySet<string> {
   const names = new Set(headerNames.map(({ name }) => name));
   const asks = routes.virtualHosts.some((host) =>
     host.routes.some((route) => route.headers.some((header) => names.has(header.name))),
@@ -217,7 +272,7 @@ function declineByRules(
 type Refusal = NonNullable<Explanation["answer"]>;
 
 /** What the slow path makes of a head before it looks for a route. */
-function read(head: Buffer, { http }: Listener): (Admitted & { readonly routed: RequestHead }) | Refusal {
+function read(head: Buffer, { http }: HttpChain): (Admitted & { readonly routed: RequestHead }) | Refusal {
   try {
     new HeadScanner(http.maxRequestHeadersKb * 1_024).scan(head);
     const admitted = admit(head, http);
@@ -232,7 +287,7 @@ function read(head: Buffer, { http }: Listener): (Admitted & { readonly routed: 
   }
 }
 
-function noVirtualHost({ name, routes }: Listener, authority: string) {
+function noVirtualHost({ listener: name, routes }: HttpChain, authority: string) {
   const why = `no domain of listener ${name} matches host ${JSON.stringify(authority)}`;
   const butForPort = matchVirtualHost({ ...routes, ignorePortInHostMatching: true }, authority);
   const mend =
@@ -243,7 +298,7 @@ function noVirtualHost({ name, routes }: Listener, authority: string) {
 }
 
 /** Which of a virtual host's domains takes this host, in the order of the search: the reference is asked for each. */
-function domainOf({ routes }: Listener, virtualHost: VirtualHost, authority: string): string {
+function domainOf({ routes }: HttpChain, virtualHost: VirtualHost, authority: string): string {
   const takes = (domain: string) =>
     matchVirtualHost({ ...routes, virtualHosts: [{ ...virtualHost, domains: [domain] }] }, authority) !== undefined;
   const rank = (domain: string) => (domain === "*" ? 3 : domain.startsWith("*") ? 1 : domain.endsWith("*") ? 2 : 0);
@@ -419,8 +474,9 @@ function describePolicy(policy: Policy, lists: readonly (readonly Endpoint[])[])
 
 /** Rows of a label and its text; a label stands once. */
 export function formatExplanation(explanation: Explanation): string {
-  const { listener, virtualHost, passedOver, route, sentOn, clusters, answer, servedBy } = explanation;
+  const { listener, filterChain, virtualHost, passedOver, route, sentOn, clusters, answer, servedBy } = explanation;
   const rows: (readonly [label: string, text: string])[] = [["listener", `${listener.name} at ${listener.address}`]];
+  if (filterChain) rows.push(["filter chain", filterChain]);
   if (virtualHost)
     rows.push(["virtual host", `${virtualHost.name}, by its domain ${describeDomain(virtualHost.domain)}`]);
   for (const { route, why } of passedOver) rows.push(["passed over", `route ${route}: ${why}`]);
@@ -462,7 +518,11 @@ const describeAnswer = ({ status, why, mend }: NonNullable<Explanation["answer"]
 
 const describeDeclined = ({ reason, why }: Declined) => `the slow path (${reason}): ${why}`;
 
-const describeServed = ({ declined }: Explanation["servedBy"]) =>
-  declined === undefined ? "the kernel path, as far as request and rules say" : describeDeclined(declined);
+function describeServed({ path, declined }: Explanation["servedBy"]): string {
+  if (declined !== undefined) return describeDeclined(declined);
+  if (path === "nobody") return "nobody: the connection is closed";
+  if (path === "direct connection") return "the endpoint itself: the connection is made to it, as far as rules say";
+  return "the kernel path, as far as request and rules say";
+}
 
 const percentage = (percent: number) => `${Number(percent.toPrecision(3))} %`;

@@ -7,14 +7,16 @@ import { compile } from "../compile/compile.ts";
 import { formatRejections, parseBootstrap } from "../envoy/parse.ts";
 import { Datapath, type Native } from "../kernel/datapath.ts";
 import * as shim from "../kernel/native.ts";
+import { allChains } from "../model/chains.ts";
 import type { Config, Listener } from "../model/config.ts";
+import { entranceOf, needsInspection } from "../route/chain.ts";
 import { apply, diff } from "../sync/sync.ts";
 import { addrKey } from "../tables/address.ts";
 import type { Tables } from "../tables/compiled.ts";
 import { kernelBalancing, slowClusters } from "./balancing.ts";
 import { SlowCounters } from "./counters.ts";
 import { dumpMaps } from "./dump.ts";
-import { allEndpoints } from "./endpoints.ts";
+import { allEndpoints, requestClusters } from "./endpoints.ts";
 import { KernelPath } from "./kernel-path.ts";
 import type { RunOptions } from "./options.ts";
 import { probeKernelPath } from "./probe.ts";
@@ -183,7 +185,7 @@ class Daemon {
       ...(anchor6 ? { anchor6: addrKey({ ip: "::1", port: anchor6.port }) } : {}),
       receiveLimit: RECEIVE_LIMIT,
     });
-    const tables = compile(this.#config, kernelBalancing(this.#config));
+    const tables = compile(this.#config, kernelBalancing(this.#config), undefined, entranceOf);
     for (const [map, ids] of CAPACITIES) {
       const most = datapath.capacity(map);
       if (tables.ids[ids].size < most) continue;
@@ -206,6 +208,7 @@ class Daemon {
     const path = new KernelPath(native, datapath, {
       serve: (anchor, stream, initial) =>
         this.#slow.serveAnchor(anchor, stream, initial, listenerOf(anchor.info.listener)),
+      waitsForNobody: (id) => this.#startsAtOnce(listenerOf(id)),
       refuse: (anchor, why) => this.#slow.refuse(path.connections, anchor, why, listenerOf(anchor.info.listener)),
       log: (level, fields, message) => this.#log[level](fields, message),
       connectTimeout: (endpoint) => timeouts.get(endpoint) ?? 5_000,
@@ -214,7 +217,7 @@ class Daemon {
     this.#slow.joinKernel(datapath, path, tables.ids);
     path.start(fds);
     path.setTargets(
-      [...allEndpoints(this.#config.clusters)].map(({ cluster, endpoint, name }) => ({
+      [...allEndpoints(requestClusters(this.#config))].map(({ cluster, endpoint, name }) => ({
         endpoint: tables.ids.endpoints.get(name)!,
         address: endpoint.address,
         maxConnections: cluster.maxConnections,
@@ -225,6 +228,16 @@ class Daemon {
     await path.warm([...tenants, ...path.tenantPaths().map((t) => t.id)], 1_500);
     /* The switch: before this, connections to listeners are left alone. */
     apply(datapath, diff(undefined, tables).ops);
+  }
+
+  /**
+   * A server may be the first to speak, or the time to listen may run: with tcp_proxy and inspection, nobody waits for
+   * the client's first bytes.
+   */
+  #startsAtOnce(listener: Listener | undefined): boolean {
+    if (listener === undefined) return false;
+    if (needsInspection(listener)) return listener.inspection?.timeoutMs !== 0;
+    return allChains(listener).some(({ kind }) => kind === "tcp");
   }
 
   async #tenant(cgroup: string): Promise<void> {

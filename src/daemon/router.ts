@@ -1,7 +1,7 @@
-import type { Cluster, Config, Endpoint, ForwardAction, Listener, Route } from "../model/config.ts";
+import type { Cluster, Config, Endpoint, ForwardAction, HttpChain, Route, TcpChain } from "../model/config.ts";
 import { type Balancer, createBalancer } from "../route/balancer.ts";
 import { Editor, type Occasion } from "../route/edit.ts";
-import { clusterName, matchRoute, pickCluster, type RequestHead } from "../route/match.ts";
+import { clusterName, matchRoute, pickCluster, pickEntry, type RequestHead } from "../route/match.ts";
 import { type Answer, answerOf } from "../route/rewrite.ts";
 
 /** What the reference says of one request, with the endpoint picked. */
@@ -19,6 +19,11 @@ export type Choice =
       readonly endpoint: Endpoint;
       readonly action: ForwardAction;
     });
+
+/** The same of a connection by tcp_proxy. */
+export type TcpChoice =
+  | { readonly kind: "endpoint"; readonly cluster: Cluster; readonly endpoint: Endpoint }
+  | { readonly kind: "noCluster" | "noHost" };
 
 interface Chosen {
   readonly route: Route;
@@ -50,7 +55,7 @@ export class ReferenceRouter {
   }
 
   /** `upgrade`: the protocol that the client asks to change to. */
-  choose(listener: Listener, head: RequestHead, occasion: Occasion, upgrade?: string): Choice {
+  choose(listener: HttpChain, head: RequestHead, occasion: Occasion, upgrade?: string): Choice {
     const { routes, http } = listener;
     const chance = random(MAX_CHANCE);
     /* Each value of a repeated header by itself: Envoy's default since match_headers_individually. */
@@ -69,18 +74,33 @@ export class ReferenceRouter {
     const name = clusterName(entry, head);
     const state = this.#clusters.get(name);
     if (!state) return { ...chosen, kind: "noCluster", status: action.notFoundStatus ?? 503 };
-    const { cluster, balance } = state;
-    const endpoint = balance({
-      random,
-      active: (endpoint) => this.#active(name, endpoint),
-      ageMs: performance.now() - this.#bornMs,
-    });
+    const { cluster } = state;
+    const endpoint = this.#pick(state);
     if (!endpoint) return { ...chosen, kind: "noHost", cluster };
     return { ...chosen, kind: "endpoint", cluster, endpoint, action };
   }
+
+  /** The cluster for a connection by tcp_proxy, by weight; what comes back picks an endpoint of it each time. */
+  connect({ clusters }: TcpChain): () => TcpChoice {
+    const { name } = pickEntry(clusters, random(MAX_CHANCE));
+    const state = this.#clusters.get(name);
+    return () => {
+      if (!state) return { kind: "noCluster" };
+      const endpoint = this.#pick(state);
+      return endpoint ? { kind: "endpoint", cluster: state.cluster, endpoint } : { kind: "noHost" };
+    };
+  }
+
+  #pick({ cluster, balance }: ClusterState): Endpoint | undefined {
+    return balance({
+      random,
+      active: (endpoint) => this.#active(cluster.name, endpoint),
+      ageMs: performance.now() - this.#bornMs,
+    });
+  }
 }
 
-/** Far above the sum of any weights, so that none is favoured. */
-const MAX_CHANCE = Number.MAX_SAFE_INTEGER;
+/** Far above the sum of any weights, so that none is favoured, and within the bits that Math.random makes. */
+const MAX_CHANCE = 2 ** 48;
 
 const random = (below: number) => Math.floor(Math.random() * below);

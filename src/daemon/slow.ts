@@ -3,10 +3,13 @@ import { hostname } from "node:os";
 import type { Logger } from "pino";
 import type { Datapath } from "../kernel/datapath.ts";
 import * as shim from "../kernel/native.ts";
-import type { Endpoint, Listener } from "../model/config.ts";
-import type { Circumstances, Decision, RoutedHead, Session } from "../slowpath/ports.ts";
+import type { Address, Cluster, Endpoint, HttpChain, Listener, TcpChain } from "../model/config.ts";
+import { plainConnection } from "../route/chain.ts";
+import type { Circumstances, Decision, Forward, RoutedHead, Session, TcpDecision } from "../slowpath/ports.ts";
 import { SlowPath } from "../slowpath/slowpath.ts";
+import { fromAddrKey, unmapped } from "../tables/address.ts";
 import type { Ids } from "../tables/compiled.ts";
+import { addrKeyRow } from "../tables/layout.gen.ts";
 import type { Anchor, Connections } from "./connections.ts";
 import type { SlowCounters } from "./counters.ts";
 import { endpointName } from "./endpoints.ts";
@@ -53,8 +56,12 @@ export class SlowSide {
     this.#counters = counters;
     this.#slowPath = new SlowPath({
       decide: (listener, head, circumstances) => this.#decide(listener, head, circumstances),
-      finished: (listener, flag) => {
-        counters.listener(listener.name).requests++;
+      connect: (chain) => this.#connect(chain),
+      closed: (_chain, flag) => {
+        if (flag !== undefined) counters.flag(flag);
+      },
+      finished: ({ listener }, flag) => {
+        counters.listener(listener).requests++;
         if (flag !== undefined) counters.flag(flag);
       },
       log: (fields, message) => log.debug(fields, message),
@@ -90,19 +97,28 @@ export class SlowSide {
       return undefined;
     }
     const { connections } = kernel.path;
-    return this.#slowPath.accept(stream, {
-      listener,
-      tenant: anchor.info.tenant,
-      onIdle: (read, written) => kernel.datapath.slowDone(anchor.key, anchor.cookie, read, written + anchor.beside),
-      gate: () => connections.answered(anchor),
-      broken: () => connections.broken(anchor),
-      ...(initial ? { initial } : {}),
-    });
+    const source = fromAddrKey(addrKeyRow.decode(anchor.key));
+    const connection = plainConnection(fromAddrKey(anchor.info.destination), source);
+    const spokeHttp = () => connections.spokeHttp(anchor);
+    return this.#slowPath.accept(
+      stream,
+      { listener, connection, spokeHttp },
+      {
+        tenant: anchor.info.tenant,
+        onIdle: (read, written) => kernel.datapath.slowDone(anchor.key, anchor.cookie, read, written + anchor.beside),
+        gate: () => connections.answered(anchor),
+        broken: () => connections.broken(anchor),
+        ...(initial ? { initial } : {}),
+      },
+    );
   }
 
   serveSocket(socket: Socket, listener: Listener): void {
     this.#counters.listener(listener.name).connections++;
-    this.#slowPath.accept(socket, { listener, tenant: 0 });
+    const end = (ip = "", port = 0): Address => ({ ip: unmapped(ip), port });
+    const source = socket.remoteAddress === undefined ? undefined : end(socket.remoteAddress, socket.remotePort);
+    const connection = plainConnection(end(socket.localAddress, socket.localPort), source);
+    this.#slowPath.accept(socket, { listener, connection, spokeHttp: () => false }, { tenant: 0 });
   }
 
   /** Answers for a server that failed a request of the kernel path before it said a word. */
@@ -118,11 +134,11 @@ export class SlowSide {
     await this.#slowPath.drain(graceMs);
   }
 
-  #decide(listener: Listener, head: RoutedHead, circumstances: Circumstances): Decision {
+  #decide(listener: HttpChain, head: RoutedHead, circumstances: Circumstances): Decision {
     const { upgrade, ...occasion } = circumstances;
     const choice = this.#router.choose(listener, head, { ...occasion, hostname: this.#hostname }, upgrade);
     if (choice.kind === "noRoute") {
-      this.#counters.listener(listener.name).noRoute++;
+      this.#counters.listener(listener.listener).noRoute++;
       return { kind: "reply", status: 404, flag: "NR", fields: [], body: "" };
     }
     /* As in Envoy, a rule of what answers counts for nothing then. */
@@ -150,11 +166,27 @@ export class SlowSide {
     }
   }
 
+  #connect(chain: TcpChain): () => TcpDecision {
+    const pick = this.#router.connect(chain);
+    return () => {
+      const choice = pick();
+      if (choice.kind !== "endpoint") return { kind: "close", flag: choice.kind === "noCluster" ? "NC" : "UH" };
+      const { cluster, endpoint } = choice;
+      const { connectTimeoutMs, maxConnections } = cluster;
+      const { started, ended } = this.#inService(cluster, endpoint, 0);
+      return {
+        kind: "forward",
+        cluster: cluster.name,
+        address: endpoint.address,
+        connectTimeoutMs,
+        maxConnections,
+        started,
+        ended: (requestBytes, responseBytes) => ended(undefined, requestBytes, responseBytes),
+      };
+    };
+  }
+
   #forward({ cluster, endpoint, action, editor }: Extract<Choice, { kind: "endpoint" }>, tenant: number): Decision {
-    const name = endpointName(cluster.name, endpoint);
-    const counts = this.#counters.endpoint(name);
-    const id = this.#kernel?.ids.endpoints.get(name);
-    let since = 0;
     return {
       kind: "forward",
       cluster: cluster.name,
@@ -163,6 +195,17 @@ export class SlowSide {
       connectTimeoutMs: cluster.connectTimeoutMs,
       maxConnections: cluster.maxConnections,
       edits: editor,
+      ...this.#inService(cluster, endpoint, tenant),
+    };
+  }
+
+  /** Counts one request, or one connection of tcp_proxy, at an endpoint. */
+  #inService(cluster: Cluster, endpoint: Endpoint, tenant: number): Pick<Forward, "started" | "ended"> {
+    const name = endpointName(cluster.name, endpoint);
+    const counts = this.#counters.endpoint(name);
+    const id = this.#kernel?.ids.endpoints.get(name);
+    let since = 0;
+    return {
       started: () => {
         since = performance.now();
         counts.requests++;

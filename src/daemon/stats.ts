@@ -1,5 +1,6 @@
 import type { ClusterStats, EndpointStats, ListenerStats, Stats } from "../admin/messages.ts";
 import type { Datapath } from "../kernel/datapath.ts";
+import { httpChains } from "../model/chains.ts";
 import type { Config } from "../model/config.ts";
 import { addressText } from "../tables/address.ts";
 import type { Ids } from "../tables/compiled.ts";
@@ -33,6 +34,7 @@ export function collectStats(from: Sources): Stats {
         name: l.name,
         address: addressText(l.address),
         connections: row ? Number(row.connections) : own.connections,
+        direct: Number(row?.direct ?? 0),
         requests: Number(row?.sameHost ?? 0) + Number(row?.crossHost ?? 0) + own.requests,
         same_host: Number(row?.sameHost ?? 0),
         cross_host: Number(row?.crossHost ?? 0),
@@ -40,8 +42,8 @@ export function collectStats(from: Sources): Stats {
         no_route_match: own.noRoute,
       };
     }),
-    routes: config.listeners.flatMap((l) =>
-      l.routes.virtualHosts.flatMap((v) =>
+    routes: config.listeners.flatMap(httpChains).flatMap(({ routes }) =>
+      routes.virtualHosts.flatMap((v) =>
         v.routes.map((r) => {
           const id = kernel?.ids.routes.get(r.name);
           const counted = kernel && id !== undefined ? kernel.datapath.routeRequests(id) : 0;
@@ -62,6 +64,7 @@ export function collectStats(from: Sources): Stats {
             address: addressText(endpoint.address),
             health: endpoint.health,
             active: kernel && id !== undefined ? kernel.datapath.active(id) : slow.endpoint(name).active,
+            direct: Number(row?.direct ?? 0),
             pool: { total: slots.length, idle, busy: slots.length - idle },
             ...both(row, slow.endpoint(name)),
           };
@@ -78,7 +81,7 @@ export function collectStats(from: Sources): Stats {
 function both(
   row: EndpointRow | undefined,
   own: EndpointCounts,
-): Omit<EndpointStats, "address" | "health" | "active" | "pool"> {
+): Omit<EndpointStats, "address" | "health" | "active" | "direct" | "pool"> {
   const n = (value: bigint | undefined) => Number(value ?? 0n);
   const classes = [row?.responses1xx, row?.responses2xx, row?.responses3xx, row?.responses4xx, row?.responses5xx];
   const byClass = classes.map((value, i) => n(value) + own.byClass[i]!);

@@ -26,7 +26,7 @@ export function readAddress(owner: Fields): Address {
 }
 
 /** As inet_ntop writes it, so that one address has one text. Zones (`fe80::1%eth0`) are refused. */
-function canonicalIp(text: string): string | undefined {
+export function canonicalIp(text: string): string | undefined {
   const version = isIP(text);
   if (version === 0 || text.includes("%")) return undefined;
   return version === 4 ? text : new SocketAddress({ address: text, family: "ipv6" }).address;

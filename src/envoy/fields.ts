@@ -21,6 +21,11 @@ export class Fields {
     return this.#message.place;
   }
 
+  /** Whether nothing in it is set. */
+  get isEmpty(): boolean {
+    return [...this.#message.fields.values()].every(isUnset);
+  }
+
   has(name: string): boolean {
     return this.#message.fields.has(this.#field(name).name);
   }
@@ -85,6 +90,12 @@ export class Fields {
     );
   }
 
+  numbers(name: string): number[] {
+    return this.#items(name).flatMap((item) =>
+      item.kind === "scalar" && typeof item.value === "number" ? [item.value] : [],
+    );
+  }
+
   message(name: string): Fields | undefined {
     const value = this.#ask(name);
     return value?.kind === "message" ? this.#child(value) : undefined;
@@ -99,6 +110,18 @@ export class Fields {
     const value = this.#ask(name);
     if (value === undefined) this.#report.reject(this.placeOf(name), "is required", `it holds a ${typeName}`);
     return value === undefined ? undefined : this.#unpack(value, typeName);
+  }
+
+  /** The same for an Any that may be of several types. */
+  packedOneOf(name: string, ...typeNames: readonly string[]): { typeName: string; content: Fields } | undefined {
+    const value = this.#ask(name);
+    if (value === undefined)
+      this.#report.reject(this.placeOf(name), "is required", `it holds a ${typeNames.join(" or a ")}`);
+    if (value?.kind !== "any") return undefined;
+    if (typeNames.includes(value.typeName) && value.content !== undefined)
+      return { typeName: value.typeName, content: this.#child(value.content) };
+    this.#report.reject(value.place, `${value.typeName} is not supported yet`, `XLB takes ${typeNames.join(", ")}`);
+    return undefined;
   }
 
   /** The same for one key of a map of Anys; other keys are refused. */

@@ -1,6 +1,7 @@
 import type { HttpOptions, Listener } from "../model/config.ts";
 import { addressText } from "../tables/address.ts";
 import { readAddress } from "./address.ts";
+import { readChains, readInspection } from "./chains.ts";
 import type { Fields } from "./fields.ts";
 import { readRoutes } from "./routes.ts";
 
@@ -11,31 +12,31 @@ export function readListener(listener: Fields, clusters: ReadonlySet<string>): L
   const address = readAddress(listener);
   // Every listener of XLB is virtual: nothing binds, whatever bind_to_port says.
   listener.skip("stat_prefix", "bind_to_port", "traffic_direction");
-  const manager = readConnectionManager(listener);
-  const routes = manager?.message("route_config");
+  const name = listener.string("name") || (address.ip && addressText(address));
+  const inspection = readInspection(listener);
   return {
-    name: listener.string("name") || (address.ip && addressText(address)),
+    name,
     address,
-    statPrefix: manager?.string("stat_prefix") ?? "",
-    http: manager === undefined ? DEFAULT_HTTP : readHttpOptions(manager),
-    routes: routes === undefined ? NO_ROUTES : readRoutes(routes, clusters),
+    ...readChains(listener, name, {
+      typeName: CONNECTION_MANAGER,
+      read: (manager) => readConnectionManager(manager, clusters),
+    }),
+    ...(inspection === undefined ? {} : { inspection }),
   };
 }
 
 /** Stands for routes that were rejected. */
 const NO_ROUTES = { name: "", ignorePortInHostMatching: false, virtualHosts: [] };
 
-/** The one filter of the one filter chain. */
-function readConnectionManager(listener: Fields): Fields | undefined {
-  const chain = onlyOne(listener, "filter_chains", "a listener has one filter chain, without a match");
-  chain?.message("filter_chain_match");
-  const filter = chain && onlyOne(chain, "filters", "a filter chain has one filter, the HTTP connection manager");
-  filter?.skip("name");
-  const manager = filter?.packed("typed_config", CONNECTION_MANAGER);
-  if (manager === undefined) return undefined;
+function readConnectionManager(manager: Fields, clusters: ReadonlySet<string>) {
   manager.oneOf("codec_type", "AUTO", "HTTP1");
   readRouter(manager);
-  return manager;
+  const routes = manager.message("route_config");
+  return {
+    statPrefix: manager.string("stat_prefix"),
+    http: readHttpOptions(manager),
+    routes: routes === undefined ? NO_ROUTES : readRoutes(routes, clusters),
+  };
 }
 
 /** XLB is the router, and it is so as Envoy's router is by default. */

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import type { HashMap } from "../sync/sync.ts";
 import type { AddrKey, Conn, EndpointStats, ListenerStats, Row, Slot } from "../tables/layout.gen.ts";
 import {
   connOffsets,
@@ -256,11 +257,11 @@ export class Datapath {
     this.#native.mapDelete(this.#fd(outer), u32(index));
   }
 
-  set(map: "listeners" | "listener_rules" | "header_names", key: Uint8Array, value: Uint8Array): void {
+  set(map: HashMap, key: Uint8Array, value: Uint8Array): void {
     this.#native.mapUpdate(this.#fd(map), Buffer.from(key), Buffer.from(value));
   }
 
-  remove(map: "listeners" | "listener_rules" | "header_names", key: Uint8Array): void {
+  remove(map: HashMap, key: Uint8Array): void {
     this.#native.mapDelete(this.#fd(map), Buffer.from(key));
   }
 

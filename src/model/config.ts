@@ -20,9 +20,79 @@ export interface Config {
 export interface Listener {
   readonly name: string;
   readonly address: Address;
+  /** Which of them serves a connection, `route/chain.ts` says. */
+  readonly chains: readonly FilterChain[];
+  /** `default_filter_chain`: for connections that none of the others matches. */
+  readonly otherwise?: FilterChain;
+  /** What has to be seen of a connection before its chain is chosen; missing: nothing. */
+  readonly inspection?: Inspection;
+  /** `use_original_dst`: it also takes connections to addresses of no listener. */
+  readonly takesRest?: boolean;
+}
+
+/** Listener filters that look at a connection's first bytes. */
+export interface Inspection {
+  /** `http_inspector`: the application protocol is told by the first line. */
+  readonly http: boolean;
+  /** Milliseconds that the first bytes may take to come; 0: any time. */
+  readonly timeoutMs: number;
+  /** What happens then: a chain is chosen by what is known, or the connection is closed. */
+  readonly continues: boolean;
+}
+
+export type FilterChain = HttpChain | TcpChain;
+
+interface ChainOf<Kind> {
+  readonly kind: Kind;
+  /** The listener's name. */
+  readonly listener: string;
+  /** Its own name, or its place in the listener. */
+  readonly label: string;
+  readonly match: ChainMatch;
+}
+
+/** The HttpConnectionManager. */
+export interface HttpChain extends ChainOf<"http"> {
   readonly statPrefix: string;
   readonly http: HttpOptions;
   readonly routes: RouteConfig;
+}
+
+/** `tcp_proxy`: each connection is balanced as a whole. */
+export interface TcpChain extends ChainOf<"tcp"> {
+  readonly statPrefix: string;
+  /** At least one; one of them is picked for each connection by weight. */
+  readonly clusters: readonly TcpCluster[];
+  /** Milliseconds without a byte in either direction, after which both ends are closed; 0: none. Missing: an hour. */
+  readonly idleTimeoutMs?: number;
+  readonly maxConnectAttempts: number;
+}
+
+export interface TcpCluster {
+  readonly name: string;
+  /** >= 1 */
+  readonly weight: number;
+}
+
+/** `filter_chain_match`. An empty list, or a missing value, asks for nothing. */
+export interface ChainMatch {
+  readonly destinationPort?: number;
+  readonly destinations: readonly IpRange[];
+  /** Lower case: exact, or `*.suffix`. */
+  readonly serverNames: readonly string[];
+  /** `""`: any. */
+  readonly transportProtocol: string;
+  readonly applicationProtocols: readonly string[];
+  readonly directSources: readonly IpRange[];
+  readonly sourceType: "any" | "local" | "external";
+  readonly sources: readonly IpRange[];
+  readonly sourcePorts: readonly number[];
+}
+
+/** The addresses that agree with `ip` in the first `bits` bits, of 32 or 128. */
+export interface IpRange {
+  readonly ip: string;
+  readonly bits: number;
 }
 
 /** The HttpConnectionManager's options that XLB honours; each default is Envoy's. */

@@ -84,10 +84,18 @@ export function matchVirtualHost(routes: RouteConfig, authority: string): Virtua
 
 /** `chance` as above; the clusters of a configuration that was accepted have a weight. */
 export function pickCluster(action: ForwardAction, chance: number): WeightedCluster {
-  return action.clusters[pickClusterIndex(action, chance)]!;
+  return pickEntry(action.clusters, chance);
 }
 
-export function pickClusterIndex({ clusters }: ForwardAction, chance: number): number {
+/** The entry of a weighted choice that a chance, of any size, falls to. */
+export function pickEntry<T extends { readonly weight: number }>(clusters: readonly T[], chance: number): T {
+  return clusters[pickClusterIndex({ clusters }, chance)]!;
+}
+
+export function pickClusterIndex(
+  { clusters }: { readonly clusters: readonly { readonly weight: number }[] },
+  chance: number,
+): number {
   let left = chance % clusters.reduce((sum, cluster) => sum + cluster.weight, 0);
   for (const [index, { weight }] of clusters.entries()) {
     if (left < weight) return index;

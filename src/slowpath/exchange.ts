@@ -4,7 +4,7 @@ import { Malformed, parseResponse, responseBody, tokens, writeHead } from "./htt
 import type { Forward, RoutedHead } from "./ports.ts";
 import { before, Failure, failureOf, REASONS } from "./reply.ts";
 import { HOP_BY_HOP, withoutHopByHop } from "./request.ts";
-import { BodyReader, Broken, breakOff, chunk, lastChunk, type Source, write } from "./source.ts";
+import { BodyReader, Broken, breakOff, chunk, lastChunk, pass, type Source, write } from "./source.ts";
 import type { Upstream, Upstreams } from "./upstream.ts";
 
 const MAX_RESPONSE_HEAD = 64 << 10;
@@ -257,12 +257,6 @@ export class Exchange {
     refused.catch(() => {});
     return refused;
   }
-}
-
-/** All that comes from one side, until its end. */
-async function pass(from: Source, to: Duplex): Promise<void> {
-  while (await from.some()) await write(to, from.consume(from.buffer.length));
-  if (from.broken) throw new Broken("the stream broke off");
 }
 
 /** The next head from a server; what is wrong with it is the server's fault. */

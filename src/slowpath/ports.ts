@@ -1,5 +1,6 @@
 import type { Socket } from "node:net";
-import type { Address, Listener } from "../model/config.ts";
+import type { Address, HttpChain, TcpChain } from "../model/config.ts";
+import type { Connection } from "../route/chain.ts";
 import type { Field } from "./http1.ts";
 
 /** What the rules see of a request. */
@@ -56,10 +57,28 @@ export type Decision =
       readonly body: string;
     };
 
+/** Where the bytes of a connection go, by tcp_proxy. */
+export type TcpDecision = TcpForward | { readonly kind: "close"; readonly flag: Flag };
+
+export interface TcpForward {
+  readonly kind: "forward";
+  readonly cluster: string;
+  readonly address: Address;
+  readonly connectTimeoutMs: number;
+  readonly maxConnections: number;
+  /** Called once when the connection is there, and once when it is over. */
+  started(): void;
+  ended(requestBytes: number, responseBytes: number): void;
+}
+
 export interface Ports {
-  decide(listener: Listener, head: RoutedHead, circumstances: Circumstances): Decision;
+  /** Chooses a cluster for a connection; what comes back picks an endpoint of it, for each attempt anew. */
+  connect(chain: TcpChain, connection: Connection): () => TcpDecision;
+  /** A connection by tcp_proxy is over, with the reason where it found no endpoint. */
+  closed(chain: TcpChain, flag: Flag | undefined): void;
+  decide(listener: HttpChain, head: RoutedHead, circumstances: Circumstances): Decision;
   /** One request, with the response flag of a local reply or failure, if any. */
-  finished(listener: Listener, flag: Flag | undefined, details: string): void;
+  finished(listener: HttpChain, flag: Flag | undefined, details: string): void;
   log(fields: object, message: string): void;
   /** Asked at the end of a server's stream: did it come by a reset? Without it, resets that libuv hides go unseen. */
   wasReset?(socket: Socket): boolean;
@@ -67,7 +86,7 @@ export interface Ports {
 
 /** Where a client connection comes from and whom to tell about it. */
 export interface Downstream {
-  readonly listener: Listener;
+  readonly listener: HttpChain;
   readonly tenant: number;
   /** All bytes that came were answered and all answers have left: totals since the beginning. */
   onIdle?(read: number, written: number): void;
@@ -90,6 +109,15 @@ export interface Session {
   refuse(status: number, body: string): boolean;
   /** Nothing of this connection is read or served from now on; the caller ends it. */
   discard(): void;
+}
+
+/** The same for who serves them. */
+export interface Served extends Session {
+  /** Until the connection has closed. Once. */
+  serve(): Promise<void>;
+  /** It ends as soon as nothing is under way. */
+  endIfIdle(): Promise<void>;
+  destroy(): void;
 }
 
 export type Forward = Extract<Decision, { kind: "forward" }>;

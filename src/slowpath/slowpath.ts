@@ -1,13 +1,16 @@
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import type { Address } from "../model/config.ts";
+import type { Address, FilterChain } from "../model/config.ts";
+import { unmapped } from "../tables/address.ts";
 import { type Admitted, admit } from "./admit.ts";
 import { Exchange } from "./exchange.ts";
 import { type Field, Malformed, parseRequestLine, tokens } from "./http1.ts";
-import type { Downstream, Flag, Ports, Session } from "./ports.ts";
+import { type Arrival, Newcomer } from "./newcomer.ts";
+import type { Downstream, Flag, Ports, Served, Session } from "./ports.ts";
 import { localReply, REASONS } from "./reply.ts";
 import { wantsMore } from "./request.ts";
 import { BodyReader, Broken, breakOff, flushed, Source, write } from "./source.ts";
+import { TcpRelay } from "./tcp.ts";
 import { Upstreams } from "./upstream.ts";
 
 /** How long a closing client may keep sending before it is cut off, as Envoy's delayed_close_timeout. Milliseconds. */
@@ -17,7 +20,7 @@ const LINGER_MS = 1_000;
 export class SlowPath {
   readonly #ports: Ports;
   readonly #upstreams: Upstreams;
-  readonly #connections = new Set<Connection>();
+  readonly #connections = new Set<Served>();
   #draining = false;
 
   constructor(ports: Ports) {
@@ -30,11 +33,23 @@ export class SlowPath {
   }
 
   /** Takes over the near end of a client's connection until it closes. */
-  accept(stream: Duplex, from: Downstream): Session {
-    const connection = new Connection(stream, from, this.#ports, this.#upstreams, () => this.#draining);
-    this.#connections.add(connection);
-    void connection.serve().finally(() => this.#connections.delete(connection));
-    return connection;
+  accept(stream: Duplex, arrival: Arrival, { initial, ...from }: Omit<Downstream, "listener">): Session {
+    const serve = (chain: FilterChain, initial: Buffer | undefined) =>
+      this.#open(stream, chain, arrival, { ...from, ...(initial ? { initial } : {}) });
+    const served = new Newcomer(stream, arrival, serve, initial);
+    this.#connections.add(served);
+    void served.serve().finally(() => this.#connections.delete(served));
+    return served;
+  }
+
+  #open(stream: Duplex, chain: FilterChain, { connection }: Arrival, from: Omit<Downstream, "listener">): Served {
+    if (chain.kind === "http") {
+      const downstream = { ...from, listener: chain };
+      return new Connection(stream, downstream, this.#ports, this.#upstreams, () => this.#draining);
+    }
+    const { tenant } = from;
+    const pick = this.#ports.connect(chain, connection);
+    return new TcpRelay({ stream, chain, tenant, pick }, this.#upstreams, this.#ports);
   }
 
   /** Answers a request that is lost to its server, and closes. */
@@ -56,7 +71,7 @@ export class SlowPath {
   }
 }
 
-class Connection implements Session {
+class Connection implements Served {
   readonly #stream: Duplex;
   readonly #from: Downstream;
   readonly #ports: Ports;
@@ -258,5 +273,5 @@ class Connection implements Session {
 
 function clientOf(stream: Duplex): Address | undefined {
   if (!(stream instanceof Socket) || stream.remoteAddress === undefined) return undefined;
-  return { ip: stream.remoteAddress.replace(/^::ffff:(?=\d+\.)/, ""), port: stream.remotePort ?? 0 };
+  return { ip: unmapped(stream.remoteAddress), port: stream.remotePort ?? 0 };
 }

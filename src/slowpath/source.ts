@@ -235,6 +235,16 @@ export async function write(stream: Duplex, bytes: Buffer): Promise<void> {
   });
 }
 
+/** All that comes from one side, until its end; `moved` hears of each piece. Throws Broken when either side breaks. */
+export async function pass(from: Source, to: Duplex, moved: (bytes: number) => void = () => {}): Promise<void> {
+  while (await from.some()) {
+    const bytes = from.consume(from.buffer.length);
+    moved(bytes.length);
+    await write(to, bytes);
+  }
+  if (from.broken) throw new Broken("the stream broke off");
+}
+
 /** The other side shall see that the stream broke, not that it ended: an end may be the end of a message. */
 export function breakOff(stream: Duplex): void {
   if (stream instanceof Socket && !stream.writableEnded) stream.resetAndDestroy();

@@ -1,7 +1,7 @@
 import { addrKeyBytes } from "../tables/address.ts";
 import type { Tables } from "../tables/compiled.ts";
 import { fnv1a64 } from "../tables/hash.ts";
-import { headerNameRow, listenerEntryRow, RULES_SLOW, XLB_MAX_HEADER_NAME } from "../tables/layout.gen.ts";
+import { ConnectWay, headerNameRow, listenerEntryRow, RULES_SLOW, XLB_MAX_HEADER_NAME } from "../tables/layout.gen.ts";
 
 export interface Blob {
   readonly index: number;
@@ -9,7 +9,7 @@ export interface Blob {
 }
 
 export type Outer = "rules" | "clusters";
-export type HashMap = "listeners" | "listener_rules" | "header_names";
+export type HashMap = "listeners" | "listener_rules" | "header_names" | "endpoint_addresses";
 
 /** The kernel's configuration maps, as sync sees them. */
 export interface MapStore {
@@ -43,12 +43,13 @@ export interface Installed {
 const nothing: Installed = { rules: new Map(), clusters: new Map(), entries: new Map() };
 
 /**
- * What has to be done, in order, so that a hook that holds a parent always finds its children: new blobs first, then
- * the entries that switch to them, then what nobody refers to any more. Blobs that did not change cost nothing. An
- * index that becomes free here is given out again by a later diff at the earliest.
+ * What has to be done, in order, so that a hook that holds a parent always finds its children: new endpoints and blobs
+ * first, then the entries that switch to them, then what nobody refers to any more. Blobs that did not change cost
+ * nothing. An index that becomes free here is given out again by a later diff at the earliest.
  */
 export function diff(before: Installed | undefined, wanted: Tables): { ops: Op[]; installed: Installed } {
   const old = before ?? nothing;
+  const leaves: Op[] = [];
   const puts: Op[] = [];
   const switches: Op[] = [];
   const drops: Op[] = [];
@@ -82,25 +83,34 @@ export function diff(before: Installed | undefined, wanted: Tables): { ops: Op[]
     const name = `${map} ${Buffer.from(key).toString("hex")}`;
     entries.set(name, { map, key, value });
     const was = old.entries.get(name);
-    if (!was || Buffer.compare(was.value, value) !== 0) switches.push({ op: "set", map, key, value });
+    if (was && Buffer.compare(was.value, value) === 0) return;
+    /* Clusters lead to endpoints. */
+    (map === "endpoint_addresses" ? leaves : switches).push({ op: "set", map, key, value });
   };
+  for (const { id, address } of wanted.endpoints) entry("endpoint_addresses", u32(id), addrKeyBytes(address));
   for (const { name, index } of wanted.headerNames) entry("header_names", u64(fnv1a64(name)), headerName(name, index));
   for (const listener of wanted.listeners) {
-    const indexes = listener.virtualHosts.map((blob, at) =>
-      blob === undefined ? RULES_SLOW : place(`${at} ${listener.name}`, blob),
-    );
-    const hosts = place(
-      `hosts ${listener.name}`,
-      listener.hosts.blob((at) => indexes[at]!),
-    );
-    entry("listener_rules", u32(listener.id), u32(hosts));
-    entry("listeners", addrKeyBytes(listener.address), listenerEntryRow.encode({ id: listener.id }));
+    const { name, id, address, way } = listener;
+    if (way.kind === "requests") {
+      const indexes = way.virtualHosts.map((blob, at) =>
+        blob === undefined ? RULES_SLOW : place(`${at} ${name}`, blob),
+      );
+      const hosts = place(
+        `hosts ${name}`,
+        way.hosts.blob((at) => indexes[at]!),
+      );
+      entry("listener_rules", u32(id), u32(hosts));
+    }
+    const says = { way: ConnectWay[way.kind], inspected: way.kind === "requests" && way.inspected ? 1 : 0 };
+    const balance = way.kind === "direct" ? place(`direct ${name}`, way.blob) : 0;
+    entry("listeners", addrKeyBytes(address), listenerEntryRow.encode({ id, balance, ...says }));
   }
 
   for (const [name, { map, key, value }] of [...old.entries].reverse()) {
     if (entries.has(name)) continue;
     /* An array has no holes: an index of 0 is what a hook understands as "no rules". */
-    if (map === "listener_rules") drops.push({ op: "set", map, key, value: new Uint8Array(value.length) });
+    if (map === "listener_rules" || map === "endpoint_addresses")
+      drops.push({ op: "set", map, key, value: new Uint8Array(value.length) });
     /* Rules ask for headers: a header's name goes when no rule that may be in use asks for it. */ else
       (map === "header_names" ? unread : drops).push({ op: "remove", map, key });
   }
@@ -109,7 +119,7 @@ export function diff(before: Installed | undefined, wanted: Tables): { ops: Op[]
     if (!used.has(index)) drops.push({ op: "dropBlob", outer: "rules", index });
   for (const id of old.clusters.keys())
     if (!clusters.has(id)) drops.push({ op: "dropBlob", outer: "clusters", index: id });
-  return { ops: [...puts, ...switches, ...drops, ...unread], installed: { rules, clusters, entries } };
+  return { ops: [...leaves, ...puts, ...switches, ...drops, ...unread], installed: { rules, clusters, entries } };
 }
 
 /** The only effect. Throws at the first operation that the kernel refuses. */

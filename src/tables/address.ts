@@ -40,6 +40,15 @@ export function ipBytes(ip: string): Uint8Array {
   return bytes;
 }
 
+/** The first address of those that agree with `ip` in the first `bits` bits, of 32 or 128. */
+export function lowestAddress(ip: string, bits: number): string {
+  const bytes = ipBytes(ip);
+  const kept = bits + (ip.includes(":") ? 0 : 96);
+  const masked = bytes.map((byte, i) => byte & (0xff00 >> Math.max(0, Math.min(8, kept - 8 * i))));
+  const view = new DataView(masked.buffer);
+  return fromAddrKey({ ip: [0, 4, 8, 12].map((at) => view.getUint32(at, true)), port: 0 }).ip;
+}
+
 /** As the kernel half keeps addresses: ip words as they lie in memory, port in host order. */
 export function addrKey(address: Address): AddrKey {
   const view = new DataView(ipBytes(address.ip).buffer);
@@ -68,6 +77,9 @@ export function fromAddrKey(key: AddrKey): Address {
   const after = text.slice(longest.index + longest[0].length).replace(/^:/, "");
   return { ip: `${before}::${after}`, port: key.port };
 }
+
+/** IPv4 that a socket of IPv6 tells as `::ffff:a.b.c.d`, as IPv4; any other text as it is. */
+export const unmapped = (ip: string) => ip.replace(/^::ffff:(?=\d+\.)/, "");
 
 /** `ip:port`, `[ip]:port` for IPv6. */
 export function addressText(address: Address): string {

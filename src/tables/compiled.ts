@@ -32,15 +32,33 @@ export interface CompiledListener {
   readonly name: string;
   readonly id: number;
   readonly address: Address;
-  readonly hosts: HostBlob;
-  /** A virtual host's blob by its place in the route configuration; undefined: the slow path's. */
-  readonly virtualHosts: readonly (Uint32Array | undefined)[];
+  readonly way: ConnectWay;
 }
+
+/** What becomes of a connection to a listener when it is made. */
+export type ConnectWay =
+  /** It reaches the anchor, and the hooks take its requests by these rules. */
+  | {
+      readonly kind: "requests";
+      readonly hosts: HostBlob;
+      /** A virtual host's blob by its place in the route configuration; undefined: the slow path's. */
+      readonly virtualHosts: readonly (Uint32Array | undefined)[];
+      /** Only those that speak HTTP/1.1; what the others get, the slow path knows. */
+      readonly inspected: boolean;
+    }
+  /** It reaches the anchor, and the slow path does all the rest. */
+  | { readonly kind: "anchor" }
+  /** It goes where the client wants, as if there were no listener. */
+  | { readonly kind: "leave" }
+  /** It goes to an endpoint that the hook picks by this blob of clusters, and to the anchor where there is none. */
+  | { readonly kind: "direct"; readonly blob: Uint32Array };
 
 export interface Tables {
   readonly ids: Ids;
   readonly listeners: readonly CompiledListener[];
   readonly clusters: readonly { readonly name: string; readonly id: number; readonly blob: Uint32Array }[];
+  /** Where endpoints are that connections are made to. */
+  readonly endpoints: readonly { readonly id: number; readonly address: Address }[];
   /** Ordinary header names that the rules ask for, with their indexes. */
   readonly headerNames: readonly { readonly name: string; readonly index: number }[];
   readonly slow: readonly SlowRule[];

@@ -76,19 +76,31 @@ export const addrKeyRow: Row<AddrKey> = row({
 
 export interface ListenerEntry {
   readonly id: number;
+  readonly balance: number;
+  readonly way: number;
+  readonly inspected: number;
 }
 
 export const listenerEntryOffsets = {
   id: 0,
+  balance: 4,
+  way: 8,
+  inspected: 9,
 } as const;
 
 export const listenerEntryRow: Row<ListenerEntry> = row({
-  size: 4,
+  size: 12,
   read: (view, at) => ({
     id: view.getUint32(at + 0, true),
+    balance: view.getUint32(at + 4, true),
+    way: view.getUint8(at + 8),
+    inspected: view.getUint8(at + 9),
   }),
   write: (view, at, value) => {
     view.setUint32(at + 0, value.id, true);
+    view.setUint32(at + 4, value.balance, true);
+    view.setUint8(at + 8, value.way);
+    view.setUint8(at + 9, value.inspected);
   },
 });
 
@@ -410,6 +422,7 @@ export interface Conn {
   readonly closed: number;
   readonly halfClosed: number;
   readonly broken: number;
+  readonly spoke: number;
 }
 
 export const connOffsets = {
@@ -424,6 +437,7 @@ export const connOffsets = {
   closed: 56,
   halfClosed: 57,
   broken: 58,
+  spoke: 59,
 } as const;
 
 export const connRow: Row<Conn> = row({
@@ -440,6 +454,7 @@ export const connRow: Row<Conn> = row({
     closed: view.getUint8(at + 56),
     halfClosed: view.getUint8(at + 57),
     broken: view.getUint8(at + 58),
+    spoke: view.getUint8(at + 59),
   }),
   write: (view, at, value) => {
     view.setBigUint64(at + 0, value.cookie, true);
@@ -453,6 +468,7 @@ export const connRow: Row<Conn> = row({
     view.setUint8(at + 56, value.closed);
     view.setUint8(at + 57, value.halfClosed);
     view.setUint8(at + 58, value.broken);
+    view.setUint8(at + 59, value.spoke);
   },
 });
 
@@ -543,6 +559,7 @@ export interface EndpointStats {
   readonly sameHost: bigint;
   readonly crossHost: bigint;
   readonly timeNs: bigint;
+  readonly direct: bigint;
 }
 
 export const endpointStatsOffsets = {
@@ -556,10 +573,11 @@ export const endpointStatsOffsets = {
   sameHost: 56,
   crossHost: 64,
   timeNs: 72,
+  direct: 80,
 } as const;
 
 export const endpointStatsRow: Row<EndpointStats> = row({
-  size: 80,
+  size: 88,
   read: (view, at) => ({
     responses1xx: view.getBigUint64(at + 0, true),
     responses2xx: view.getBigUint64(at + 8, true),
@@ -571,6 +589,7 @@ export const endpointStatsRow: Row<EndpointStats> = row({
     sameHost: view.getBigUint64(at + 56, true),
     crossHost: view.getBigUint64(at + 64, true),
     timeNs: view.getBigUint64(at + 72, true),
+    direct: view.getBigUint64(at + 80, true),
   }),
   write: (view, at, value) => {
     view.setBigUint64(at + 0, value.responses1xx, true);
@@ -583,6 +602,7 @@ export const endpointStatsRow: Row<EndpointStats> = row({
     view.setBigUint64(at + 56, value.sameHost, true);
     view.setBigUint64(at + 64, value.crossHost, true);
     view.setBigUint64(at + 72, value.timeNs, true);
+    view.setBigUint64(at + 80, value.direct, true);
   },
 });
 
@@ -606,6 +626,7 @@ export const routeStatsRow: Row<RouteStats> = row({
 
 export interface ListenerStats {
   readonly connections: bigint;
+  readonly direct: bigint;
   readonly sameHost: bigint;
   readonly crossHost: bigint;
   readonly slow: bigint;
@@ -613,24 +634,27 @@ export interface ListenerStats {
 
 export const listenerStatsOffsets = {
   connections: 0,
-  sameHost: 8,
-  crossHost: 16,
-  slow: 24,
+  direct: 8,
+  sameHost: 16,
+  crossHost: 24,
+  slow: 32,
 } as const;
 
 export const listenerStatsRow: Row<ListenerStats> = row({
-  size: 32,
+  size: 40,
   read: (view, at) => ({
     connections: view.getBigUint64(at + 0, true),
-    sameHost: view.getBigUint64(at + 8, true),
-    crossHost: view.getBigUint64(at + 16, true),
-    slow: view.getBigUint64(at + 24, true),
+    direct: view.getBigUint64(at + 8, true),
+    sameHost: view.getBigUint64(at + 16, true),
+    crossHost: view.getBigUint64(at + 24, true),
+    slow: view.getBigUint64(at + 32, true),
   }),
   write: (view, at, value) => {
     view.setBigUint64(at + 0, value.connections, true);
-    view.setBigUint64(at + 8, value.sameHost, true);
-    view.setBigUint64(at + 16, value.crossHost, true);
-    view.setBigUint64(at + 24, value.slow, true);
+    view.setBigUint64(at + 8, value.direct, true);
+    view.setBigUint64(at + 16, value.sameHost, true);
+    view.setBigUint64(at + 24, value.crossHost, true);
+    view.setBigUint64(at + 32, value.slow, true);
   },
 });
 
@@ -712,6 +736,20 @@ export const conditionKindWords: Readonly<Record<number, string>> = {
   3: "suffix",
   4: "contains",
   5: "regex",
+};
+
+export const ConnectWay = {
+  requests: 0,
+  anchor: 1,
+  leave: 2,
+  direct: 3,
+} as const;
+
+export const connectWayWords: Readonly<Record<number, string>> = {
+  0: "requests",
+  1: "anchor",
+  2: "leave",
+  3: "direct",
 };
 
 export const Policy = {
@@ -914,7 +952,10 @@ export const Reason = {
   route: 38,
   userspaceTenant: 39,
   balancing: 40,
-  count: 41,
+  direct: 41,
+  directDeclined: 42,
+  leftAlone: 43,
+  count: 44,
 } as const;
 
 export const reasonWords: Readonly<Record<number, string>> = {
@@ -959,5 +1000,8 @@ export const reasonWords: Readonly<Record<number, string>> = {
   38: "route",
   39: "userspace_tenant",
   40: "balancing",
-  41: "count",
+  41: "direct",
+  42: "direct_declined",
+  43: "left_alone",
+  44: "count",
 };

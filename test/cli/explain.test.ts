@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { type Explanation, explainRequest, formatExplanation, readQuestion } from "../../src/daemon/explain-request.ts";
 import { findListener } from "../../src/daemon/listener.ts";
-import type { Cluster, Config, Endpoint, Listener, Route } from "../../src/model/config.ts";
+import type { Cluster, Config, Endpoint, HttpChain, Listener, Route } from "../../src/model/config.ts";
 import { reasonWords } from "../../src/tables/layout.gen.ts";
 import { xlbFromSource } from "./source.ts";
 
@@ -31,9 +31,20 @@ const beta: Route = {
   ...route("beta", "/", ["fair", 1]),
   headers: [{ name: "x-beta", invert: false, value: { kind: "exact", value: "1", ignoreCase: true } }],
 };
-const listener: Listener = {
-  name: "shop",
-  address: { ip: "10.9.0.1", port: 80 },
+const chain: HttpChain = {
+  kind: "http",
+  listener: "shop",
+  label: "filter_chains[0]",
+  match: {
+    destinations: [],
+    serverNames: [],
+    transportProtocol: "",
+    applicationProtocols: [],
+    directSources: [],
+    sourceType: "any",
+    sources: [],
+    sourcePorts: [],
+  },
   statPrefix: "shop",
   http: {
     acceptHttp10: false,
@@ -75,6 +86,7 @@ const listener: Listener = {
     ],
   },
 };
+const listener: Listener = { name: "shop", address: { ip: "10.9.0.1", port: 80 }, chains: [chain] };
 const config: Config = {
   listeners: [listener],
   clusters: [

@@ -18,7 +18,7 @@ import type {
 } from "../../src/model/config.ts";
 import { matchRoute, type RequestHead } from "../../src/route/match.ts";
 import { schedule } from "../../src/route/schedule.ts";
-import type { CompiledListener, Tables } from "../../src/tables/compiled.ts";
+import type { ConnectWay, Tables } from "../../src/tables/compiled.ts";
 import { interpretCluster, interpretEndpoint, interpretPlace, interpretRoute, isLeftToSlowPath } from "./interpret.ts";
 
 const http = {
@@ -28,12 +28,20 @@ const http = {
   maxHeadersCount: 100,
   upgrades: [],
 };
+const everything = {
+  destinations: [],
+  serverNames: [],
+  transportProtocol: "",
+  applicationProtocols: [],
+  directSources: [],
+  sourceType: "any",
+  sources: [],
+  sourcePorts: [],
+} as const;
 const listener = (routes: RouteConfig): Listener => ({
   name: "l",
   address: { ip: "10.0.0.1", port: 80 },
-  statPrefix: "l",
-  http,
-  routes,
+  chains: [{ kind: "http", listener: "l", label: "l", match: everything, statPrefix: "l", http, routes }],
 });
 
 const everyone = (cluster: Cluster): Balancing => ({
@@ -52,7 +60,11 @@ const everyone = (cluster: Cluster): Balancing => ({
 });
 const compileRoutes = (routes: RouteConfig): Tables =>
   compile({ listeners: [listener(routes)], clusters: [] }, everyone);
-const only = (tables: Tables): CompiledListener => tables.listeners[0]!;
+function only(tables: Tables): Extract<ConnectWay, { kind: "requests" }> {
+  const { way } = tables.listeners[0]!;
+  assert.ok(way.kind === "requests");
+  return way;
+}
 
 /** What the tables say: the index of the virtual host and of the route, or that the hook leaves it to the slow path. */
 function follow(tables: Tables, request: RequestHead): string {

@@ -1,5 +1,6 @@
 import { formatRejections, parseBootstrap } from "../../src/envoy/parse.ts";
-import type { Config, Listener, Route } from "../../src/model/config.ts";
+import { httpChains } from "../../src/model/chains.ts";
+import type { Config, HttpChain, Listener, Route } from "../../src/model/config.ts";
 import { matchRoute, type RequestHead } from "../../src/route/match.ts";
 import { partsOf } from "../../src/route/parts.ts";
 import { type Admitted, admit } from "../../src/slowpath/admit.ts";
@@ -58,13 +59,15 @@ export const CONNECT_REFUSED =
   "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
 
 export function expect(config: Config, listener: Listener, text: string, ports: Ports): Expected {
-  const read = readRequest(text, listener);
+  const [chain] = httpChains(listener);
+  if (chain === undefined) throw new Error(`listener ${listener.name} has no HTTP filter chain`);
+  const read = readRequest(text, chain);
   if (typeof read === "number") return refuse(read);
   const { request, routed, upgrade } = read;
   if (routed === undefined) return refuse(404);
-  const match = matchRoute(listener.routes, routed, "each");
+  const match = matchRoute(chain.routes, routed, "each");
   if ("none" in match) return refuse(404);
-  if (upgrade !== undefined && !listener.http.upgrades.includes(upgrade)) return refuse(403);
+  if (upgrade !== undefined && !chain.http.upgrades.includes(upgrade)) return refuse(403);
   const by = `${match.virtualHost.name}/${match.routeIndex}`;
   const outcomes = outcomesOf(config, match.route, ports);
   if (chunksAreWhole(text, request)) return { outcomes, head: headOf(request, routed), by };
@@ -100,8 +103,7 @@ function outcomesOf(config: Config, { action }: Route, ports: Ports): Outcome[] 
 // ---- requests ----
 
 /** The request as it is admitted, or the status of the refusal. */
-function readRequest(text: string, listener: Listener): Admitted | number {
-  const { http } = listener;
+function readRequest(text: string, { http }: HttpChain): Admitted | number {
   try {
     const bytes = Buffer.from(text.replace(/^(\r\n)+/, ""), "latin1");
     const length = bytes.indexOf("\r\n\r\n") + 4;

@@ -167,7 +167,7 @@ test("dump maps: what was put in is told in words", { skip }, () => {
     const maps = new Map(dumpMaps(datapath, tables).map(({ name, entries }) => [name, entries]));
     const entries = (name: string) => maps.get(name)?.map(({ key, value }) => [key, value]);
 
-    assert.deepEqual(entries("listeners"), [["127.9.9.9:8080", { id: 1, name: "web" }]]);
+    assert.deepEqual(entries("listeners"), [["127.9.9.9:8080", { id: 1, name: "web", way: "requests" }]]);
     assert.deepEqual(entries("header_names"), [["x-user", { index: HEADER_FIRST }]]);
     assert.deepEqual(entries("tenants"), [
       [`cgroup ${native.cgroupId(findCgroupMount())}`, { tenant: 7, path: findCgroupMount() }],

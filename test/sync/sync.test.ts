@@ -55,10 +55,15 @@ function tablesOf({ listeners, clusters, headers }: World): Tables {
       name,
       id: idOf(name),
       address: addressOf(port),
-      hosts: { blob: (rulesOf) => Uint32Array.of(vhosts.length, ...vhosts.map((_, at) => rulesOf(at))) },
-      virtualHosts: vhosts.map((vhost) => vhost && vhostBlob(vhost)).map((blob) => blob ?? undefined),
+      way: {
+        kind: "requests",
+        hosts: { blob: (rulesOf) => Uint32Array.of(vhosts.length, ...vhosts.map((_, at) => rulesOf(at))) },
+        virtualHosts: vhosts.map((vhost) => vhost && vhostBlob(vhost)).map((blob) => blob ?? undefined),
+        inspected: false,
+      },
     })),
     clusters: [...clusters].map(([id, says]) => ({ name: `c${id}`, id, blob: clusterBlob(id, says) })),
+    endpoints: [],
     headerNames: headers.map((at) => ({ name: HEADERS[at]!, index: HEADER_FIRST + at })),
     slow: [],
   };
@@ -70,6 +75,7 @@ class FakeMaps implements MapStore {
   readonly hashes = {
     listeners: new Map<string, Uint8Array>(),
     listener_rules: new Map<string, Uint8Array>(),
+    endpoint_addresses: new Map<string, Uint8Array>(),
     header_names: new Map<string, Uint8Array>(),
   };
 

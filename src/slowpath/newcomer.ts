@@ -1,0 +1,121 @@
+import type { Duplex } from "node:stream";
+import type { FilterChain, Listener } from "../model/config.ts";
+import { type Connection, chooseChain, needsInspection } from "../route/chain.ts";
+import { MAX_INSPECTED, whatSpeaks } from "./inspect.ts";
+import type { Served } from "./ports.ts";
+import { breakOff } from "./source.ts";
+
+/** A connection whose filter chain has still to be chosen. */
+export interface Arrival {
+  readonly listener: Listener;
+  readonly connection: Connection;
+  /** Has it spoken HTTP/1.1 already, to the kernel path? */
+  spokeHttp(): boolean;
+}
+
+/** Serves a connection by the chain that it is to have; the connection is closed where it has none. */
+export class Newcomer implements Served {
+  readonly #stream: Duplex;
+  readonly #arrival: Arrival;
+  readonly #serve: (chain: FilterChain, initial: Buffer | undefined) => Served;
+  #served: Served | undefined;
+  /** Ends the listening: what is spoken is known now, or the connection is to be closed. */
+  #tell: (protocols: readonly string[] | undefined) => void = () => {};
+
+  constructor(
+    stream: Duplex,
+    arrival: Arrival,
+    serve: (chain: FilterChain, initial: Buffer | undefined) => Served,
+    initial: Buffer | undefined,
+  ) {
+    this.#stream = stream;
+    this.#arrival = arrival;
+    this.#serve = serve;
+    stream.on("error", () => {});
+    if (!needsInspection(arrival.listener)) this.#settle([], initial);
+    else if (initial !== undefined || arrival.spokeHttp()) this.#settle(HTTP, initial);
+  }
+
+  #settle(applicationProtocols: readonly string[], initial?: Buffer): void {
+    const { listener, connection } = this.#arrival;
+    const chain = chooseChain(listener, { ...connection, applicationProtocols });
+    if (chain === undefined) this.#stream.destroy();
+    else this.#served = this.#serve(chain, initial);
+  }
+
+  inject(request: Buffer): boolean {
+    if (this.#served !== undefined) return this.#served.inject(request);
+    this.#settle(HTTP, request);
+    this.#tell(HTTP);
+    return true;
+  }
+
+  refuse(status: number, body: string): boolean {
+    if (this.#served !== undefined) return this.#served.refuse(status, body);
+    this.#settle(HTTP);
+    this.#tell(HTTP);
+    /* It can say so when it waits for a request, which it will. */
+    setImmediate(() => {
+      if (!this.#served?.refuse(status, body)) breakOff(this.#stream);
+    });
+    return true;
+  }
+
+  discard(): void {
+    if (this.#served === undefined) this.#tell(undefined);
+    else this.#served.discard();
+  }
+
+  destroy(): void {
+    if (this.#served === undefined) this.#tell(undefined);
+    else this.#served.destroy();
+  }
+
+  async endIfIdle(): Promise<void> {
+    if (this.#served === undefined) this.#tell(undefined);
+    else await this.#served.endIfIdle();
+  }
+
+  async serve(): Promise<void> {
+    if (this.#served === undefined && !this.#stream.destroyed) await this.#listen();
+    await this.#served?.serve();
+  }
+
+  /** Reads until it knows what is spoken, and puts what it has read back. */
+  #listen(): Promise<void> {
+    const { timeoutMs = 0, continues = false } = this.#arrival.listener.inspection ?? {};
+    const stream = this.#stream;
+    let heard = Buffer.alloc(0);
+    return new Promise((resolve) => {
+      const read = () => {
+        for (let bytes = stream.read(); bytes !== null; bytes = stream.read()) heard = Buffer.concat([heard, bytes]);
+        const spoken = this.#arrival.spokeHttp() ? "http/1.1" : whatSpeaks(heard);
+        if (spoken === "other") this.#tell([]);
+        else if (spoken !== "more") this.#tell([spoken]);
+        else if (heard.length >= MAX_INSPECTED) this.#tell(undefined);
+      };
+      const over = () => this.#tell(undefined);
+      const late = () => {
+        if (this.#arrival.spokeHttp()) this.#tell(HTTP);
+        else this.#tell(continues ? [] : undefined);
+      };
+      const timer = timeoutMs === 0 ? undefined : setTimeout(late, timeoutMs);
+      this.#tell = (protocols) => {
+        this.#tell = () => {};
+        clearTimeout(timer);
+        stream.off("readable", read);
+        stream.off("end", over);
+        stream.off("close", over);
+        if (heard.length > 0 && !stream.destroyed) stream.unshift(heard);
+        if (protocols === undefined) stream.destroy();
+        else if (this.#served === undefined) this.#settle(protocols);
+        resolve();
+      };
+      stream.on("readable", read);
+      stream.on("end", over);
+      stream.on("close", over);
+    });
+  }
+}
+
+const HTTP = ["http/1.1"] as const;

@@ -1,0 +1,196 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { later, withoutKernel } from "./harness.ts";
+import { address, cluster, httpAnswer, inspector, NamedServer, TcpBed, type Told, tcpProxy } from "./tcp.ts";
+
+const IP = `127.0.94.${(process.pid % 200) + 1}`;
+const OTHER = IP.replace("127.0.94", "127.0.93");
+const text = (told: readonly Told[]) => told.map((one) => one.text);
+
+/** Waits until a condition holds; what it waited for is said where it never does. */
+async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
+  for (let tries = 0; tries < 400; tries++) {
+    if (await holds()) return;
+    await later(25);
+  }
+  assert.fail(`never came: ${what}`);
+}
+
+for (const kernel of [true, false]) {
+  describe(`tcp_proxy, ${kernel ? "kernel" : "userspace"}`, { skip: kernel && withoutKernel() }, () => {
+    let bed: TcpBed;
+    const servers = ["a", "b", "c"].map((name) => new NamedServer(name, OTHER));
+    const greeter = new NamedServer("hello", OTHER, { first: true });
+    const [a, b, c] = servers as [NamedServer, NamedServer, NamedServer];
+    const listener = (port: number, more: object) => ({ name: `p${port}`, address: address(IP, port), ...more });
+    const chains = (...filters: object[]) => ({ filter_chains: filters.map((filter) => ({ filters: [filter] })) });
+
+    before(async () => {
+      for (const server of [...servers, greeter]) await server.listen();
+      const closed = await new NamedServer("closed", OTHER).listen();
+      await closed.close();
+      bed = await TcpBed.open(
+        kernel,
+        [
+          listener(81, chains(tcpProxy("turns"))),
+          listener(82, chains(tcpProxy("turns", { max_connect_attempts: 2 }))),
+          listener(
+            83,
+            chains(
+              tcpProxy({
+                clusters: [
+                  { name: "a", weight: 1 },
+                  { name: "b", weight: 3 },
+                ],
+              }),
+            ),
+          ),
+          listener(84, chains(tcpProxy("nobody"))),
+          listener(85, chains(tcpProxy("not-there"))),
+          listener(86, chains(tcpProxy("greeter"))),
+          listener(87, chains(tcpProxy("greeter", { max_connect_attempts: 2 }))),
+          listener(88, chains(tcpProxy("a", { idle_timeout: "0.3s" }))),
+          listener(89, chains(tcpProxy("flaky", { max_connect_attempts: 2 }))),
+          listener(90, {
+            listener_filters: [inspector],
+            listener_filters_timeout: "0.4s",
+            continue_on_listener_filters_timeout: true,
+            filter_chains: [
+              { filter_chain_match: { application_protocols: ["http/1.1"] }, filters: [httpAnswer("http")] },
+            ],
+            default_filter_chain: { filters: [tcpProxy("greeter")] },
+          }),
+          listener(91, {
+            filter_chains: [
+              {
+                filter_chain_match: { source_prefix_ranges: [{ address_prefix: "10.0.0.0", prefix_len: 8 }] },
+                filters: [tcpProxy("a")],
+              },
+            ],
+          }),
+          listener(92, {
+            filter_chains: [
+              { filter_chain_match: { source_type: "EXTERNAL" }, filters: [tcpProxy("a")] },
+              { filter_chain_match: { source_type: "SAME_IP_OR_LOOPBACK" }, filters: [tcpProxy("b")] },
+            ],
+          }),
+          listener(93, {
+            filter_chains: [
+              { filter_chain_match: { destination_port: 93 }, filters: [tcpProxy("a")] },
+              { filters: [tcpProxy("b")] },
+            ],
+          }),
+          ...(kernel ? [{ name: "any", address: address("0.0.0.0", 19_099), ...chains(tcpProxy("c")) }] : []),
+        ],
+        [
+          cluster("turns", servers),
+          cluster("a", [a]),
+          cluster("b", [b]),
+          cluster("c", [c]),
+          cluster("nobody", []),
+          cluster("greeter", [greeter]),
+          cluster("flaky", [closed, a]),
+        ],
+      );
+    });
+    after(async () => {
+      await bed?.close();
+      for (const server of [...servers, greeter]) await server.close();
+    });
+
+    const many = (port: number, n: number, more: object = {}) =>
+      bed.talk(...Array.from({ length: n }, () => ({ ip: IP, port, say: "x", until: 3, ...more })));
+
+    test("connections take turns, and the client sees the address that it asked for", async () => {
+      for (const port of [81, 82]) {
+        const told = await many(port, 9);
+        const names = text(told).map((said) => said[0]);
+        assert.deepEqual(names.toSorted(), ["a", "a", "a", "b", "b", "b", "c", "c", "c"]);
+        assert.deepEqual(new Set(told.map(({ peer }) => peer)), new Set([`${IP}:${port}`]));
+      }
+    });
+
+    test("clusters by weight", async () => {
+      const names = text(await many(83, 60)).map((said) => said[0]);
+      const ofB = names.filter((name) => name === "b").length;
+      /* 45 of 60 are expected; outside of this once in ten million runs. */
+      assert.ok(ofB > 25 && ofB < 60, `${ofB} of 60`);
+    });
+
+    test("no endpoint or no cluster: the connection is closed", async () => {
+      for (const port of [84, 85]) {
+        const [told] = await many(port, 1);
+        assert.match(told!.end, /^(eof|ECONNRESET)$/, String(port));
+        assert.equal(told!.text, "");
+      }
+    });
+
+    test("a server may speak first", async () => {
+      for (const port of [86, 87]) {
+        const told = await bed.talk({ ip: IP, port, until: 5 });
+        assert.deepEqual(text(told), ["hello"]);
+      }
+    });
+
+    test("each side ends by itself: what was said before the end arrives, and the answer to it", async () => {
+      for (const port of [81, 82]) {
+        const times = 300_000;
+        const [told] = await bed.talk({ ip: IP, port, say: "z", times, half: true });
+        assert.equal(told!.end, "eof");
+        assert.equal(told!.text.replace(/[^z]/g, "").length, times);
+      }
+    });
+
+    test("a connection without bytes is closed after idle_timeout", async () => {
+      const [told] = await bed.talk({ ip: IP, port: 88, say: "x", until: 1_000 });
+      assert.deepEqual([told!.text, told!.end], ["a:x", "eof"]);
+    });
+
+    test("another endpoint is tried where the first cannot be reached", async () => {
+      assert.deepEqual(
+        text(await many(89, 6)),
+        Array.from({ length: 6 }, () => "a:x"),
+      );
+    });
+
+    test("http_inspector: HTTP has its chain, all else the other, silence after the time-out too", async () => {
+      const [http, other, silent] = await bed.talk(
+        { ip: IP, port: 90, say: "GET / HTTP/1.1\r\nHost: x\r\n\r\n", until: 100 },
+        { ip: IP, port: 90, say: "\u0001binary", until: 14 },
+        { ip: IP, port: 90, until: 5 },
+      );
+      assert.match(http!.text, /^HTTP\/1\.1 200 OK\r\n/);
+      assert.equal(other!.text, "hellohello:\u0001binary");
+      assert.equal(silent!.text, "hello");
+    });
+
+    test("no chain matches: the connection is closed", async () => {
+      const [told] = await many(91, 1);
+      assert.match(told!.end, /^(eof|ECONNRESET)$/);
+    });
+
+    test("the more specific chain is taken", async () => {
+      assert.deepEqual(text(await many(92, 1)), ["b:x"]);
+      assert.deepEqual(text(await many(93, 1)), ["a:x"]);
+    });
+
+    test("direct connections are counted, and no longer active when they are over", async (t) => {
+      if (!kernel) return t.skip("there are none without the kernel path");
+      const before = await bed.daemon.stats();
+      await many(81, 6);
+      const stats = await bed.daemon.stats();
+      const direct = (s: typeof stats) => s.listeners.find(({ name }) => name === "p81")!.direct;
+      assert.equal(direct(stats) - direct(before), 6);
+      await until("none active", async () => {
+        const now = await bed.daemon.stats();
+        return now.clusters.every(({ endpoints }) => endpoints.every(({ active }) => active === 0));
+      });
+    });
+
+    test("a listener of any address takes its port", async (t) => {
+      if (!kernel) return t.skip("without the kernel path it would bind the port");
+      const told = await bed.talk({ ip: "127.1.2.3", port: 19_099, say: "x", until: 3 });
+      assert.deepEqual(told, [{ text: "c:x", end: "open", peer: "127.1.2.3:19099" }]);
+    });
+  });
+}
