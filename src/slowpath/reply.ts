@@ -24,15 +24,17 @@ export function localReply(
 ): Buffer {
   const bodiless = status === 204 || status === 304;
   const bytes = Buffer.from(bodiless ? "" : body, "latin1");
-  const names = new Set(how.extra.map(([name]) => name.toLowerCase()));
+  /* As Envoy's prepareLocalReply: a type goes with a text, be it one that the status keeps from being sent. */
+  const extra = body === "" ? how.extra.filter(([name]) => name.toLowerCase() !== "content-type") : how.extra;
+  const names = new Set(extra.map(([name]) => name.toLowerCase()));
   const own: Field[] = [
     ...(bodiless ? [] : ([["content-length", String(bytes.length)]] as Field[])),
-    ...(bytes.length === 0 ? [] : ([["content-type", "text/plain"]] as Field[])),
+    ...(body === "" ? [] : ([["content-type", "text/plain"]] as Field[])),
     ["date", new Date().toUTCString()],
     ["server", "xlb"],
     ...(how.close ? ([["connection", "close"]] as Field[]) : []),
   ];
-  const headers = [...how.extra, ...own.filter(([name]) => !names.has(name))];
+  const headers = [...extra, ...own.filter(([name]) => !names.has(name))];
   const head = writeHead(`HTTP/1.1 ${status} ${reasonOf(status)}`, headers);
   return how.head ? head : Buffer.concat([head, bytes]);
 }

@@ -1,5 +1,12 @@
 import { clusterOf } from "./places.ts";
-import { comparable, type Expected, type Outcome, type SeenHead } from "./reference.ts";
+import {
+  comparable,
+  comparableFields,
+  type Expected,
+  type Outcome,
+  type SeenFields,
+  type SeenHead,
+} from "./reference.ts";
 
 export const SUBJECTS = ["envoy", "kernel", "slow"] as const;
 /** Those who answer; the fourth is the reference. */
@@ -26,14 +33,24 @@ export function disagreement(request: string, expected: Expected, answer: Answer
   if (answer.error !== undefined) return `no answer: ${answer.error}`;
   const withoutBody = /^(\r\n)*HEAD /.test(request);
   const outcome = outcomeOf(answer);
-  const agrees = expected.outcomes.some((allowed) => {
+  const like = expected.outcomes.filter((allowed) => {
     if (allowed.kind === "reply" && outcome.kind === "reply")
       return allowed.status === outcome.status && (withoutBody || allowed.body === outcome.body);
     return allowed.kind === "endpoint" && outcome.kind === "endpoint" && allowed.endpoint === outcome.endpoint;
   });
-  if (!agrees) return `${formatOutcome(outcome)}, not ${expected.outcomes.map(formatOutcome).join(" or ")}`;
-  if (outcome.kind === "reply" || withoutBody || expected.head === undefined) return undefined;
-  return headDisagreement(expected.head, seenHead(answer.body ?? ""));
+  const [first] = like;
+  if (first === undefined) return `${formatOutcome(outcome)}, not ${expected.outcomes.map(formatOutcome).join(" or ")}`;
+  const heads = like.map((allowed) => headsDisagreement(allowed, answer, withoutBody));
+  return heads.includes(undefined) ? undefined : heads[0];
+}
+
+/** What the server saw is in the body that it answered with. */
+function headsDisagreement(allowed: Outcome, { headers = [], body = "" }: Answer, withoutBody: boolean) {
+  const asked = allowed.kind === "endpoint" && !withoutBody ? allowed.head : undefined;
+  return (
+    (asked && headDisagreement(asked, seenHead(body))) ??
+    (allowed.fields && fieldsDisagreement("the client", allowed.fields, comparableFields(headers)))
+  );
 }
 
 /** The head that a server answered with. */
@@ -49,15 +66,16 @@ export function seenHead(text: string): SeenHead {
 }
 
 function headDisagreement(expected: SeenHead, seen: SeenHead): string | undefined {
-  const names = new Set([...Object.keys(expected.headers), ...Object.keys(seen.headers)]);
-  const wrong = [
-    ...(expected.method === seen.method ? [] : [`method ${seen.method}, not ${expected.method}`]),
-    ...(expected.target === seen.target ? [] : [`target ${seen.target}, not ${expected.target}`]),
-    ...[...names]
-      .filter((name) => expected.headers[name] !== seen.headers[name])
-      .map((name) => `${name} ${quote(seen.headers[name])}, not ${quote(expected.headers[name])}`),
-  ];
-  return wrong.length === 0 ? undefined : `the server saw ${wrong.join("; ")}`;
+  if (expected.method !== seen.method) return `the server saw method ${seen.method}, not ${expected.method}`;
+  if (expected.target !== seen.target) return `the server saw target ${seen.target}, not ${expected.target}`;
+  return fieldsDisagreement("the server", expected.headers, seen.headers);
+}
+
+function fieldsDisagreement(who: string, expected: SeenFields, seen: SeenFields): string | undefined {
+  const wrong = [...new Set([...Object.keys(expected), ...Object.keys(seen)])]
+    .filter((name) => expected[name] !== seen[name])
+    .map((name) => `${name} ${quote(seen[name])}, not ${quote(expected[name])}`);
+  return wrong.length === 0 ? undefined : `${who} saw ${wrong.join("; ")}`;
 }
 
 const quote = (text: string | undefined) => (text === undefined ? "absent" : JSON.stringify(text));

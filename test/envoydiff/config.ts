@@ -1,5 +1,7 @@
 import { Dice } from "../dice.ts";
-import { ACTIONS, CLUSTER, CONDITIONS, LISTENER, PATHS } from "./fields.ts";
+import { ACTIONS } from "./actions.ts";
+import { someEdits } from "./edits.ts";
+import { CLUSTER, CONDITIONS, LISTENER, PATHS } from "./fields.ts";
 import {
   type ActionPart,
   type ClusterSpec,
@@ -69,7 +71,9 @@ export function makeConfig(seed: number, index: number): Made {
     else if (dice.chance(0.4)) routes.push(makeRoute(domains, from, dice, CATCH_ALL));
     if (routes.some(({ path, conditions, action }) => [path, action, ...conditions.map(([c]) => c)].some(isSlow)))
       slowHosts.add(name);
-    hosts.push({ name, domains, routes: routes.map(({ route }) => route) });
+    const edits = dice.chance(0.06) ? someEdits(dice) : {};
+    if (Object.keys(edits).length > 0) slowHosts.add(name);
+    hosts.push({ name, domains, routes: routes.map(({ route }) => route), ...edits });
     made.push(...routes);
   }
   const nowhere = made.some(({ action }) => action.name === "a cluster that is not there");
@@ -93,7 +97,9 @@ function makeRoute(domains: readonly string[], clusters: Clusters, dice: Dice, a
   for (let left = all === undefined ? dice.one([0, 0, 0, 1, 1, 2, 3]) : 0; left > 0; left--) {
     const condition = choose(CONDITIONS, dice);
     const entry = condition.make(dice);
-    match[condition.list] = [...((match[condition.list] as Json[] | undefined) ?? []), entry];
+    const { list, single } = condition;
+    if (list !== undefined) match[list] = [...((match[list] as Json[] | undefined) ?? []), entry];
+    else match[single!] = entry;
     conditions.push([condition, entry]);
   }
   const action = choose(ACTIONS, dice);

@@ -1,6 +1,7 @@
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Answer } from "./compare.ts";
+import { isComparedInAnswers as isCompared } from "./reference.ts";
 import type { Spec } from "./spec.ts";
 
 /** Differences of the past, with what Envoy answered; a unit test asks the reference again. */
@@ -32,7 +33,7 @@ export function saveCases(name: string, cases: readonly Case[], directory = CORP
 /** What of an answer the corpus keeps. */
 export const kept = ({ status, headers, body, error }: Answer): Answer => ({
   ...(status === undefined ? {} : { status }),
-  ...(headers === undefined ? {} : { headers: headers.filter(([name]) => name === "x-endpoint") }),
+  ...(headers === undefined ? {} : { headers: headers.filter(([name]) => name === "x-endpoint" || isCompared(name)) }),
   ...(body === undefined ? {} : { body: body.replace(/\r\nx-request-id: [^\r]*/, "") }),
   ...(error === undefined ? {} : { error }),
 });

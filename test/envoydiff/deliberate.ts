@@ -63,6 +63,15 @@ export const DELIBERATE: readonly Deliberate[] = [
     explains: (_, expected, envoy) => refuses(expected) && envoy.status === 400 && envoy.body === "",
   },
   {
+    id: "grpc-replies",
+    why: "What XLB answers by itself goes to gRPC clients as it is; Envoy makes a 200 with a grpc-status of it.",
+    explains: (request, expected, { status, body }) =>
+      repliesOf(expected).length > 0 &&
+      /\ncontent-type:[ \t]*application\/grpc(\+\S*)?[ \t]*\r/i.test(request) &&
+      status === 200 &&
+      body === "",
+  },
+  {
     id: "upgrade-body",
     why: "A server may answer an upgrade as any request (RFC 9110, 7.8): Envoy drops the body below 400, XLB does not.",
     explains: (request, _, { status = 0, body }) =>

@@ -1,15 +1,6 @@
 import type { Dice } from "../dice.ts";
-import type {
-  ActionPart,
-  ClusterSpec,
-  ConditionPart,
-  Draft,
-  EndpointSpec,
-  Json,
-  OptionPart,
-  PathPart,
-  Spec,
-} from "./spec.ts";
+import { someEdits } from "./edits.ts";
+import type { ClusterSpec, ConditionPart, Draft, EndpointSpec, Json, OptionPart, PathPart, Spec } from "./spec.ts";
 
 /**
  * Every field that the comparison knows, each in one place: what it writes into a configuration, how a request is bent
@@ -93,7 +84,7 @@ function pathPart(name: string, weight: number, make: (dice: Dice) => string): P
 }
 
 /** What a text is when a regular expression says it: now and then with a part that takes others too. */
-function patternFor(text: string, dice: Dice): string {
+export function patternFor(text: string, dice: Dice): string {
   const literal = text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
   if (dice.chance(0.3)) return literal;
   const at = dice.between(0, text.length);
@@ -195,7 +186,7 @@ function nearValue(value: string, dice: Dice): string {
 }
 
 /** The values' places in a request: none, one, more than one. */
-function setHeader(name: string, values: readonly string[], draft: Draft, dice: Dice): void {
+export function setHeader(name: string, values: readonly string[], draft: Draft, dice: Dice): void {
   const lower = name.toLowerCase();
   draft.headers = draft.headers.filter(([have]) => have.toLowerCase() !== lower);
   for (const value of values) {
@@ -305,6 +296,107 @@ const present: ConditionPart = {
   aim: (entry, draft, dice) => aimHeader(entry.name as string, dice.one(["a", ""]), draft, dice),
 };
 
+const range: ConditionPart = {
+  name: "headers.range_match",
+  kernel: false,
+  list: "headers",
+  weight: 0.6,
+  make(dice) {
+    const start = dice.between(-3, 12);
+    const range = { start, end: start + dice.between(0, 12) };
+    return { name: dice.one(["x-a", "x-b", "cookie"]), range_match: range, ...inverted(dice) };
+  },
+  aim(entry, draft, dice) {
+    const { start, end } = entry.range_match as { start: number; end: number };
+    const number = dice.one([start, start - 1, end, end - 1, start + 1]);
+    const written = [
+      `${number}`,
+      `${number}`,
+      `${number}`,
+      `+${number}`,
+      `0${number}`,
+      `${number}.0`,
+      `${number}x`,
+      "-",
+    ];
+    setHeader(
+      entry.name as string,
+      [dice.one([...written, "9223372036854775808", " ", `${number}, ${number}`])],
+      draft,
+      dice,
+    );
+  },
+};
+
+const PARAMETERS = ["a", "b", "A", "a b", "a%20", ""];
+
+/** What is asked of a parameter of the query; its values hold what a query may. */
+const query: ConditionPart = {
+  name: "query_parameters",
+  kernel: false,
+  list: "query_parameters",
+  weight: 1.5,
+  make(dice) {
+    const name = dice.one(PARAMETERS.filter((each) => each !== ""));
+    const value = dice.text(dice.between(1, 3), "abA=/%2");
+    const match = dice.one([
+      { present_match: dice.chance(0.6) },
+      { string_match: { exact: dice.chance(0.2) ? "" : value, ignore_case: dice.chance(0.3) } },
+      { string_match: { [dice.one(["prefix", "suffix", "contains"])]: value, ignore_case: dice.chance(0.3) } },
+      { string_match: { safe_regex: { regex: patternFor(value, dice) } } },
+      {},
+    ]);
+    return { name, ...match };
+  },
+  aim(entry, draft, dice) {
+    const { safe_regex, ignore_case, ...plain } = (entry.string_match ?? {}) as Json;
+    const asked = safe_regex === undefined ? Object.values(plain)[0] : textOf((safe_regex as Json).regex as string);
+    const near = nearValue((asked as string | undefined) ?? dice.one(["a", ""]), dice).replace(/[ ,;#?]/g, "");
+    const name = (entry.name as string).replace(" ", "+");
+    const one = dice.one([`${name}=${near}`, `${name}=${near}`, `${name}=${near}`, name, `${name}=`, `=${near}`]);
+    const other = `${dice.one(PARAMETERS).replace(" ", "+")}=${dice.one(["", "a", near])}`;
+    const all = dice.one([[one], [one], [other, one], [one, other], [one, one], ["", one], [`${one}=`], []]);
+    draft.suffix = all.length === 0 ? "" : `?${all.join("&")}`;
+  },
+};
+
+/** `runtime_fraction`, of which all, none or some requests are taken. */
+const fraction: ConditionPart = {
+  name: "runtime_fraction",
+  kernel: false,
+  single: "runtime_fraction",
+  weight: 0.4,
+  make: (dice) => ({
+    default_value: dice.one([
+      { numerator: 0 },
+      { numerator: 100 },
+      { numerator: dice.between(1, 99), denominator: "HUNDRED" },
+      { numerator: 10_000, denominator: "TEN_THOUSAND" },
+      { numerator: 0, denominator: "MILLION" },
+    ]),
+    ...(dice.chance(0.3) ? { runtime_key: "some.key" } : {}),
+  }),
+  aim() {},
+};
+
+const grpc: ConditionPart = {
+  name: "grpc",
+  kernel: false,
+  single: "grpc",
+  weight: 0.4,
+  make: () => ({}),
+  aim(_, draft, dice) {
+    const types = [
+      "application/grpc",
+      "application/grpc+proto",
+      "application/grpc+",
+      "application/grpcx",
+      "text/plain",
+    ];
+    setHeader("content-type", dice.chance(0.9) ? [dice.one([types[0]!, ...types])] : [], draft, dice);
+  },
+};
+
 /** Headers that the kernel path does not keep for the rules. */
 const unkept: ConditionPart = {
   name: "headers of the slow path",
@@ -333,40 +425,11 @@ export const CONDITIONS: readonly ConditionPart[] = [
   ]),
   present,
   regex,
+  range,
+  query,
+  fraction,
+  grpc,
   unkept,
-];
-
-// ---- actions ----
-
-const timeout = (dice: Dice) => (dice.chance(0.2) ? { timeout: dice.one(["0s", "5s", "10.5s"]) } : {});
-
-export const ACTIONS: readonly ActionPart[] = [
-  {
-    name: "route.cluster",
-    kernel: true,
-    weight: 6,
-    make: (dice, { fresh, known }) => ({ route: { cluster: dice.chance(0.85) ? fresh() : known(), ...timeout(dice) } }),
-  },
-  {
-    name: "route.weighted_clusters",
-    kernel: true,
-    weight: 3,
-    make(dice, { fresh, known }) {
-      const clusters = Array.from({ length: dice.between(1, 3) }, (_, i) => ({
-        name: dice.chance(0.7) ? fresh() : known(),
-        weight: i === 0 ? dice.between(1, 5) : dice.between(0, 3),
-      }));
-      const total = clusters.reduce((sum, { weight }) => sum + weight, 0);
-      const told = dice.chance(0.2) ? { total_weight: total } : {};
-      return { route: { weighted_clusters: { clusters, ...told }, ...timeout(dice) } };
-    },
-  },
-  {
-    name: "a cluster that is not there",
-    kernel: true,
-    weight: 0.3,
-    make: () => ({ route: { cluster: "nowhere" } }),
-  },
 ];
 
 // ---- listeners ----
@@ -423,6 +486,22 @@ export const LISTENER: readonly OptionPart<Manager>[] = [
       const { max_headers_count: most } = manager.common_http_protocol_options as { max_headers_count: number };
       for (let more = most - draft.headers.length - dice.between(0, 3); more > 0; more--)
         draft.headers.push(["x-f", "1"]);
+    },
+  },
+  {
+    name: "header edits of a route configuration",
+    kernel: false,
+    chance: 0.06,
+    put({ routes }, dice) {
+      Object.assign(routes, someEdits(dice));
+    },
+  },
+  {
+    name: "most_specific_header_mutations_wins",
+    kernel: true,
+    chance: 0.2,
+    put({ routes }, dice) {
+      routes.most_specific_header_mutations_wins = dice.chance(0.8);
     },
   },
   {

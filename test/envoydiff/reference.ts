@@ -1,8 +1,10 @@
 import { formatRejections, parseBootstrap } from "../../src/envoy/parse.ts";
 import { httpChains } from "../../src/model/chains.ts";
-import type { Config, HttpChain, Listener, Route } from "../../src/model/config.ts";
-import { matchRoute, type RequestHead } from "../../src/route/match.ts";
+import type { Config, HttpChain, Listener } from "../../src/model/config.ts";
+import { Editor, type Occasion } from "../../src/route/edit.ts";
+import { clusterName, matchRoute, type RouteMatched } from "../../src/route/match.ts";
 import { partsOf } from "../../src/route/parts.ts";
+import { answerOf } from "../../src/route/rewrite.ts";
 import { type Admitted, admit } from "../../src/slowpath/admit.ts";
 import {
   type Field,
@@ -12,29 +14,37 @@ import {
   requestBody,
   tokens,
 } from "../../src/slowpath/http1.ts";
+import { withoutHopByHop } from "../../src/slowpath/request.ts";
 import { bootstrap, type Ports } from "./places.ts";
 import type { Spec } from "./spec.ts";
 
 /** What XLB's own rules say of a request, without a socket: the third of four answers. */
 
 export type Outcome =
-  | { readonly kind: "reply"; readonly status: number; readonly body: string }
+  | { readonly kind: "reply"; readonly status: number; readonly body: string; readonly fields?: SeenFields }
   /** `endpoint` is its IP: no two have the same. */
-  | { readonly kind: "endpoint"; readonly cluster: string; readonly endpoint: string };
+  | {
+      readonly kind: "endpoint";
+      readonly cluster: string;
+      readonly endpoint: string;
+      readonly head?: SeenHead;
+      readonly fields?: SeenFields;
+    };
+
+/** Lower-case names; several of a name in their order, joined by commas. Without those that are not compared. */
+export type SeenFields = Readonly<Record<string, string>>;
 
 /** What the server gets. */
 export interface SeenHead {
   readonly method: string;
   readonly target: string;
-  /** Lower-case names; several of a name in their order, joined by commas. Without those of `UNCOMPARED`. */
-  readonly headers: Readonly<Record<string, string>>;
+  readonly headers: SeenFields;
 }
 
 export interface Expected {
   /** More than one where chance or turns decide. */
   readonly outcomes: readonly Outcome[];
-  readonly head?: SeenHead;
-  /** The virtual host and the route that took it. */
+  /** The virtual host and the route that took it, or those that might. */
   readonly by?: string;
 }
 
@@ -65,40 +75,94 @@ export function expect(config: Config, listener: Listener, text: string, ports: 
   if (typeof read === "number") return refuse(read);
   const { request, routed, upgrade } = read;
   if (routed === undefined) return refuse(404);
-  const match = matchRoute(chain.routes, routed, "each");
-  if ("none" in match) return refuse(404);
-  if (upgrade !== undefined && !chain.http.upgrades.includes(upgrade)) return refuse(403);
-  const by = `${match.virtualHost.name}/${match.routeIndex}`;
-  const outcomes = outcomesOf(config, match.route, ports);
-  if (chunksAreWhole(text, request)) return { outcomes, head: headOf(request, routed), by };
-  /* Where the balancer answers by itself, it does so before it looks at the body. */
-  const answered = outcomes.filter((each) => each.kind === "reply" && each.body !== CONNECT_REFUSED);
-  return { outcomes: [...answered, ...(answered.length < outcomes.length ? refuse(400).outcomes : [])], by };
+  const outcomes: Outcome[] = [];
+  const by = new Set<string>();
+  for (const chance of chancesOf(chain)) {
+    const match = matchRoute(chain.routes, routed, "each", chance);
+    const place = "none" in match ? "no route" : `${match.virtualHost.name}/${match.routeIndex}`;
+    if (by.has(place)) continue;
+    by.add(place);
+    if ("none" in match) outcomes.push(...refuse(404).outcomes);
+    else if (upgrade !== undefined && !chain.http.upgrades.includes(upgrade)) outcomes.push(...refuse(403).outcomes);
+    else {
+      const found = outcomesOf(config, chain, match, read, ports);
+      outcomes.push(...(chunksAreWhole(text, request) ? found : withBrokenBody(found)));
+    }
+  }
+  return { outcomes, by: [...by].join(" or ") };
 }
 
+/** Where the balancer answers by itself, it does so before it looks at the body. */
+const withBrokenBody = (outcomes: readonly Outcome[]) =>
+  outcomes.flatMap((each) => (each.kind === "reply" && each.body !== CONNECT_REFUSED ? [each] : refuse(400).outcomes));
+
+/** Random numbers that let fractions take and leave a request in each way there is: fields.ts has parts of 100 only. */
+const chancesOf = ({ routes }: HttpChain) =>
+  routes.virtualHosts.some((host) => host.routes.some(({ fraction }) => fraction !== undefined))
+    ? Array.from({ length: 100 }, (_, chance) => chance)
+    : [0];
+
 /** All that a route may come to. */
-function outcomesOf(config: Config, { action }: Route, ports: Ports): Outcome[] {
-  if (action.kind !== "forward") throw new Error("fields.ts makes no such action yet");
+function outcomesOf(
+  config: Config,
+  { routes }: HttpChain,
+  match: RouteMatched,
+  { request, routed, upgrade }: Admitted,
+  ports: Ports,
+): Outcome[] {
+  const { action } = match.route;
+  const occasion: Occasion = {
+    client: { ip: "127.0.0.1", port: 0 },
+    protocol: request.minor === 1 ? "HTTP/1.1" : "HTTP/1.0",
+    startedMs: 0,
+    hostname: "",
+  };
+  const head = routed!;
+  if (action.kind !== "forward") {
+    const editor = new Editor(routes, match, undefined, occasion);
+    const redirected = editor.request(head);
+    const { status, fields, body } = answerOf(action, redirected);
+    return [replyOf(status, body, editor.response(fields, redirected))];
+  }
   return action.clusters
     .filter(({ weight }) => weight > 0)
     .flatMap((entry): Outcome[] => {
-      if ("header" in entry) throw new Error("fields.ts makes no such entry yet");
-      const { name } = entry;
+      const editor = new Editor(routes, match, entry, occasion);
+      const name = clusterName(entry, head);
       const cluster = config.clusters.find((each) => each.name === name);
-      if (cluster === undefined) return [{ kind: "reply", status: 503, body: "" }];
+      if (cluster === undefined) return [replyOf(action.notFoundStatus ?? 503, "", editor.response([], head))];
+      const sent = editor.request(withoutHopByHop(request, head, upgrade));
       const lists = partsOf(cluster, config).flatMap(({ lists }) => lists.map(({ hosts }) => hosts));
-      const nobody: Outcome = { kind: "reply", status: 503, body: "no healthy upstream" };
-      const all = [...new Set(lists.flat())];
-      const none = lists.some((hosts) => hosts.length === 0) ? [nobody] : [];
-      const outcomes = all.map(
+      const none = lists.some((hosts) => hosts.length === 0)
+        ? [replyOf(503, "no healthy upstream", editor.response([], sent))]
+        : [];
+      const answered: readonly Field[] = [["content-type", "text/plain"]];
+      const outcomes = [...new Set(lists.flat())].map(
         ({ address }): Outcome =>
           address.port === ports.dead
-            ? { kind: "reply", status: 503, body: CONNECT_REFUSED }
-            : { kind: "endpoint", cluster: name, endpoint: address.ip },
+            ? replyOf(503, CONNECT_REFUSED, editor.response([], sent))
+            : {
+                kind: "endpoint",
+                cluster: name,
+                endpoint: address.ip,
+                head: comparable(sent.method, sent.path, sent.authority, sent.headers),
+                fields: comparableFields(editor.response(answered, sent)),
+              },
       );
       return [...none, ...outcomes];
     });
 }
+
+/** A body is text, unless the rules say otherwise, and without one there is no type. */
+function replyOf(status: number, body: string, fields: readonly Field[]): Outcome {
+  const isType = ([name]: Field) => name.toLowerCase() === "content-type";
+  const all =
+    body === "" ? fields.filter((field) => !isType(field)) : fields.some(isType) ? fields : [...fields, ...TEXT];
+  const shown = status === 204 || status === 304 ? "" : body;
+  return { kind: "reply", status, body: shown, fields: comparableFields(all) };
+}
+
+const TEXT: readonly Field[] = [["content-type", "text/plain"]];
 
 // ---- requests ----
 
@@ -142,18 +206,43 @@ const UNCOMPARED = new Set([
   "x-request-id",
 ]);
 
+/** Envoy's own that XLB sets as well, where the rules ask for it. */
+const SET_BY_BOTH = ["x-envoy-original-path", "x-envoy-original-host"];
+
 /** What of a head can be compared; headers that Connection names are for one hop. */
 export function comparable(method: string, target: string, authority: string, headers: readonly Field[]): SeenHead {
   const nominated = new Set(tokens(headers, "connection"));
-  const kept: Record<string, string> = { host: authority };
-  for (const [written, value] of headers) {
-    const name = written.toLowerCase();
-    if (UNCOMPARED.has(name) || name.startsWith("x-envoy-") || nominated.has(name)) continue;
-    /* Envoy writes some headers as one, and leaves out what is empty; XLB hands on what came. */
-    kept[name] = kept[name] ? [kept[name], value].filter(Boolean).join(",") : value;
-  }
-  return { method, target, headers: Object.fromEntries(Object.entries(kept).sort()) };
+  const kept = headers.filter(([name]) => !nominated.has(name.toLowerCase()) && isCompared(name, UNCOMPARED));
+  return { method, target, headers: { ...joined(kept), host: authority } };
 }
 
-const headOf = (request: RequestLine, head: RequestHead) =>
-  comparable(request.method, head.path, head.authority, request.headers);
+/** Of an answer: what the balancer makes or the connection needs is left out. */
+const UNCOMPARED_IN_ANSWERS = new Set([
+  "connection",
+  "content-length",
+  "date",
+  "server",
+  "transfer-encoding",
+  "x-endpoint",
+]);
+
+export const comparableFields = (fields: readonly Field[]): SeenFields =>
+  joined(fields.filter(([name]) => isComparedInAnswers(name)));
+
+export const isComparedInAnswers = (name: string) => isCompared(name, UNCOMPARED_IN_ANSWERS);
+
+function isCompared(written: string, uncompared: ReadonlySet<string>): boolean {
+  const name = written.toLowerCase();
+  return !uncompared.has(name) && (!name.startsWith("x-envoy-") || SET_BY_BOTH.includes(name));
+}
+
+function joined(fields: readonly Field[]): SeenFields {
+  const byName = new Map<string, string>();
+  for (const [written, value] of fields) {
+    const name = written.toLowerCase();
+    const before = byName.get(name);
+    /* Envoy writes some headers as one, and leaves out what is empty; XLB hands on what came. */
+    byName.set(name, before ? [before, value].filter(Boolean).join(",") : value);
+  }
+  return Object.fromEntries([...byName].sort());
+}

@@ -18,6 +18,7 @@ function makeRequest(made: Made, dice: Dice): string {
     host: anyHost(dice),
     headers: [],
     body: "",
+    cluster: dice.one(made.spec.clusters).name,
   };
   while (dice.chance(0.4))
     draft.headers.push([dice.one(["x-a", "X-B", "accept", "x-other"]), dice.one(["a", "b", "", "A,b"])]);

@@ -34,6 +34,8 @@ export interface VirtualHostSpec {
   readonly name: string;
   readonly domains: readonly string[];
   readonly routes: readonly RouteSpec[];
+  /** Header edits. */
+  readonly [edits: string]: unknown;
 }
 
 export interface Spec {
@@ -55,6 +57,8 @@ export interface Draft {
   host: string | undefined;
   headers: [name: string, value: string][];
   body: string;
+  /** The name of one of the configuration's clusters. */
+  readonly cluster: string;
 }
 
 /** What clusters a route may lead to. */
@@ -80,9 +84,10 @@ export interface PathPart extends Part {
   aim(match: Json, draft: Draft, dice: Dice): void;
 }
 
-/** A condition beside the path: one entry in a list of `match`. */
+/** A condition beside the path: one entry in a list of `match`, or a field that stands there once. */
 export interface ConditionPart extends Part {
-  readonly list: string;
+  readonly list?: string;
+  readonly single?: string;
   make(dice: Dice): Json;
   aim(entry: Json, draft: Draft, dice: Dice): void;
 }
