@@ -17,6 +17,9 @@ const ROOTS = [
   "envoy/extensions/filters/listener/http_inspector/v3/http_inspector.proto",
   "envoy/extensions/filters/listener/original_dst/v3/original_dst.proto",
   "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
+  ...["round_robin", "least_request", "random", "ring_hash", "maglev"].map(
+    (policy) => `envoy/extensions/load_balancing_policies/${policy}/v3/${policy}.proto`,
+  ),
 ];
 
 const OUTPUT = fileURLToPath(new URL("../src/envoy/gen/envoy.binpb", import.meta.url));

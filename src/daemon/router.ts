@@ -13,6 +13,7 @@ export type Choice =
   | (Chosen & { readonly kind: "answer"; readonly answer: Answer; readonly head: RequestHead })
   | (Chosen & { readonly kind: "noCluster"; readonly status: number })
   | (Chosen & { readonly kind: "noHost"; readonly cluster: Cluster })
+  | (Chosen & { readonly kind: "dropped" })
   | (Chosen & {
       readonly kind: "endpoint";
       readonly cluster: Cluster;
@@ -75,6 +76,8 @@ export class ReferenceRouter {
     const state = this.#clusters.get(name);
     if (!state) return { ...chosen, kind: "noCluster", status: action.notFoundStatus ?? 503 };
     const { cluster } = state;
+    const { drop } = cluster;
+    if (drop !== undefined && random(drop.outOf) < drop.share) return { ...chosen, kind: "dropped" };
     const endpoint = this.#pick(state);
     if (!endpoint) return { ...chosen, kind: "noHost", cluster };
     return { ...chosen, kind: "endpoint", cluster, endpoint, action };

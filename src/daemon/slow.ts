@@ -152,6 +152,11 @@ export class SlowSide {
       }
       case "noCluster":
         return { kind: "reply", status: choice.status, flag: "NC", fields: editor.response([], head), body: "" };
+      case "dropped": {
+        this.#counters.route(choice.route.name);
+        const fields = editor.response([["x-envoy-drop-overload", "true"]], head);
+        return { kind: "reply", status: 503, flag: "DO", fields, body: "drop overload" };
+      }
       case "noHost": {
         this.#counters.route(choice.route.name);
         /* To Envoy it is on its way by now. */

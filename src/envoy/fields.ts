@@ -124,6 +124,12 @@ export class Fields {
     return undefined;
   }
 
+  /** The name of the type that an Any holds; it is not taken by that. */
+  packedType(name: string): string | undefined {
+    const value = this.#message.fields.get(this.#field(name).name)?.value;
+    return value?.kind === "any" ? value.typeName : undefined;
+  }
+
   /** The same for one key of a map of Anys; other keys are refused. */
   packedEntry(name: string, key: string, typeName: string): Fields | undefined {
     const value = this.#ask(name);

@@ -144,7 +144,11 @@ const DENOMINATORS = { HUNDRED: 100, TEN_THOUSAND: 10_000, MILLION: 1_000_000 } 
 function readFraction(fraction: Fields): Fraction {
   // There is no runtime to look the key up in, so what Envoy falls back to holds.
   fraction.skip("runtime_key");
-  const percent = fraction.message("default_value");
+  return readShare(fraction.message("default_value"));
+}
+
+/** Of a FractionalPercent. */
+export function readShare(percent: Fields | undefined): Fraction {
   const denominator = percent?.oneOf("denominator", "HUNDRED", "TEN_THOUSAND", "MILLION") ?? "HUNDRED";
   return { share: percent?.number("numerator") ?? 0, outOf: DENOMINATORS[denominator] };
 }

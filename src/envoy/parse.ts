@@ -6,6 +6,7 @@ import { addressText } from "../tables/address.ts";
 import { readAddress } from "./address.ts";
 import { readCluster } from "./cluster.ts";
 import { messageNamed } from "./descriptors.ts";
+import { readLocality } from "./endpoints.ts";
 import { Fields } from "./fields.ts";
 import { readListener } from "./listener.ts";
 import { mergeMessages } from "./merge.ts";
@@ -90,13 +91,25 @@ export function formatRejections(rejections: readonly Rejection[], fileName: str
 function readBootstrap(bootstrap: Fields): Bootstrap {
   const admin = bootstrap.message("admin");
   const node = bootstrap.message("node");
+  const locality = readLocality(node?.message("locality"));
   // What else a node says is for control planes.
   node?.skipRest();
+  const resources = readResources(bootstrap.message("static_resources"));
+  const local = readLocal(bootstrap.message("cluster_manager"), resources);
   return {
-    config: readResources(bootstrap.message("static_resources")),
+    config: local === undefined ? resources : { ...resources, local: { cluster: local, locality } },
     ...(admin?.has("address") ? { admin: { address: readAddress(admin) } } : {}),
     ...(node === undefined ? {} : { node: { id: node.string("id"), cluster: node.string("cluster") } }),
   };
+}
+
+/** The cluster that XLB is in. */
+function readLocal(manager: Fields | undefined, { clusters }: Config): string | undefined {
+  const name = manager?.string("local_cluster_name") ?? "";
+  if (name === "") return undefined;
+  if (!clusters.some((cluster) => cluster.name === name))
+    manager?.reject("local_cluster_name", `there is no cluster ${JSON.stringify(name)}`, "define it");
+  return name;
 }
 
 function readResources(resources: Fields | undefined): Config {

@@ -31,7 +31,7 @@ export interface Edits {
 }
 
 /** Envoy's response flags, as far as they can occur here. */
-export type Flag = "NR" | "UH" | "NC" | "UF" | "UC" | "UT" | "UO" | "UPE" | "DC" | "DPE";
+export type Flag = "NR" | "UH" | "NC" | "UF" | "UC" | "UT" | "UO" | "UPE" | "DC" | "DPE" | "DO";
 
 export type Decision =
   | {

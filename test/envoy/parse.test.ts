@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { parse } from "yaml";
-import { messageNamed } from "../../src/envoy/descriptors.ts";
+import { descriptors, messageNamed } from "../../src/envoy/descriptors.ts";
 import { formatRejections, parseBootstrap } from "../../src/envoy/parse.ts";
 
 /**
@@ -78,12 +78,17 @@ test("no text makes it throw", () => {
   fc.assert(fc.property(fc.json(), (text) => void parseBootstrap(text)));
 });
 
-test("a field of Envoy that good/everything.yaml does not show is refused by its path", () => {
+test("a field of Envoy that good/everything.yaml and balancing.yaml do not show is refused by its path", () => {
   type Json = { [name: string]: unknown };
   const whole: Json = parse(
     readFileSync(folder("good/everything.yaml"), "utf8")
       .replace("upgradeType", "upgrade_type")
       .replace(": yes", ": true"),
+  );
+  const balancing: Json = parse(readFileSync(folder("good/balancing.yaml"), "utf8"));
+  whole.cluster_manager = balancing.cluster_manager;
+  (whole.static_resources as { clusters: unknown[] }).clusters.push(
+    ...(balancing.static_resources as { clusters: unknown[] }).clusters,
   );
   const shown = new Map<string, Set<string>>();
   const places: { desc: DescMessage; node: Json; path: string }[] = [];
@@ -99,7 +104,8 @@ test("a field of Envoy that good/everything.yaml does not show is refused by its
       if (inner === undefined || ["Node", "Locality"].includes(inner.name)) continue;
       const below = (value: unknown, at: string) => {
         const type = inner.typeName === "google.protobuf.Any" ? (value as Json)["@type"] : undefined;
-        if (typeof type === "string") walk(messageNamed(type.split("/")[1]!), value as Json, at);
+        const packed = typeof type === "string" ? descriptors().getMessage(type.split("/")[1]!) : undefined;
+        if (packed !== undefined) walk(packed, value as Json, at);
         else if (!inner.typeName.startsWith("google.protobuf.")) walk(inner, value as Json, at);
       };
       if (field?.fieldKind === "list")

@@ -1,0 +1,130 @@
+import type { Cluster, LeastRequestPolicy, LocalityPolicy, Policy, SlowStart } from "../model/config.ts";
+import type { Fields } from "./fields.ts";
+
+/** How a cluster's requests are shared among its endpoints. */
+type Balancing = Pick<Cluster, "policy" | "localities" | "panicPercent">;
+
+/** By `load_balancing_policy` where it is written, else by `lb_policy` and the fields that go with it. */
+export function readBalancing(cluster: Fields): Balancing {
+  const common = cluster.message("common_lb_config");
+  // There is no health check yet, and nothing changes the hosts.
+  common?.skip("update_merge_window", "ignore_new_hosts_until_first_hc", "close_connections_on_host_set_change");
+  const panicPercent = common && readPercent(common, "healthy_panic_threshold");
+  const panic = panicPercent === undefined ? {} : { panicPercent };
+  if (!cluster.lacks("load_balancing_policy")) return { ...readTyped(cluster, common), ...panic };
+  return { policy: readPolicy(cluster), ...(common && localitiesOf(common)), ...panic };
+}
+
+/** Whole percent, rounded down as Envoy does. */
+function readPercent(fields: Fields, name: string): number | undefined {
+  const percent = fields.message(name);
+  return percent && Math.floor(percent.number("value") ?? 0);
+}
+
+const WEIGHTED = "locality_weighted_lb_config";
+const ZONE_AWARE = "zone_aware_lb_config";
+
+function localitiesOf(config: Fields): Pick<Cluster, "localities"> {
+  const weighted = config.message(WEIGHTED);
+  const zones = config.message(ZONE_AWARE);
+  const localities: LocalityPolicy | undefined = weighted
+    ? { kind: "weighted" }
+    : zones && {
+        kind: "zoneAware",
+        percent: readPercent(zones, "routing_enabled") ?? 100,
+        minClusterSize: zones.number("min_cluster_size") ?? 6,
+        failsOnPanic: zones.boolean("fail_traffic_on_panic") ?? false,
+      };
+  return localities === undefined ? {} : { localities };
+}
+
+const POLICY_NAMES = ["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM"] as const;
+
+function readPolicy(cluster: Fields): Policy {
+  const policy = cluster.oneOf("lb_policy", ...POLICY_NAMES);
+  const leastRequest = configFor(cluster, policy, "LEAST_REQUEST", "least_request_lb_config");
+  const roundRobin = configFor(cluster, policy, "ROUND_ROBIN", "round_robin_lb_config");
+  switch (policy) {
+    case "LEAST_REQUEST":
+      return leastRequestOf(leastRequest);
+    case "ROUND_ROBIN":
+      return { kind: "roundRobin", ...slowStartOf(roundRobin) };
+    case "RANDOM":
+      return { kind: "random" };
+    default:
+      return policy satisfies never;
+  }
+}
+
+function configFor(cluster: Fields, policy: string, needed: string, name: string): Fields | undefined {
+  if (policy === needed || !cluster.has(name)) return cluster.message(name);
+  cluster.message(name)?.skipRest();
+  cluster.reject(name, `has an effect with lb_policy ${needed} only`, `remove it, or write lb_policy: ${needed}`);
+  return undefined;
+}
+
+function leastRequestOf(config: Fields | undefined): LeastRequestPolicy {
+  const bias = config && readDouble(config, "active_request_bias");
+  if (bias !== undefined && bias < 0) config?.reject("active_request_bias", "must not be negative");
+  return {
+    kind: "leastRequest",
+    choiceCount: config?.number("choice_count") ?? 2,
+    ...(bias === undefined ? {} : { bias }),
+    ...slowStartOf(config),
+  };
+}
+
+/** There is no runtime: the default is what holds. */
+function readDouble(fields: Fields, name: string): number | undefined {
+  const value = fields.message(name);
+  value?.skip("runtime_key");
+  return value && (value.number("default_value") ?? 0);
+}
+
+function slowStartOf(config: Fields | undefined): { slowStart?: SlowStart } {
+  const fields = config?.message("slow_start_config");
+  const windowMs = fields?.milliseconds("slow_start_window") ?? 0;
+  const aggression = (fields && readDouble(fields, "aggression")) ?? 1;
+  if (aggression <= 0) fields?.reject("aggression", "must be more than 0");
+  const leastPercent = fields?.message("min_weight_percent")?.number("value") ?? 10;
+  return windowMs === 0 ? {} : { slowStart: { windowMs, aggression, leastShare: leastPercent / 100 } };
+}
+
+const TYPES = "envoy.extensions.load_balancing_policies";
+
+/** What each type of policy in the list means; the first that is here is taken, as Envoy takes the first it knows. */
+const TYPED: { readonly [typeName: string]: (config: Fields) => Policy } = {
+  [`${TYPES}.round_robin.v3.RoundRobin`]: (config) => ({ kind: "roundRobin", ...slowStartOf(config) }),
+  [`${TYPES}.least_request.v3.LeastRequest`]: (config) => {
+    const method = config.oneOf("selection_method", "N_CHOICES", "FULL_SCAN");
+    return { ...leastRequestOf(config), ...(method === "FULL_SCAN" ? { fullScan: true } : {}) };
+  },
+  [`${TYPES}.random.v3.Random`]: () => ({ kind: "random" }),
+};
+
+function readTyped(cluster: Fields, common: Fields | undefined): Omit<Balancing, "panicPercent"> {
+  // What it says does not count any more; that it is a value was seen to when it was read.
+  cluster.skip("lb_policy");
+  for (const name of [WEIGHTED, ZONE_AWARE])
+    if (common?.has(name)) {
+      common.skip(name);
+      common.reject(name, "cannot be combined with load_balancing_policy", "write it inside the policy");
+    }
+  const list = cluster.message("load_balancing_policy")?.messages("policies") ?? [];
+  const extensions = list.map((entry) => entry.message("typed_extension_config"));
+  const at = extensions.findIndex((extension) => TYPED[extension?.packedType("typed_config") ?? ""] !== undefined);
+  for (const [i, extension] of extensions.entries()) {
+    extension?.skip("name");
+    if (i !== at && at >= 0) extension?.skip("typed_config");
+  }
+  const typeName = extensions[at]?.packedType("typed_config");
+  const config = typeName === undefined ? undefined : extensions[at]!.packed("typed_config", typeName);
+  if (typeName === undefined || config === undefined) {
+    const names = Object.keys(TYPED).map((name) => name.slice(name.lastIndexOf(".") + 1));
+    for (const extension of extensions) extension?.skip("typed_config");
+    cluster.reject("load_balancing_policy", "names no policy that is supported yet", `XLB takes ${names.join(", ")}`);
+    return { policy: { kind: "roundRobin" } };
+  }
+  const localities = config.message("locality_lb_config");
+  return { policy: TYPED[typeName]!(config), ...(localities && localitiesOf(localities)) };
+}
