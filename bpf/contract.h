@@ -27,6 +27,8 @@
 #define XLB_MAX_LISTS 64        /* lists of endpoints that share the requests of a cluster */
 #define XLB_MAX_SCAN 64         /* endpoints that LEAST_REQUEST with FULL_SCAN looks at */
 #define XLB_CURSORS 8           /* of a cluster: its lists beyond as many share them */
+#define XLB_MAX_EDIT_NAMES 16   /* header names that the edits of one route may be about, in the kernel */
+#define XLB_MAX_EDIT_PIECES 64  /* pieces of which an edited head may be made */
 #define XLB_MAX_HOST 255
 #define XLB_USERSPACE_TENANT 2147483648 /* a bit in the number of a tenant */
 #define XLB_MAX_PATH 2048
@@ -115,6 +117,20 @@ enum policy {
 	POLICY_RANDOM = 2,
 	POLICY_FULL_SCAN = 3, /* LEAST_REQUEST that looks at all */
 	POLICY_SLOW = 4,      /* balanced in a way that only the slow path can follow */
+};
+
+/* What becomes of the lines of a name that a route's edits are about. */
+enum {
+	EDIT_DROP = 256,  /* they go; beside the name's length, in one number */
+	EDIT_HOST = 512,  /* the name is Host, and gets another value */
+};
+
+/* What of the request stands behind the text of a line that edits add. */
+enum {
+	EDIT_TEXT = 0,
+	EDIT_TARGET = 1,
+	EDIT_AUTHORITY = 2,
+	EDIT_METHOD = 3,
 };
 
 /* ---- pools: written by pool/, read by hooks ---- */
@@ -315,6 +331,37 @@ struct p_state {
 	} header[XLB_MAX_HEADERS]; /* scratch of the request hook */
 };
 
+enum piece_kind {
+	PIECE_OLD = 0,  /* bytes of the request as it came */
+	PIECE_TEXT = 1, /* bytes of the virtual host's blob */
+};
+
+struct piece {
+	__u32 from;
+	__u16 length;
+	__u16 kind; /* enum piece_kind */
+};
+
+/* How an edited request is made: scratch of the request hook, of those connections that need it. */
+struct edit_plan {
+	__u64 base;     /* where the request's first byte lies in the kernel's memory */
+	__u32 vhost;    /* whose blob has the texts */
+	__u32 count;    /* of the pieces */
+	__u32 length;   /* of what they make */
+	__u32 replaced; /* bytes of the message for which that stands */
+	__u32 kept;     /* up to where pieces tell what becomes of the old head */
+	__u32 present;  /* which of the edits' names the request has, a bit for each */
+	__u32 line;     /* where the line begins that is looked at, where its value may begin (0: still in its name), */
+	__u32 value;
+	__u32 at;       /* and how far it was looked at; later: how much of the new head was written, */
+	__u32 next;     /* from which piece on it was not, */
+	__u32 left;     /* what is left of the one before that, of how many bytes, and where they lie */
+	__u32 whole;
+	__u64 source;
+	__u8 last[XLB_MAX_EDIT_NAMES]; /* by name, the piece behind its last line so far, plus one */
+	struct piece pieces[XLB_MAX_EDIT_PIECES];
+};
+
 enum p_mode {
 	P_KERNEL = 0,
 	P_SLOW = 1,
@@ -411,7 +458,9 @@ enum reason {
 	REASON_DIRECT = 41,
 	REASON_DIRECT_DECLINED = 42,
 	REASON_LEFT_ALONE = 43,
-	REASON_COUNT = 44,
+	/* slow path, by the rules */
+	REASON_EDITS = 44,
+	REASON_COUNT = 45,
 };
 
 /* ---- counters, one row per CPU ---- */

@@ -166,6 +166,13 @@ struct {
 	__type(value, __u32);
 } s_slots SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct edit_plan);
+} edit_plans SEC(".maps");
+
 /* ---- connections and events ---- */
 
 struct {

@@ -13,6 +13,7 @@
 #include "hooks/connect.h"
 #include "hooks/sockops.h"
 #include "hooks/route.h"
+#include "hooks/edit.h"
 #include "hooks/request.h"
 #include "hooks/response.h"
 

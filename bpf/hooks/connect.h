@@ -51,7 +51,7 @@ static __always_inline struct addr_key *pick_direct(const struct listener_entry 
 {
 	__u32 balance = listener->balance, cluster;
 	struct addr_key *address;
-	struct word *head;
+	struct word *head, *entry;
 	void *blob;
 
 	blob = bpf_map_lookup_elem(&rules, &balance);
@@ -60,7 +60,10 @@ static __always_inline struct addr_key *pick_direct(const struct listener_entry 
 	head = word_at(blob, 0);
 	if (!head)
 		return NULL;
-	cluster = pick_cluster(blob, 0, head);
+	entry = pick_entry(blob, 0, head);
+	if (!entry)
+		return NULL;
+	cluster = entry->a;
 	blob = bpf_map_lookup_elem(&clusters, &cluster);
 	if (!blob || pick_endpoint(blob, cluster, endpoint))
 		return NULL;

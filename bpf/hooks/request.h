@@ -451,12 +451,13 @@ static __always_inline bool fill_slot(struct slot *slot, struct p_state *p, stru
 }
 
 /* The slow path takes what an i-sock was to have. */
-static __always_inline int instead(struct sk_msg_md *msg, struct p_state *p, struct tcp_sock *tp, __u32 flags)
+static __always_inline int instead(struct sk_msg_md *msg, struct p_state *p, struct tcp_sock *tp, __u32 flags,
+				   enum reason reason)
 {
 	/* The look for the anchor has aimed this send at it: then there it goes, but not by TCP. */
 	if (!(flags & SLOT_REQUEST_DONE))
 		p->to_anchor += msg->size;
-	return to_slow_path(msg, p, tp, REASON_REDIRECT_FAILED);
+	return to_slow_path(msg, p, tp, reason);
 }
 
 static __always_inline void count_request(const struct p_state *p, const struct choice *choice, bool same_host,
@@ -484,6 +485,7 @@ static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *
 {
 	__u32 id = 0, flags, size = msg->size;
 	__u64 life = 0;
+	struct edit_plan *plan = NULL;
 	struct choice choice = {};
 	struct slot *slot;
 	int declined;
@@ -509,6 +511,10 @@ static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *
 	if (!has_tenant(p))
 		return to_slow_path(msg, p, tp, REASON_TENANT);
 	declined = choose(msg, p, &choice);
+	if (!declined && choice.edits) {
+		plan = bpf_sk_storage_get(&edit_plans, msg->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		declined = plan ? plan_edits(msg, p, plan, choice.vhost, choice.edits) : REASON_NO_MEMORY;
+	}
 	if (!declined)
 		declined = take(p, choice.endpoint, &id, &life);
 	if (declined)
@@ -542,14 +548,25 @@ static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *
 			flags |= SLOT_STASHED;
 		}
 	}
+	if (plan) {
+		if (!write_edits(msg, plan)) {
+			release(id);
+			return instead(msg, p, tp, flags, REASON_NO_MEMORY);
+		}
+		size += plan->length - plan->replaced;
+	}
 	if (!fill_slot(slot, p, tp, &choice, life, flags, size)) {
 		give_up(slot, id);
-		return instead(msg, p, tp, flags);
+		if (plan)
+			take_back(msg, plan);
+		return instead(msg, p, tp, flags, REASON_REDIRECT_FAILED);
 	}
 	if (redirect(msg, slot, id) != SK_PASS) {
 		no_longer_active(choice.endpoint);
 		give_up(slot, id);
-		return instead(msg, p, tp, flags);
+		if (plan)
+			take_back(msg, plan);
+		return instead(msg, p, tp, flags, REASON_REDIRECT_FAILED);
 	}
 	p->slot = id;
 	if (p->inspected && !p->generation)
@@ -557,9 +574,15 @@ static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *
 	p->generation = next_generation(life);
 	p->body_remaining = p->request.content_length - body;
 	p->pieces = 0;
-	/* The client's wish to close is between it and us: the i-sock stays. */
-	if (p->request.flags & REQUEST_CLOSE)
+	/* The client's wish to close is between it and us: the i-sock stays. A plan has left it out already. */
+	if (!plan && p->request.flags & REQUEST_CLOSE)
 		blank(msg, p->request.connection, 5);
+	if (plan && !drop_old_head(msg, plan)) {
+		/* Two heads must never go out. */
+		__sync_fetch_and_or(&slot->flags, SLOT_FAULT);
+		slot_event(EVENT_FAULT, id, slot);
+		return leave(REASON_NO_MEMORY, SK_DROP);
+	}
 	count_request(p, &choice, slot->kind == SLOT_SAME_HOST, size);
 	return leave(slot->kind == SLOT_SAME_HOST ? REASON_SAME_HOST : REASON_CROSS_HOST, SK_PASS);
 }

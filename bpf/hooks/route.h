@@ -169,6 +169,8 @@ struct choice {
 	__u32 endpoint;
 	__u32 route;
 	__u32 timeout_ms;
+	__u32 vhost; /* whose rules they were */
+	__u32 edits; /* the place of the edits in them, 0: none */
 };
 
 /*
@@ -180,7 +182,7 @@ __noinline int choose(struct sk_msg_md *msg, struct p_state *p, struct choice *o
 	struct request_head *r;
 	const __u8 *data, *end;
 	__u32 vhost, action, listener, *index;
-	struct word *route, *head;
+	struct word *route, *head, *entry;
 	void *hosts, *blob;
 
 	if (!p || !out)
@@ -217,10 +219,15 @@ __noinline int choose(struct sk_msg_md *msg, struct p_state *p, struct choice *o
 		return REASON_NO_ROUTE;
 	out->route = route->d;
 	out->timeout_ms = route->c;
-	out->cluster = pick_cluster(blob, action, route);
-	blob = bpf_map_lookup_elem(&clusters, &out->cluster);
+	entry = pick_entry(blob, action, route);
 	/* A route without a weight is one that only the slow path can serve. */
+	if (!entry)
+		return REASON_ROUTE;
+	out->cluster = entry->a;
+	out->vhost = vhost;
+	out->edits = entry->c;
+	blob = bpf_map_lookup_elem(&clusters, &out->cluster);
 	if (!blob)
-		return route->b ? REASON_NO_CLUSTER : REASON_ROUTE;
+		return REASON_NO_CLUSTER;
 	return pick_endpoint(blob, out->cluster, &out->endpoint);
 }

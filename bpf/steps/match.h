@@ -217,30 +217,26 @@ static __always_inline bool walk_table(void *blob, __u32 head, const __u8 *data,
 	return accepts;
 }
 
-/* The cluster of an action, by weight. */
-static __always_inline __u32 pick_cluster(void *blob, __u32 action, struct word *route)
+/* The entry of an action that is taken, by weight: a cluster and its edits. */
+static __always_inline struct word *pick_entry(void *blob, __u32 action, struct word *route)
 {
 	__u32 at = from(1), ticket;
 	struct word *entry;
 
-	if (route->a == 1) {
-		entry = word_at(blob, action + 1);
-		return entry ? entry->a : 0;
-	}
+	if (route->a == 1)
+		return word_at(blob, action + 1);
 	if (!route->b)
-		return 0;
+		return NULL;
 	ticket = bpf_get_prandom_u32() % route->b;
 	repeat (1024) {
 		if (at > route->a)
-			return 0;
+			return NULL;
 		entry = word_at(blob, action + at);
-		if (!entry)
-			return 0;
-		if (ticket < entry->b)
-			return entry->a;
+		if (!entry || ticket < entry->b)
+			return entry;
 		at++;
 	}
-	return 0;
+	return NULL;
 }
 
 #endif

@@ -3,7 +3,6 @@ import type {
   Address,
   Cluster,
   Config,
-  Edited,
   FilterChain,
   HeaderMatch,
   HttpChain,
@@ -41,6 +40,7 @@ import { isAscii } from "../tables/text.ts";
 import { packTrie, Trie } from "../tables/trie.ts";
 import { type Balancing, compileCluster } from "./cluster.ts";
 import { type Dfa, toDfa } from "./dfa.ts";
+import { type EditProgram, programOf, writeProgram } from "./edits.ts";
 import { fits, writeTable } from "./table.ts";
 
 class HostTable implements HostBlob {
@@ -209,7 +209,8 @@ function compileHttp(chain: HttpChain, { ids, names, slow }: Context) {
       const seen =
         whole === undefined ? vhost.routes.map((route, place) => seenBy(chain.routes, vhost, route, place, names)) : [];
       const routes = seen.map(({ route }) => route);
-      const blob = whole === undefined ? compileVirtualHost({ ...vhost, routes }, ids, names) : undefined;
+      const programs = new Map(seen.map(({ route, programs }) => [route, programs]));
+      const blob = whole === undefined ? compileVirtualHost({ ...vhost, routes }, ids, names, programs) : undefined;
       if (!blob) {
         const reason = whole ?? `its routes combine to more than ${MAX_CANDIDATES} candidates`;
         slow.push({ ...where, where: text, reason });
@@ -263,6 +264,7 @@ const GO_SLOW: RouteAction = { kind: "forward", clusters: [], timeoutMs: 0 };
  */
 interface SeenRoute {
   readonly route: Route;
+  readonly programs: Programs;
   readonly slowly?: SlowRoute & { readonly whyNot: string };
 }
 
@@ -271,17 +273,18 @@ function seenBy(routes: RouteConfig, vhost: VirtualHost, route: Route, place: nu
   const ofHeaders = route.headers.map((header, at) =>
     at < MAX_CONDITIONS ? whyNotHeader(header, names) : `more than ${MAX_CONDITIONS} header conditions`,
   );
+  const { programs, whyNot: whyNotActing } = programsOf(routes, vhost, route);
   const whyNot =
     (isTooLarge ? TOO_LARGE : undefined) ??
     ofHeaders.find((reason) => reason !== undefined) ??
     whyNotConditions(route) ??
-    whyNotAction(route.action) ??
-    whyNotEdits(routes, vhost, route);
-  if (whyNot === undefined) return { route };
+    whyNotActing;
+  if (whyNot === undefined) return { route, programs };
   const asksHeaders = ofHeaders.flatMap((reason, at) => (reason === undefined ? [at] : []));
   const headers = asksHeaders.map((at) => route.headers[at]!);
   return {
     route: { ...route, path: isTooLarge ? ANY_PATH : route.path, headers, action: GO_SLOW },
+    programs: new Map(),
     slowly: { place, asksPath: !isTooLarge, asksHeaders, whyNot },
   };
 }
@@ -295,20 +298,28 @@ function whyNotConditions({ path, query, fraction, grpc }: Route): string | unde
   return grpc ? "it asks for gRPC" : undefined;
 }
 
-function whyNotAction(action: RouteAction): string | undefined {
-  if (action.kind === "redirect") return "it redirects";
-  if (action.kind === "direct") return "it answers by itself";
-  if (action.path !== undefined) return "it rewrites the path";
-  if (action.host !== undefined || action.clusters.some(({ host }) => host !== undefined))
-    return "it rewrites the host";
-  return action.clusters.some((cluster) => "header" in cluster) ? "a header says which cluster" : undefined;
-}
+/** What becomes of a route's requests on their way, by the entry of its clusters. */
+type Programs = ReadonlyMap<WeightedCluster, EditProgram>;
 
-function whyNotEdits(routes: RouteConfig, vhost: VirtualHost, route: Route): string | undefined {
+function programsOf(
+  routes: RouteConfig,
+  vhost: VirtualHost,
+  route: Route,
+): { readonly programs: Programs; readonly whyNot?: string } {
   const { action } = route;
-  const entries = action.kind === "forward" ? action.clusters : [];
-  const edits = ({ requestEdits, responseEdits }: Edited) => requestEdits !== undefined || responseEdits !== undefined;
-  return [routes, vhost, route, ...entries].some(edits) ? "it edits headers" : undefined;
+  const programs = new Map<WeightedCluster, EditProgram>();
+  if (action.kind === "redirect") return { programs, whyNot: "it redirects" };
+  if (action.kind === "direct") return { programs, whyNot: "it answers by itself" };
+  if (action.clusters.some((cluster) => "header" in cluster))
+    return { programs, whyNot: "a header says which cluster" };
+  if ([routes, vhost, route, ...action.clusters].some(({ responseEdits }) => responseEdits !== undefined))
+    return { programs, whyNot: "it edits headers of responses" };
+  for (const entry of action.clusters) {
+    const program = programOf(routes, vhost, route, action, entry);
+    if (program && "whyNot" in program) return { programs, ...program };
+    if (program) programs.set(entry, program);
+  }
+  return { programs };
 }
 
 function whyNotHeader({ name, value }: HeaderMatch, names: HeaderNames): string | undefined {
@@ -387,7 +398,12 @@ function merge(a: readonly Candidate[], b: readonly Candidate[]): Candidate[] {
 }
 
 /** The virtual host's blob; undefined when its lists would grow out of hand. */
-function compileVirtualHost(vhost: VirtualHost, ids: Ids, names: HeaderNames): Uint32Array | undefined {
+function compileVirtualHost(
+  vhost: VirtualHost,
+  ids: Ids,
+  names: HeaderNames,
+  programs: ReadonlyMap<Route, Programs>,
+): Uint32Array | undefined {
   const exactTrie = new Trie<PathState>(() => ({ below: [], exact: [] }));
   const foldTrie = new Trie<PathState>(() => ({ below: [], exact: [] }));
   let folds = false;
@@ -417,11 +433,20 @@ function compileVirtualHost(vhost: VirtualHost, ids: Ids, names: HeaderNames): U
   const blob = new BlobBuilder();
   blob.reserve(1);
   const tables = new Map<string, number>();
+  const writtenPrograms = new Map<string, number>();
+  const programOfEntry = (route: Route) => (entry: WeightedCluster) => {
+    const program = programs.get(route)?.get(entry);
+    if (program === undefined) return 0;
+    const key = JSON.stringify(program);
+    const place = writtenPrograms.get(key) ?? writeProgram(blob, program);
+    writtenPrograms.set(key, place);
+    return place;
+  };
   const written = new Map<Route, readonly [action: number, conditions: number]>();
   const candidate = (route: Route): readonly [number, number] => {
     let at = written.get(route);
     if (!at) {
-      at = [writeAction(blob, route, ids), writeConditions(blob, route, names, tables)];
+      at = [writeAction(blob, route, ids, programOfEntry(route)), writeConditions(blob, route, names, tables)];
       written.set(route, at);
     }
     return at;
@@ -495,22 +520,33 @@ function writeConditions(
   return first;
 }
 
-function writeAction(blob: BlobBuilder, { name, action }: Route, ids: Ids): number {
+function writeAction(
+  blob: BlobBuilder,
+  { name, action }: Route,
+  ids: Ids,
+  programOfEntry: (entry: WeightedCluster) => number,
+): number {
   if (action.kind !== "forward") throw forSlowPath("an answer");
   const entries = action.clusters.filter((c) => c.weight > 0);
   const first = blob.reserve(1 + entries.length);
-  const sum = writeClusters(blob, first + 1, entries, ids);
+  const sum = writeClusters(blob, first + 1, entries, ids, programOfEntry);
   blob.put(first, entries.length, sum, action.timeoutMs, ids.routes.get(name) ?? 0);
   return first;
 }
 
 /** Entries of a weighted choice, from the word `first` on; gives the sum of their weights. */
-function writeClusters(blob: BlobBuilder, first: number, entries: readonly WeightedCluster[], ids: Ids): number {
+function writeClusters(
+  blob: BlobBuilder,
+  first: number,
+  entries: readonly WeightedCluster[],
+  ids: Ids,
+  programOfEntry: (entry: WeightedCluster) => number = () => 0,
+): number {
   let sum = 0;
   entries.forEach((entry, i) => {
     sum += entry.weight;
     if ("header" in entry) throw forSlowPath("a cluster by header");
-    blob.put(first + i, ids.clusters.get(entry.name) ?? 0, sum, 0, 0);
+    blob.put(first + i, ids.clusters.get(entry.name) ?? 0, sum, programOfEntry(entry), 0);
   });
   return sum;
 }

@@ -10,8 +10,8 @@ import type {
   WeightedCluster,
 } from "../model/config.ts";
 import { addressText } from "../tables/address.ts";
+import { JOINED_IN_REQUESTS, JOINED_IN_RESPONSES, joinLines } from "../tables/joined.ts";
 import { lowerCase, textBytes } from "../tables/text.ts";
-import { ALWAYS_JOINED, joinLines } from "./joined.ts";
 import { Headers, type RequestHead, type RouteMatched, withoutQuery } from "./match.ts";
 import { rewritePath } from "./rewrite.ts";
 
@@ -218,33 +218,3 @@ function formatPart(part: FormatPart, headers: Headers, { client, protocol, star
       return part satisfies never;
   }
 }
-
-const JOINED_IN_REQUESTS: ReadonlySet<string> = new Set([
-  ...ALWAYS_JOINED,
-  "x-forwarded-client-cert",
-  "x-forwarded-proto",
-  "x-request-id",
-]);
-
-/** Envoy's inline headers of responses. */
-const JOINED_IN_RESPONSES: ReadonlySet<string> = new Set([
-  "access-control-allow-credentials",
-  "access-control-allow-headers",
-  "access-control-allow-methods",
-  "access-control-allow-origin",
-  "access-control-expose-headers",
-  "access-control-max-age",
-  "cache-control",
-  "content-encoding",
-  "content-type",
-  "date",
-  "etag",
-  "grpc-message",
-  "grpc-status",
-  "location",
-  "proxy-status",
-  "server",
-  "vary",
-  "via",
-  "x-request-id",
-]);

@@ -13,8 +13,8 @@ import type {
   VirtualHost,
   WeightedCluster,
 } from "../model/config.ts";
+import { ALWAYS_JOINED, joinLines } from "../tables/joined.ts";
 import { lowerCase, textBytes } from "../tables/text.ts";
-import { ALWAYS_JOINED, joinLines } from "./joined.ts";
 import { compileRegex, type Regex } from "./regex.ts";
 
 /**

@@ -1,4 +1,4 @@
-import { isKeptAsOne } from "../route/joined.ts";
+import { isKeptAsOne } from "../tables/joined.ts";
 import { lowerCase } from "../tables/text.ts";
 
 /**

@@ -36,6 +36,8 @@ export const XLB_MAX_PIECES = 4096;
 export const XLB_MAX_LISTS = 64;
 export const XLB_MAX_SCAN = 64;
 export const XLB_CURSORS = 8;
+export const XLB_MAX_EDIT_NAMES = 16;
+export const XLB_MAX_EDIT_PIECES = 64;
 export const XLB_MAX_HOST = 255;
 export const XLB_USERSPACE_TENANT = 2147483648;
 export const XLB_MAX_PATH = 2048;
@@ -51,6 +53,12 @@ export const HEADER_AUTHORITY = 1;
 export const HEADER_PATH = 2;
 export const HEADER_PATH_ALONE = 3;
 export const HEADER_FIRST = 4;
+export const EDIT_DROP = 256;
+export const EDIT_HOST = 512;
+export const EDIT_TEXT = 0;
+export const EDIT_TARGET = 1;
+export const EDIT_AUTHORITY = 2;
+export const EDIT_METHOD = 3;
 
 export interface AddrKey {
   readonly ip: readonly number[];
@@ -955,7 +963,8 @@ export const Reason = {
   direct: 41,
   directDeclined: 42,
   leftAlone: 43,
-  count: 44,
+  edits: 44,
+  count: 45,
 } as const;
 
 export const reasonWords: Readonly<Record<number, string>> = {
@@ -1003,5 +1012,6 @@ export const reasonWords: Readonly<Record<number, string>> = {
   41: "direct",
   42: "direct_declined",
   43: "left_alone",
-  44: "count",
+  44: "edits",
+  45: "count",
 };

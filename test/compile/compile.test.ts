@@ -5,8 +5,9 @@ import type { Balancing } from "../../src/compile/cluster.ts";
 import { compile } from "../../src/compile/compile.ts";
 import type {
   Cluster,
+  FormatPart,
+  HeaderEdits,
   HeaderMatch,
-  Listener,
   PathMatch,
   PresentMatch,
   RegexMatch,
@@ -18,31 +19,9 @@ import type {
 } from "../../src/model/config.ts";
 import { matchRoute, type RequestHead } from "../../src/route/match.ts";
 import { schedule } from "../../src/route/schedule.ts";
-import type { ConnectWay, Tables } from "../../src/tables/compiled.ts";
+import type { Tables } from "../../src/tables/compiled.ts";
 import { interpretCluster, interpretEndpoint, interpretPlace, interpretRoute, isLeftToSlowPath } from "./interpret.ts";
-
-const http = {
-  acceptHttp10: false,
-  defaultHostForHttp10: undefined,
-  maxRequestHeadersKb: 60,
-  maxHeadersCount: 100,
-  upgrades: [],
-};
-const everything = {
-  destinations: [],
-  serverNames: [],
-  transportProtocol: "",
-  applicationProtocols: [],
-  directSources: [],
-  sourceType: "any",
-  sources: [],
-  sourcePorts: [],
-} as const;
-const listener = (routes: RouteConfig): Listener => ({
-  name: "l",
-  address: { ip: "10.0.0.1", port: 80 },
-  chains: [{ kind: "http", listener: "l", label: "l", match: everything, statPrefix: "l", http, routes }],
-});
+import { compileRoutes, listener, only } from "./tables.ts";
 
 const everyone = (cluster: Cluster): Balancing => ({
   lists: [
@@ -58,13 +37,6 @@ const everyone = (cluster: Cluster): Balancing => ({
     },
   ],
 });
-const compileRoutes = (routes: RouteConfig): Tables =>
-  compile({ listeners: [listener(routes)], clusters: [] }, everyone);
-function only(tables: Tables): Extract<ConnectWay, { kind: "requests" }> {
-  const { way } = tables.listeners[0]!;
-  assert.ok(way.kind === "requests");
-  return way;
-}
 
 /** What the tables say: the index of the virtual host and of the route, or that the hook leaves it to the slow path. */
 function follow(tables: Tables, request: RequestHead): string {
@@ -401,6 +373,10 @@ const TOO_LARGE = "its regular expression needs more than 1024 states, or too la
 
 test("a route that the hook can only recognise is left to the slow path, others of its virtual host are not", () => {
   const edits = { remove: ["x"], add: [] };
+  const adding = (part: FormatPart): HeaderEdits => ({
+    remove: [],
+    add: [{ name: "x", value: [part], action: "append", keepEmpty: false }],
+  });
   const forward = { kind: "forward", clusters: [{ name: "c", weight: 1 }], timeoutMs: 0 } as const;
   const header = (rest: Partial<HeaderMatch>): Partial<Route> => ({
     headers: [{ name: "x", invert: false, value: { kind: "present", present: true }, ...rest }],
@@ -413,15 +389,26 @@ test("a route that the hook can only recognise is left to the slow path, others 
     [{ grpc: true }, "it asks for gRPC"],
     [header({ value: { kind: "regex", pattern: ".*a.{12}" } }), `header x: ${TOO_LARGE}`],
     [header({ value: { kind: "range", start: 0, end: 1 } }), "it matches x by a range of numbers"],
-    [{ requestEdits: edits }, "it edits headers"],
-    [{ responseEdits: edits }, "it edits headers"],
+    [{ responseEdits: edits }, "it edits headers of responses"],
+    [{ requestEdits: adding({ kind: "hostname" }) }, "the value of x holds a variable (hostname)"],
+    [{ requestEdits: adding({ kind: "request", name: "y" }) }, "the value of x holds %REQ(y)%"],
+    [{ requestEdits: adding({ kind: "text", text: "x".repeat(2_100) }) }, "its edits are too long"],
     [acting({ kind: "redirect", status: 301, stripQuery: false }), "it redirects"],
     [acting({ kind: "direct", status: 200, body: "" }), "it answers by itself"],
-    [acting({ ...forward, path: { kind: "prefix", value: "/" } }), "it rewrites the path"],
-    [acting({ ...forward, host: { kind: "literal", value: "h" } }), "it rewrites the host"],
-    [acting({ ...forward, clusters: [{ name: "c", weight: 1, host: "h" }] }), "it rewrites the host"],
+    [
+      acting({ ...forward, path: { kind: "regex", pattern: "a", substitution: "b" } }),
+      "it rewrites the path by a regular expression",
+    ],
+    [acting({ ...forward, host: { kind: "header", name: "h" } }), "a header says what its host is rewritten to"],
+    [
+      acting({ ...forward, host: { kind: "literal", value: "h" }, keepsForwardedHost: true }),
+      "it appends to x-forwarded-host",
+    ],
     [acting({ ...forward, clusters: [{ header: "h", weight: 1 }] }), "a header says which cluster"],
-    [acting({ ...forward, clusters: [{ name: "c", weight: 0, requestEdits: edits }] }), "it edits headers"],
+    [
+      acting({ ...forward, clusters: [{ name: "c", weight: 0, responseEdits: edits }] }),
+      "it edits headers of responses",
+    ],
   ];
   const first = plain("first", { kind: "path", value: "/first", caseSensitive: true }, [["c", 1]]);
   const next = plain("next", anything, [["c", 1]]);
@@ -463,7 +450,7 @@ test("a route that the hook can only recognise is left to the slow path, others 
     ofHost.slow.map(({ where }) => where),
     ["first", "it", "next"].map((name) => `l: virtual host v: route ${name}`),
   );
-  assert.equal(compileWith(it0, { requestEdits: edits }).slow.length, 4);
+  assert.equal(compileWith(it0, { responseEdits: edits }).slow.length, 4);
   // A status for clusters that are not there is for the slow path to give, which then has the request anyway.
   assert.deepEqual(compileWith({ ...it0, action: { ...forward, notFoundStatus: 500 } }).slow, []);
 });

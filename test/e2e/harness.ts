@@ -238,6 +238,8 @@ export type Act =
   | readonly ["body" | "echo" | "eof" | "once" | "hold" | "shut" | "reset" | "close" | "die"];
 
 export interface SeenRequest {
+  /** As it came, with the empty line. */
+  readonly head?: string;
   readonly method?: string;
   readonly target?: string;
   readonly headers?: Readonly<Record<string, string>>;
@@ -320,14 +322,22 @@ export interface ClusterSpec {
   readonly endpoints: readonly EndpointSpec[];
 }
 
-export interface RouteSpec {
+/** What Envoy calls `request_headers_to_add`: `header` and `append_action`. */
+export interface EditsSpec {
+  readonly request_headers_to_add?: readonly object[];
+  readonly request_headers_to_remove?: readonly string[];
+  readonly response_headers_to_add?: readonly object[];
+  readonly response_headers_to_remove?: readonly string[];
+}
+
+export interface RouteSpec extends EditsSpec {
   readonly match: object;
   readonly route?: object;
   readonly redirect?: object;
   readonly direct_response?: object;
 }
 
-export interface VirtualHostSpec {
+export interface VirtualHostSpec extends EditsSpec {
   readonly name: string;
   readonly domains: readonly string[];
   readonly routes: readonly RouteSpec[];
@@ -472,6 +482,11 @@ export class Bed {
     this.ip = `127.0.97.${(process.pid % 200) + 1}`;
     this.port = 9_001 + beds;
     this.tag = String(beds++);
+  }
+
+  /** What the daemon was given. */
+  get config(): string {
+    return this.#config;
   }
 
   get backendIp(): string {

@@ -476,6 +476,7 @@ class Server:
         script = self.scripts.get(path, {"steps": DEFAULT})
         body = Sum()
         seen = {"method": method, "target": target, "headers": fields, "peer": "%s %d" % peer[:2]}
+        seen["head"] = head.decode("latin-1")
         self.note(seen, 0)
         words = {
             "nonce": fields.get("x-nonce", "-"),

@@ -77,3 +77,34 @@ export const isKeptAsOne = (name: string) => ALWAYS_JOINED.has(name) || REWRITTE
 export function joinLines(before: string, value: string): string {
   return before === "" || value === "" ? before + value : `${before},${value}`;
 }
+
+/** Those behind whose value an edit puts another one. */
+export const JOINED_IN_REQUESTS: ReadonlySet<string> = new Set([
+  ...ALWAYS_JOINED,
+  "x-forwarded-client-cert",
+  "x-forwarded-proto",
+  "x-request-id",
+]);
+
+/** Envoy's inline headers of responses. */
+export const JOINED_IN_RESPONSES: ReadonlySet<string> = new Set([
+  "access-control-allow-credentials",
+  "access-control-allow-headers",
+  "access-control-allow-methods",
+  "access-control-allow-origin",
+  "access-control-expose-headers",
+  "access-control-max-age",
+  "cache-control",
+  "content-encoding",
+  "content-type",
+  "date",
+  "etag",
+  "grpc-message",
+  "grpc-status",
+  "location",
+  "proxy-status",
+  "server",
+  "vary",
+  "via",
+  "x-request-id",
+]);
