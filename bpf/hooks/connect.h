@@ -28,6 +28,18 @@ static __always_inline __u32 find_tenant(__u64 *cgroup)
 	return 0;
 }
 
+static __always_inline bool is_mapped(const struct addr_key *key)
+{
+	return key->ip[0] == 0 && key->ip[1] == 0 && key->ip[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline bool is_localhost(const struct addr_key *key)
+{
+	if (is_mapped(key))
+		return key->ip[3] == bpf_htonl(0x7f000001);
+	return key->ip[0] == 0 && key->ip[1] == 0 && key->ip[2] == 0 && key->ip[3] == bpf_htonl(1);
+}
+
 static __always_inline struct listener_entry *find_listener(struct addr_key *key, bool v6)
 {
 	struct listener_entry *found = bpf_map_lookup_elem(&listeners, key);
@@ -38,12 +50,12 @@ static __always_inline struct listener_entry *find_listener(struct addr_key *key
 
 	if (!v6)
 		any.ip[2] = bpf_htonl(0xffff);
+	found = bpf_map_lookup_elem(&listeners, &any);
+	/* What a workload says to itself is not for a listener of all the rest, as in Istio. */
+	if (found || is_localhost(key))
+		return found;
+	any.port = 0;
 	return bpf_map_lookup_elem(&listeners, &any);
-}
-
-static __always_inline bool is_mapped(const struct addr_key *key)
-{
-	return key->ip[0] == 0 && key->ip[1] == 0 && key->ip[2] == bpf_htonl(0xffff);
 }
 
 /* An endpoint of one of the listener's clusters, of the family of the socket; NULL where there is none. */

@@ -17,7 +17,7 @@ import type {
 } from "../model/config.ts";
 import { addressText } from "../tables/address.ts";
 import { BlobBuilder } from "../tables/blob.ts";
-import type { ConnectWay, HostBlob, Ids, SlowRoute, SlowRule, Tables } from "../tables/compiled.ts";
+import type { ConnectWay, HostBlob, Ids, PlainWay, SlowRoute, SlowRule, Tables } from "../tables/compiled.ts";
 import {
   CONDITION_IGNORE_CASE,
   CONDITION_INVERT,
@@ -112,15 +112,17 @@ export function compile(
   config: Config,
   balancing: (cluster: Cluster) => Balancing,
   previous?: Ids,
-  entrance: (listener: Listener) => Entrance = soleChain,
+  entrance: EntranceOf = soleChain,
 ): Tables {
   const ids = assignIds(config, previous);
   const slow: SlowRule[] = [];
   const names = new HeaderNames();
   const listeners = config.listeners.map((listener) => {
     const { name, address } = listener;
-    const way = compileEntrance(config, listener, entrance(listener), { ids, names, slow });
-    return { name, id: ids.listeners.get(name)!, address, way };
+    const context = { ids, names, slow };
+    const way = compileEntrance(config, listener, entrance(listener, address.port), context);
+    const others = listener.takesRest ? compileRest(config, listener, entrance, context) : [];
+    return { name, id: ids.listeners.get(name)!, address, way, others };
   });
   const clusters = config.clusters.map((cluster) => ({
     name: cluster.name,
@@ -132,6 +134,23 @@ export function compile(
   }));
   return { ids, listeners, clusters, endpoints: directEndpoints(config, ids), headerNames: names.list(), slow };
 }
+
+type EntranceOf = (listener: Listener, port: number) => Entrance;
+
+/** For connections to no other listener: by the ports that its chains name, and any other. */
+function compileRest(config: Config, listener: Listener, entrance: EntranceOf, context: Context) {
+  const named = listener.chains.flatMap(({ match }) => match.destinationPort ?? []);
+  const taken = (port: number) => config.listeners.some(({ address }) => address.port === port && isAny(address));
+  const ports = [...new Set(named)].filter((port) => !taken(port));
+  return [...ports, 0].flatMap((port) => {
+    const way = compileEntrance(config, listener, entrance(listener, port), context);
+    /* Requests have one set of rules for each listener: the slow path knows those of all ports. */
+    const plain: PlainWay = way.kind === "requests" ? { kind: "anchor" } : way;
+    return ["0.0.0.0", "::"].map((ip) => ({ address: { ip, port }, way: plain }));
+  });
+}
+
+const isAny = ({ ip }: Address) => ip === "0.0.0.0" || ip === "::";
 
 /** The one chain of a listener, whatever it matches. */
 function soleChain(listener: Listener): Entrance {
@@ -160,6 +179,9 @@ function compileEntrance(config: Config, { name }: Listener, entrance: Entrance,
   const clusters = chain.clusters.map(({ name }) => config.clusters.find((cluster) => cluster.name === name));
   const reason = whyNotDirect(chain, clusters);
   if (reason !== undefined) return toAnchor(reason);
+  const goesOn = clusters.filter((cluster) => cluster?.discovery?.kind === "originalDst");
+  if (goesOn.length === clusters.length) return { kind: "leave" };
+  if (goesOn.length > 0) return toAnchor("some of them go where the client wants");
   const blob = new BlobBuilder();
   const first = blob.reserve(1 + chain.clusters.length);
   const sum = writeClusters(blob, first + 1, chain.clusters, context.ids);
@@ -571,17 +593,22 @@ function assignIds(config: Config, previous: Ids | undefined): Ids {
     endpoints: assign(
       config.clusters.flatMap((c) => c.endpoints.map((e) => `${c.name} ${addressText(e.address)}`)),
       previous?.endpoints,
+      previous?.retired,
     ),
   };
 }
 
-function assign(names: readonly string[], previous: ReadonlyMap<string, number> | undefined): Map<string, number> {
+function assign(
+  names: readonly string[],
+  previous: ReadonlyMap<string, number> | undefined,
+  retired: ReadonlySet<number> = new Set(),
+): Map<string, number> {
   const out = new Map<string, number>();
   for (const name of names) {
     const kept = previous?.get(name);
     if (kept !== undefined) out.set(name, kept);
   }
-  const taken = new Set(out.values());
+  const taken = new Set([...out.values(), ...retired]);
   let next = 1;
   for (const name of names) {
     if (out.has(name)) continue;

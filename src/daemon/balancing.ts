@@ -31,7 +31,8 @@ export function slowClusters(config: Config): { readonly where: string; readonly
 const shareOf = ({ percent, lists }: Part, weight: number) =>
   ((percent / 100) * weight) / lists.reduce((sum, { weight }) => sum + weight, 0);
 
-function whyNot({ drop, policy }: Cluster, parts: readonly Part[]): string | undefined {
+function whyNot({ drop, policy, discovery }: Cluster, parts: readonly Part[]): string | undefined {
+  if (discovery?.kind === "originalDst") return "its endpoint is where the client wants to go";
   if (drop !== undefined) return "drop_overloads answers a part of its requests";
   const lists = parts.flatMap(({ lists }) => lists);
   if (lists.length > XLB_MAX_LISTS) return `its priorities and localities make more than ${XLB_MAX_LISTS} lists`;

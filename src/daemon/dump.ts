@@ -56,7 +56,7 @@ interface Entry {
   readonly value: unknown;
 }
 
-type Names = Readonly<Record<keyof Ids, (id: number) => string>>;
+type Names = Readonly<Record<Exclude<keyof Ids, "retired">, (id: number) => string>>;
 
 /** Names by number; a number that the configuration no longer has stays a number. */
 function namesOf(ids: Ids): Names {

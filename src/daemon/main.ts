@@ -10,14 +10,16 @@ import * as shim from "../kernel/native.ts";
 import { allChains } from "../model/chains.ts";
 import type { Config, Listener } from "../model/config.ts";
 import { entranceOf, needsInspection } from "../route/chain.ts";
-import { apply, diff } from "../sync/sync.ts";
+import { withAddresses } from "../route/names.ts";
+import { apply, diff, type Installed } from "../sync/sync.ts";
 import { addrKey } from "../tables/address.ts";
-import type { Tables } from "../tables/compiled.ts";
+import type { Ids, Tables } from "../tables/compiled.ts";
 import { kernelBalancing, slowClusters } from "./balancing.ts";
 import { SlowCounters } from "./counters.ts";
 import { dumpMaps } from "./dump.ts";
 import { allEndpoints, requestClusters } from "./endpoints.ts";
 import { KernelPath } from "./kernel-path.ts";
+import { Names } from "./names.ts";
 import type { RunOptions } from "./options.ts";
 import { probeKernelPath } from "./probe.ts";
 import { ReferenceRouter } from "./router.ts";
@@ -26,6 +28,11 @@ import { collectStats } from "./stats.ts";
 
 const OK = 0;
 const FAILED = 1;
+
+/** How long a start waits for the first answers of DNS; what comes later is taken in then. Milliseconds. */
+const FIRST_ANSWERS_MS = 5_000;
+
+const later = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms).unref());
 
 /** Requests in service may take this long to end after SIGTERM. Milliseconds. */
 const DRAIN_MS = 5_000;
@@ -92,14 +99,31 @@ export async function runDaemon(options: RunOptions): Promise<number> {
   }
 }
 
+/** The numbers of endpoints that go, kept from others while there is room for it. */
+function withRetired(ids: Ids, config: Config, most: number): Ids {
+  const stay = new Set([...allEndpoints(config.clusters)].map(({ name }) => name));
+  const gone = [...ids.endpoints].filter(([name]) => !stay.has(name)).map(([, id]) => id);
+  const retired = [...(ids.retired ?? []), ...gone];
+  return { ...ids, retired: new Set(retired.slice(-Math.max(1, Math.floor(most / 2 - stay.size)))) };
+}
+
 interface KernelSide {
   readonly datapath: Datapath;
   readonly path: KernelPath;
-  readonly tables: Tables;
+  tables: Tables;
+  /** Missing before the switch. */
+  installed: Installed | undefined;
 }
 
 class Daemon {
-  readonly #config: Config;
+  /** As it was told. */
+  readonly #told: Config;
+  /** The same with the addresses that names stand for now. */
+  #config: Config;
+  readonly #names: Names;
+  readonly #router: ReferenceRouter;
+  /** Milliseconds, by endpoint. */
+  readonly #connectTimeouts = new Map<number, number>();
   readonly #log: Log;
   readonly #options: RunOptions;
   readonly #startedAt: number;
@@ -112,16 +136,21 @@ class Daemon {
   #quit: () => void = () => {};
 
   constructor(config: Config, log: Log, options: RunOptions, startedAt: number) {
-    this.#config = config;
+    this.#told = config;
+    this.#names = new Names({
+      changed: () => this.#resolved(),
+      log: (level, fields, message) => log[level](fields, message),
+    });
+    this.#config = withAddresses(config, this.#names.lookup);
     this.#log = log;
     this.#options = options;
     this.#startedAt = startedAt;
-    const router = new ReferenceRouter(
-      config,
+    this.#router = new ReferenceRouter(
+      this.#config,
       (cluster, endpoint) => this.#slow.active(cluster, endpoint),
       Math.floor(Math.random() * 2 ** 32),
     );
-    this.#slow = new SlowSide(router, this.#counters, log);
+    this.#slow = new SlowSide(this.#router, this.#counters, log);
   }
 
   async run(): Promise<number> {
@@ -144,6 +173,7 @@ class Daemon {
       tenant: (cgroup) => this.#tenant(cgroup),
       quit: () => this.#quit(),
     });
+    await Promise.race([this.#names.start(this.#told.clusters), later(FIRST_ANSWERS_MS)]);
     const native = this.#choose();
     if (native) await this.#startKernel(native);
     else await this.#startUserspace();
@@ -198,10 +228,6 @@ class Daemon {
       this.#log.warn({ where, reason }, "rules for the slow path only");
     if (slow.length > MOST_NOTES)
       this.#log.warn({ more: slow.length - MOST_NOTES }, "and more: xlb validate prints all");
-    const timeouts = new Map<number, number>();
-    for (const { cluster, name } of allEndpoints(this.#config.clusters)) {
-      timeouts.set(tables.ids.endpoints.get(name)!, cluster.connectTimeoutMs);
-    }
     const listeners = new Map([...tables.ids.listeners].map(([name, id]) => [id, name]));
     const byName = new Map(this.#config.listeners.map((l) => [l.name, l]));
     const listenerOf = (id: number): Listener | undefined => byName.get(listeners.get(id) ?? "");
@@ -211,11 +237,23 @@ class Daemon {
       waitsForNobody: (id) => this.#startsAtOnce(listenerOf(id)),
       refuse: (anchor, why) => this.#slow.refuse(path.connections, anchor, why, listenerOf(anchor.info.listener)),
       log: (level, fields, message) => this.#log[level](fields, message),
-      connectTimeout: (endpoint) => timeouts.get(endpoint) ?? 5_000,
+      connectTimeout: (endpoint) => this.#connectTimeouts.get(endpoint) ?? 5_000,
     });
-    this.#kernel = { datapath, path, tables };
-    this.#slow.joinKernel(datapath, path, tables.ids);
+    this.#kernel = { datapath, path, tables, installed: undefined };
     path.start(fds);
+    this.#aim(this.#kernel);
+    mkdirSync(workloadsRoot(), { recursive: true });
+    const tenants = path.enrol(this.#options.cgroups, this.#options.userspaceCgroups, workloadsRoot());
+    await path.warm([...tenants, ...path.tenantPaths().map((t) => t.id)], 1_500);
+    /* The switch: before this, connections to listeners are left alone. */
+    this.#install(this.#kernel);
+  }
+
+  /** Pools and the slow path go by the numbers of these tables. */
+  #aim({ datapath, path, tables }: KernelSide): void {
+    this.#slow.joinKernel(datapath, path, tables.ids);
+    for (const { cluster, name } of allEndpoints(this.#config.clusters))
+      this.#connectTimeouts.set(tables.ids.endpoints.get(name)!, cluster.connectTimeoutMs);
     path.setTargets(
       [...allEndpoints(requestClusters(this.#config))].map(({ cluster, endpoint, name }) => ({
         endpoint: tables.ids.endpoints.get(name)!,
@@ -223,11 +261,44 @@ class Daemon {
         maxConnections: cluster.maxConnections,
       })),
     );
-    mkdirSync(workloadsRoot(), { recursive: true });
-    const tenants = path.enrol(this.#options.cgroups, this.#options.userspaceCgroups, workloadsRoot());
-    await path.warm([...tenants, ...path.tenantPaths().map((t) => t.id)], 1_500);
-    /* The switch: before this, connections to listeners are left alone. */
-    apply(datapath, diff(undefined, tables).ops);
+  }
+
+  /** The hooks go by these tables from now on. */
+  #install(kernel: KernelSide): void {
+    const { ops, installed } = diff(kernel.installed, kernel.tables);
+    apply(kernel.datapath, ops);
+    kernel.installed = installed;
+  }
+
+  /** Names have other addresses. What goes wrong then leaves all as it was, until they change again. */
+  #resolved(): void {
+    try {
+      this.#takeAddresses();
+    } catch (error) {
+      this.#log.error({ err: error }, "the addresses that DNS tells could not be taken in");
+    }
+  }
+
+  #takeAddresses(): void {
+    const config = withAddresses(this.#told, this.#names.lookup);
+    const kernel = this.#kernel;
+    if (kernel === undefined) {
+      this.#config = config;
+      this.#router.update(config);
+      return;
+    }
+    const ids = withRetired(kernel.tables.ids, config, kernel.datapath.capacity("endpoint_states"));
+    const tables = compile(config, kernelBalancing(config), ids, entranceOf);
+    const most = kernel.datapath.capacity("endpoint_states");
+    if (Math.max(0, ...tables.ids.endpoints.values()) >= most) {
+      this.#log.warn({ most }, "DNS tells of more endpoints than the kernel path holds: they stay as they were");
+      return;
+    }
+    this.#config = config;
+    this.#router.update(config);
+    kernel.tables = { ...tables, ids: { ...tables.ids, ...(ids.retired ? { retired: ids.retired } : {}) } };
+    this.#aim(kernel);
+    if (kernel.installed !== undefined) this.#install(kernel);
   }
 
   /**
@@ -263,6 +334,7 @@ class Daemon {
   }
 
   async stop(graceMs: number): Promise<void> {
+    this.#names.stop();
     for (const server of this.#servers) server.close();
     await Promise.all([this.#kernel?.path.stop(graceMs), this.#slow.drain(graceMs)]);
     await this.#admin?.close();

@@ -1,4 +1,5 @@
-import type { Cluster, Config, Endpoint, ForwardAction, HttpChain, Route, TcpChain } from "../model/config.ts";
+import { isDeepStrictEqual } from "node:util";
+import type { Address, Cluster, Config, Endpoint, ForwardAction, HttpChain, Route, TcpChain } from "../model/config.ts";
 import { type Balancer, createBalancer } from "../route/balancer.ts";
 import { Editor, type Occasion } from "../route/edit.ts";
 import { clusterName, matchRoute, pickCluster, pickEntry, type RequestHead } from "../route/match.ts";
@@ -31,6 +32,14 @@ interface Chosen {
   readonly editor: Editor;
 }
 
+/** What a client asks for beside its request's head. */
+export interface Wishes {
+  /** The protocol that it asks to change to. */
+  readonly upgrade?: string | undefined;
+  /** Where it wanted to connect to. */
+  readonly original?: Address | undefined;
+}
+
 /** Requests in service at an endpoint, by whichever path. */
 export type ActiveCount = (cluster: string, endpoint: Endpoint) => number;
 
@@ -48,15 +57,23 @@ export class ReferenceRouter {
   readonly #active: ActiveCount;
   readonly #bornMs = performance.now();
 
+  readonly #seed: number;
+
   constructor(config: Config, active: ActiveCount, seed: number) {
     this.#active = active;
+    this.#seed = seed;
+    this.update(config);
+  }
+
+  /** Clusters have other endpoints from now on; one that has the same keeps its turns. */
+  update(config: Config): void {
     for (const cluster of config.clusters) {
-      this.#clusters.set(cluster.name, { cluster, balance: createBalancer(cluster, config, seed) });
+      if (isDeepStrictEqual(this.#clusters.get(cluster.name)?.cluster, cluster)) continue;
+      this.#clusters.set(cluster.name, { cluster, balance: createBalancer(cluster, config, this.#seed) });
     }
   }
 
-  /** `upgrade`: the protocol that the client asks to change to. */
-  choose(listener: HttpChain, head: RequestHead, occasion: Occasion, upgrade?: string): Choice {
+  choose(listener: HttpChain, head: RequestHead, occasion: Occasion, { upgrade, original }: Wishes = {}): Choice {
     const { routes, http } = listener;
     const chance = random(MAX_CHANCE);
     /* Each value of a repeated header by itself: Envoy's default since match_headers_individually. */
@@ -78,23 +95,25 @@ export class ReferenceRouter {
     const { cluster } = state;
     const { drop } = cluster;
     if (drop !== undefined && random(drop.outOf) < drop.share) return { ...chosen, kind: "dropped" };
-    const endpoint = this.#pick(state);
+    const endpoint = this.#pick(state, original);
     if (!endpoint) return { ...chosen, kind: "noHost", cluster };
     return { ...chosen, kind: "endpoint", cluster, endpoint, action };
   }
 
   /** The cluster for a connection by tcp_proxy, by weight; what comes back picks an endpoint of it each time. */
-  connect({ clusters }: TcpChain): () => TcpChoice {
+  connect({ clusters }: TcpChain, original: Address | undefined): () => TcpChoice {
     const { name } = pickEntry(clusters, random(MAX_CHANCE));
     const state = this.#clusters.get(name);
     return () => {
       if (!state) return { kind: "noCluster" };
-      const endpoint = this.#pick(state);
+      const endpoint = this.#pick(state, original);
       return endpoint ? { kind: "endpoint", cluster: state.cluster, endpoint } : { kind: "noHost" };
     };
   }
 
-  #pick({ cluster, balance }: ClusterState): Endpoint | undefined {
+  #pick({ cluster, balance }: ClusterState, original: Address | undefined): Endpoint | undefined {
+    if (cluster.discovery?.kind === "originalDst")
+      return original && { address: original, weight: 1, health: "healthy" };
     return balance({
       random,
       active: (endpoint) => this.#active(cluster.name, endpoint),

@@ -56,7 +56,7 @@ export class SlowSide {
     this.#counters = counters;
     this.#slowPath = new SlowPath({
       decide: (listener, head, circumstances) => this.#decide(listener, head, circumstances),
-      connect: (chain) => this.#connect(chain),
+      connect: (chain, original) => this.#connect(chain, original),
       closed: (_chain, flag) => {
         if (flag !== undefined) counters.flag(flag);
       },
@@ -98,11 +98,12 @@ export class SlowSide {
     }
     const { connections } = kernel.path;
     const source = fromAddrKey(addrKeyRow.decode(anchor.key));
-    const connection = plainConnection(fromAddrKey(anchor.info.destination), source);
+    const original = fromAddrKey(anchor.info.destination);
+    const connection = plainConnection(original, source);
     const spokeHttp = () => connections.spokeHttp(anchor);
     return this.#slowPath.accept(
       stream,
-      { listener, connection, spokeHttp },
+      { listener, connection, original, spokeHttp },
       {
         tenant: anchor.info.tenant,
         onIdle: (read, written) => kernel.datapath.slowDone(anchor.key, anchor.cookie, read, written + anchor.beside),
@@ -118,7 +119,7 @@ export class SlowSide {
     const end = (ip = "", port = 0): Address => ({ ip: unmapped(ip), port });
     const source = socket.remoteAddress === undefined ? undefined : end(socket.remoteAddress, socket.remotePort);
     const connection = plainConnection(end(socket.localAddress, socket.localPort), source);
-    this.#slowPath.accept(socket, { listener, connection, spokeHttp: () => false }, { tenant: 0 });
+    this.#slowPath.accept(socket, { listener, connection, original: undefined, spokeHttp: () => false }, { tenant: 0 });
   }
 
   /** Answers for a server that failed a request of the kernel path before it said a word. */
@@ -135,8 +136,9 @@ export class SlowSide {
   }
 
   #decide(listener: HttpChain, head: RoutedHead, circumstances: Circumstances): Decision {
-    const { upgrade, ...occasion } = circumstances;
-    const choice = this.#router.choose(listener, head, { ...occasion, hostname: this.#hostname }, upgrade);
+    const { upgrade, original, ...occasion } = circumstances;
+    const where = { upgrade, original };
+    const choice = this.#router.choose(listener, head, { ...occasion, hostname: this.#hostname }, where);
     if (choice.kind === "noRoute") {
       this.#counters.listener(listener.listener).noRoute++;
       return { kind: "reply", status: 404, flag: "NR", fields: [], body: "" };
@@ -171,8 +173,8 @@ export class SlowSide {
     }
   }
 
-  #connect(chain: TcpChain): () => TcpDecision {
-    const pick = this.#router.connect(chain);
+  #connect(chain: TcpChain, original: Address | undefined): () => TcpDecision {
+    const pick = this.#router.connect(chain, original);
     return () => {
       const choice = pick();
       if (choice.kind !== "endpoint") return { kind: "close", flag: choice.kind === "noCluster" ? "NC" : "UH" };
@@ -206,7 +208,9 @@ export class SlowSide {
 
   /** Counts one request, or one connection of tcp_proxy, at an endpoint. */
   #inService(cluster: Cluster, endpoint: Endpoint, tenant: number): Pick<Forward, "started" | "ended"> {
-    const name = endpointName(cluster.name, endpoint);
+    /* Where clients want to go is without end: one row for all of it. */
+    const asked = cluster.discovery?.kind === "originalDst";
+    const name = asked ? `${cluster.name} original destination` : endpointName(cluster.name, endpoint);
     const counts = this.#counters.endpoint(name);
     const id = this.#kernel?.ids.endpoints.get(name);
     let since = 0;

@@ -1,24 +1,33 @@
 import type { Cluster } from "../model/config.ts";
 import { readBalancing } from "./balancing.ts";
+import { readDiscovery } from "./discovery.ts";
 import { readAssignment } from "./endpoints.ts";
 import type { Fields } from "./fields.ts";
 
 const HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const UNLIMITED = 2 ** 32 - 1;
 
+/** There is one endpoint, whatever the policy. */
+const ANYWHERE = { policy: { kind: "roundRobin" } } as const;
+
 export function readCluster(cluster: Fields): Cluster {
   const name = cluster.string("name");
-  cluster.oneOf("type", "STATIC");
+  const discovery = readDiscovery(cluster);
   cluster
     .packedEntry("typed_extension_protocol_options", HTTP_OPTIONS, HTTP_OPTIONS)
     ?.message("explicit_http_config")
     ?.message("http_protocol_options");
+  const assignment = readAssignment(cluster, discovery?.kind === "dns");
+  const count = assignment.endpoints.length;
+  if (discovery?.kind === "dns" && discovery.logical && count !== 1)
+    cluster.reject("load_assignment", `a LOGICAL_DNS cluster has one endpoint, not ${count}`);
   return {
     name,
-    ...readBalancing(cluster),
+    ...(discovery?.kind === "originalDst" ? ANYWHERE : readBalancing(cluster)),
     connectTimeoutMs: cluster.milliseconds("connect_timeout") ?? 5000,
     maxConnections: readMaxConnections(cluster),
-    ...readAssignment(cluster),
+    ...assignment,
+    ...(discovery === undefined ? {} : { discovery }),
   };
 }
 

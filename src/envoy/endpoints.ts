@@ -8,8 +8,8 @@ const MAX_WEIGHT_SUM = 2 ** 32 - 1;
 
 type Assignment = Pick<Cluster, "endpoints" | "groups" | "overprovisioning" | "weighsHealth" | "drop">;
 
-/** `load_assignment`: a cluster's endpoints, with what is said of them together. */
-export function readAssignment(cluster: Fields): Assignment {
+/** `load_assignment`: a cluster's endpoints, with what is said of them together. `names`: addresses may be names. */
+export function readAssignment(cluster: Fields, names: boolean): Assignment {
   const assignment = cluster.message("load_assignment");
   assignment?.skip("cluster_name");
   const policy = assignment?.message("policy");
@@ -19,7 +19,7 @@ export function readAssignment(cluster: Fields): Assignment {
   const owners = new Set<string>();
   const endpoints = (assignment?.messages("endpoints") ?? []).flatMap((entry) => {
     const group = groups.add(entry);
-    const members = entry.messages("lb_endpoints").map((endpoint) => readEndpoint(endpoint, owners));
+    const members = entry.messages("lb_endpoints").map((endpoint) => readEndpoint(endpoint, owners, names));
     const sum = members.reduce((sum, { weight }) => sum + weight, 0);
     if (sum > MAX_WEIGHT_SUM) entry.reject("lb_endpoints", `the weights add up to ${sum}, more than ${MAX_WEIGHT_SUM}`);
     return members.map((endpoint): Endpoint => (group === 0 ? endpoint : { ...endpoint, group }));
@@ -90,10 +90,10 @@ const HEALTH: { readonly [status: string]: Health } = {
   DEGRADED: "degraded",
 };
 
-function readEndpoint(lbEndpoint: Fields, owners: Set<string>): Endpoint {
+function readEndpoint(lbEndpoint: Fields, owners: Set<string>, names: boolean): Endpoint {
   const endpoint = lbEndpoint.message("endpoint");
   if (lbEndpoint.lacks("endpoint") && !lbEndpoint.has("endpoint_name")) lbEndpoint.reject("endpoint", "is required");
-  const address: Address = endpoint === undefined ? { ip: "", port: 0 } : readAddress(endpoint);
+  const address: Address = endpoint === undefined ? { ip: "", port: 0 } : readAddress(endpoint, names);
   const text = addressText(address);
   if (address.ip !== "" && owners.has(text)) {
     endpoint?.reject("address", `${text} is in this cluster already`, "write it once, with a load_balancing_weight");

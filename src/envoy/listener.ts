@@ -22,6 +22,7 @@ export function readListener(listener: Fields, clusters: ReadonlySet<string>): L
       read: (manager) => readConnectionManager(manager, clusters),
     }),
     ...(inspection === undefined ? {} : { inspection }),
+    ...(listener.boolean("use_original_dst") ? { takesRest: true } : {}),
   };
 }
 

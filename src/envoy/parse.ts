@@ -122,6 +122,8 @@ function readResources(resources: Fields | undefined): Config {
   refuseTwins(clusters, "name", (cluster) => cluster.name);
   refuseTwins(listeners, "name", (listener) => listener.name);
   refuseTwins(listeners, "address", ({ address }) => (address.ip === "" ? "" : addressText(address)));
+  for (const { fields } of listeners.filter(({ takesRest }) => takesRest).slice(1))
+    fields.reject("use_original_dst", "another listener takes the rest already", "keep one of them");
   return { listeners: listeners.map(withoutFields), clusters: clusters.map(withoutFields) };
 }
 

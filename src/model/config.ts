@@ -323,6 +323,8 @@ export interface Cluster {
   /** `circuit_breakers.thresholds[DEFAULT].max_connections`, 1,024 by default: the bound of an endpoint's pools. */
   readonly maxConnections: number;
   readonly endpoints: readonly Endpoint[];
+  /** Where endpoints come from, if not from the configuration. */
+  readonly discovery?: Discovery;
   /** Where endpoints are, and how soon they are used. Missing: all in one place, of priority 0. */
   readonly groups?: readonly Group[];
   /** `overprovisioning_factor`, percent of its own share that an endpoint can bear. Missing: 140. */
@@ -335,6 +337,29 @@ export interface Cluster {
   readonly localities?: LocalityPolicy;
   /** `drop_overloads`: this share of the requests is answered with 503. */
   readonly drop?: Fraction;
+}
+
+export type Discovery = OriginalDestination | DnsDiscovery;
+
+/** ORIGINAL_DST: the one endpoint is where the client wanted to go. */
+export interface OriginalDestination {
+  readonly kind: "originalDst";
+}
+
+/** The cluster's endpoints have names for addresses: each stands for what DNS says of it. */
+export interface DnsDiscovery {
+  readonly kind: "dns";
+  /** LOGICAL_DNS: only the first address, for new connections. */
+  readonly logical: boolean;
+  /** Milliseconds from an answer to the next question. */
+  readonly refreshMs: number;
+  /** The first pause after a failure, and the longest. Milliseconds. */
+  readonly failureMs: { readonly base: number; readonly most: number };
+  /** The pause is the least time to live of the answer, not `refreshMs`. */
+  readonly respectsTtl: boolean;
+  readonly family: "auto" | "v4" | "v6" | "v4Preferred" | "all";
+  /** Whom to ask; none: whom the system asks. */
+  readonly resolvers: readonly Address[];
 }
 
 /** Endpoints of one locality and priority (`LocalityLbEndpoints`). */

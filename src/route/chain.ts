@@ -136,16 +136,14 @@ export type Entrance =
   /** They are closed. */
   | { readonly kind: "none" };
 
-/** As far as the address alone decides, and the first bytes if those are HTTP/1.1. */
-export function entranceOf(listener: Listener): Entrance {
+/** As far as the address alone decides, with this port, and the first bytes if those are HTTP/1.1. */
+export function entranceOf(listener: Listener, port = listener.address.port): Entrance {
   const { address, chains } = listener;
   const inspects = needsInspection(listener);
   const anyIp = /^(0\.0\.0\.0|::)$/.test(address.ip) || listener.takesRest === true;
-  if (listener.takesRest === true && chains.some(({ match }) => match.destinationPort !== undefined))
-    return { kind: "each", why: "its filter chain depends on the port" };
   if (anyIp && chains.some(({ match }) => match.destinations.length > 0))
     return { kind: "each", why: "its filter chain depends on the address" };
-  const plain = plainConnection(address, undefined);
+  const plain = plainConnection({ ip: address.ip, port }, undefined);
   const left = byProtocol(chains, inspects ? { ...plain, applicationProtocols: ["http/1.1"] } : plain);
   if (left.some(({ match }) => asksSource(match)))
     return { kind: "each", why: "its filter chain depends on where a connection comes from" };

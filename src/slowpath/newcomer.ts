@@ -1,5 +1,5 @@
 import type { Duplex } from "node:stream";
-import type { FilterChain, Listener } from "../model/config.ts";
+import type { Address, FilterChain, Listener } from "../model/config.ts";
 import { type Connection, chooseChain, needsInspection } from "../route/chain.ts";
 import { MAX_INSPECTED, whatSpeaks } from "./inspect.ts";
 import type { Served } from "./ports.ts";
@@ -9,6 +9,8 @@ import { breakOff } from "./source.ts";
 export interface Arrival {
   readonly listener: Listener;
   readonly connection: Connection;
+  /** Where the client wanted to go; missing where all that is known is that it came here. */
+  readonly original: Address | undefined;
   /** Has it spoken HTTP/1.1 already, to the kernel path? */
   spokeHttp(): boolean;
 }

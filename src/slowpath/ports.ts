@@ -1,6 +1,5 @@
 import type { Socket } from "node:net";
 import type { Address, HttpChain, TcpChain } from "../model/config.ts";
-import type { Connection } from "../route/chain.ts";
 import type { Field } from "./http1.ts";
 
 /** What the rules see of a request. */
@@ -16,6 +15,8 @@ export interface Circumstances {
   readonly tenant: number;
   /** Missing: the connection is closed already. */
   readonly client: Address | undefined;
+  /** Where the client wanted to go; missing where that is not known. */
+  readonly original?: Address | undefined;
   readonly protocol: "HTTP/1.0" | "HTTP/1.1";
   /** Milliseconds since 1970. */
   readonly startedMs: number;
@@ -73,7 +74,7 @@ export interface TcpForward {
 
 export interface Ports {
   /** Chooses a cluster for a connection; what comes back picks an endpoint of it, for each attempt anew. */
-  connect(chain: TcpChain, connection: Connection): () => TcpDecision;
+  connect(chain: TcpChain, original: Address | undefined): () => TcpDecision;
   /** A connection by tcp_proxy is over, with the reason where it found no endpoint. */
   closed(chain: TcpChain, flag: Flag | undefined): void;
   decide(listener: HttpChain, head: RoutedHead, circumstances: Circumstances): Decision;
@@ -87,6 +88,7 @@ export interface Ports {
 /** Where a client connection comes from and whom to tell about it. */
 export interface Downstream {
   readonly listener: HttpChain;
+  readonly original?: Address | undefined;
   readonly tenant: number;
   /** All bytes that came were answered and all answers have left: totals since the beginning. */
   onIdle?(read: number, written: number): void;

@@ -42,13 +42,13 @@ export class SlowPath {
     return served;
   }
 
-  #open(stream: Duplex, chain: FilterChain, { connection }: Arrival, from: Omit<Downstream, "listener">): Served {
+  #open(stream: Duplex, chain: FilterChain, { original }: Arrival, from: Omit<Downstream, "listener">): Served {
     if (chain.kind === "http") {
-      const downstream = { ...from, listener: chain };
+      const downstream = { ...from, listener: chain, original };
       return new Connection(stream, downstream, this.#ports, this.#upstreams, () => this.#draining);
     }
     const { tenant } = from;
-    const pick = this.#ports.connect(chain, connection);
+    const pick = this.#ports.connect(chain, original);
     return new TcpRelay({ stream, chain, tenant, pick }, this.#upstreams, this.#ports);
   }
 
@@ -213,6 +213,7 @@ class Connection implements Served {
     const decision = this.#ports.decide(listener, routed, {
       tenant: this.#from.tenant,
       client: clientOf(this.#stream),
+      original: this.#from.original,
       protocol: request.minor === 1 ? "HTTP/1.1" : "HTTP/1.0",
       startedMs: Date.now(),
       upgrade,

@@ -101,9 +101,12 @@ export function diff(before: Installed | undefined, wanted: Tables): { ops: Op[]
       );
       entry("listener_rules", u32(id), u32(hosts));
     }
-    const says = { way: ConnectWay[way.kind], inspected: way.kind === "requests" && way.inspected ? 1 : 0 };
-    const balance = way.kind === "direct" ? place(`direct ${name}`, way.blob) : 0;
-    entry("listeners", addrKeyBytes(address), listenerEntryRow.encode({ id, balance, ...says }));
+    for (const [at, one] of [{ address, way }, ...listener.others].entries()) {
+      const inspected = one.way.kind === "requests" && one.way.inspected ? 1 : 0;
+      const balance = one.way.kind === "direct" ? place(`direct ${at} ${name}`, one.way.blob) : 0;
+      const row = { id, balance, way: ConnectWay[one.way.kind], inspected };
+      entry("listeners", addrKeyBytes(one.address), listenerEntryRow.encode(row));
+    }
   }
 
   for (const [name, { map, key, value }] of [...old.entries].reverse()) {

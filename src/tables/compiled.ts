@@ -7,6 +7,8 @@ export interface Ids {
   readonly clusters: ReadonlyMap<string, number>;
   /** By `cluster ip:port`. */
   readonly endpoints: ReadonlyMap<string, number>;
+  /** Endpoints that there are no more: somebody may still count by their numbers, which are given to no other. */
+  readonly retired?: ReadonlySet<number>;
 }
 
 /** Something that the kernel cannot decide: requests for it take the slow path. */
@@ -33,7 +35,11 @@ export interface CompiledListener {
   readonly id: number;
   readonly address: Address;
   readonly way: ConnectWay;
+  /** Other addresses that it takes connections to, of which port 0 stands for any. */
+  readonly others: readonly { readonly address: Address; readonly way: PlainWay }[];
 }
+
+export type PlainWay = Exclude<ConnectWay, { kind: "requests" }>;
 
 /** What becomes of a connection to a listener when it is made. */
 export type ConnectWay =

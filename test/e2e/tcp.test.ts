@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { after, before, describe, test } from "node:test";
+import { DnsServer } from "../dns-server.ts";
 import { later, withoutKernel } from "./harness.ts";
 import { address, cluster, httpAnswer, inspector, NamedServer, TcpBed, type Told, tcpProxy } from "./tcp.ts";
 
@@ -194,3 +196,179 @@ for (const kernel of [true, false]) {
     });
   });
 }
+
+const TYPE = "type.googleapis.com/envoy.extensions";
+const dns = ({ ip, port }: DnsServer, type: string, host: string, to: number) => ({
+  type,
+  dns_refresh_rate: "0.05s",
+  dns_lookup_family: "V4_ONLY",
+  typed_dns_resolver_config: {
+    name: "cares",
+    typed_config: {
+      "@type": `${TYPE}.network.dns_resolver.cares.v3.CaresDnsResolverConfig`,
+      resolvers: [address(ip, port)],
+    },
+  },
+  load_assignment: {
+    cluster_name: "x",
+    endpoints: [{ lb_endpoints: [{ endpoint: { address: address(host, to) } }] }],
+  },
+});
+
+for (const kernel of [true, false]) {
+  const skip = kernel && withoutKernel();
+  describe(`clusters by DNS, ${kernel ? "kernel" : "userspace"}`, { skip, timeout: 120_000 }, () => {
+    const names = new DnsServer(OTHER);
+    const [a, b] = ["a", "b"].map((name, at) => new NamedServer(name, OTHER.replace("127.0.93", `127.0.9${at + 1}`)));
+    let bed: TcpBed;
+    before(async () => {
+      await names.listen();
+      await a!.listen();
+      await b!.listen(a!.port);
+      names.names.set("strict.test", { v4: [a!.ip] });
+      names.names.set("logical.test", { v4: [a!.ip, b!.ip] });
+      bed = await TcpBed.open(
+        kernel,
+        ["strict", "logical", "none"].map((name, at) => ({
+          name,
+          address: address(IP, 181 + at),
+          filter_chains: [{ filters: [tcpProxy(name)] }],
+        })),
+        [
+          { name: "strict", ...dns(names, "STRICT_DNS", "strict.test", a!.port) },
+          { name: "logical", ...dns(names, "LOGICAL_DNS", "logical.test", a!.port) },
+          { name: "none", ...dns(names, "STRICT_DNS", "none.test", a!.port) },
+        ],
+      );
+    });
+    after(async () => {
+      await bed?.close();
+      for (const each of [a, b, names]) await each!.close();
+    });
+    const who = async (port: number, n = 4) => {
+      const told = await bed.talk(...Array.from({ length: n }, () => ({ ip: IP, port, say: "x", until: 3 })));
+      return [...new Set(text(told))].sort().join(" ");
+    };
+
+    test("every address that there is now is an endpoint", async () => {
+      assert.equal(await who(181), "a:x");
+      names.names.set("strict.test", { v4: [a!.ip, b!.ip] });
+      await until("both", async () => (await who(181)) === "a:x b:x");
+      names.names.set("strict.test", { v4: [b!.ip] });
+      await until("the other alone", async () => (await who(181)) === "b:x");
+      names.names.delete("strict.test");
+      await until("none", async () => (await who(181)) === "");
+    });
+
+    test("the first address for new connections", async () => {
+      assert.equal(await who(182), "a:x");
+      names.names.set("logical.test", { v4: [b!.ip, a!.ip] });
+      await until("the other", async () => (await who(182)) === "b:x");
+    });
+
+    test("a name that there is not: connections are closed, and the log says why", async () => {
+      assert.equal(await who(183, 1), "");
+      assert.match(bed.daemon.log, /a name has no address/);
+    });
+  });
+}
+
+describe("where the client wants to go", { skip: withoutKernel(), timeout: 120_000 }, () => {
+  const server = new NamedServer("there", OTHER);
+  const greeter = new NamedServer("hello", OTHER, { first: true });
+  const passthrough = { name: "passthrough", type: "ORIGINAL_DST", lb_policy: "CLUSTER_PROVIDED" };
+  const rest = (filter: object, more: object = {}) => ({
+    name: "virtual-outbound",
+    address: address("0.0.0.0", 15_001),
+    use_original_dst: true,
+    filter_chains: [{ filter_chain_match: { destination_port: 15_001 }, filters: [tcpProxy("hole")] }],
+    default_filter_chain: { filters: [filter] },
+    ...more,
+  });
+  before(async () => {
+    await server.listen();
+    await greeter.listen();
+  });
+  after(async () => {
+    await server.close();
+    await greeter.close();
+  });
+
+  const mixed = (port: number) => ({
+    name: "mixed",
+    address: address("0.0.0.0", port),
+    bind_to_port: false,
+    listener_filters: [inspector],
+    listener_filters_timeout: "0s",
+    filter_chains: [
+      {
+        filter_chain_match: { transport_protocol: "raw_buffer", application_protocols: ["http/1.1", "h2c"] },
+        filters: [httpAnswer("http")],
+      },
+    ],
+    default_filter_chain: { filters: [tcpProxy("passthrough")] },
+  });
+
+  test("PassthroughCluster for the rest: connections are left alone; other listeners come first", async () => {
+    const bed = await TcpBed.open(
+      true,
+      [rest(tcpProxy("passthrough")), mixed(server.port)],
+      [passthrough, { name: "hole", load_assignment: { cluster_name: "hole" } }],
+    );
+    try {
+      const [direct, other, http, guard] = await bed.talk(
+        { ip: OTHER, port: greeter.port, until: 5 },
+        { ip: OTHER, port: server.port, say: "\u0001x", until: 8 },
+        { ip: OTHER, port: server.port, say: "GET / HTTP/1.1\r\nHost: x\r\n\r\n", until: 100 },
+        { ip: OTHER, port: 15_001, say: "x" },
+      );
+      assert.deepEqual([direct!.text, direct!.peer], ["hello", `${OTHER}:${greeter.port}`]);
+      assert.deepEqual([other!.text, other!.peer], ["there:\u0001x", `${OTHER}:${server.port}`]);
+      assert.match(http!.text, /^HTTP\/1\.1 200 OK\r\n/);
+      assert.match(guard!.end, /^(eof|ECONNRESET)$/);
+    } finally {
+      await bed.close();
+    }
+  });
+
+  test("BlackHoleCluster for the rest: they are closed, but to 127.0.0.1", async () => {
+    const mine = await new NamedServer("mine", "127.0.0.1").listen();
+    const bed = await TcpBed.open(
+      true,
+      [rest(tcpProxy("hole"))],
+      [{ name: "hole", load_assignment: { cluster_name: "hole" } }],
+    );
+    try {
+      const before = server.accepted;
+      const [closed, own] = await bed.talk(
+        { ip: OTHER, port: server.port, say: "x" },
+        { ip: "127.0.0.1", port: mine.port, say: "x", until: 6 },
+      );
+      assert.match(closed!.end, /^(eof|ECONNRESET)$/);
+      assert.equal(server.accepted, before);
+      assert.equal(own!.text, "mine:x");
+    } finally {
+      await bed.close();
+      await mine.close();
+    }
+  });
+
+  test("a request by a route to an ORIGINAL_DST cluster goes where the connection was meant to go", async () => {
+    const http = createServer((_, answer) => answer.end("from there"));
+    await new Promise<void>((resolve) => http.listen(0, OTHER, resolve));
+    const { port } = http.address() as { port: number };
+    const route = { match: { prefix: "/" }, route: { cluster: "passthrough" } };
+    const manager = httpAnswer("");
+    manager.typed_config.route_config.virtual_hosts[0]!.routes = [route as never];
+    const listener = { name: "by-port", address: address("0.0.0.0", port), filter_chains: [{ filters: [manager] }] };
+    const bed = await TcpBed.open(true, [listener], [passthrough]);
+    try {
+      const request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+      const [told] = await bed.talk({ ip: OTHER, port, say: request, until: 0 });
+      assert.match(told!.text, /from there$/);
+    } finally {
+      await bed.close();
+      http.close();
+    }
+  });
+});

@@ -55,6 +55,7 @@ function tablesOf({ listeners, clusters, headers }: World): Tables {
       name,
       id: idOf(name),
       address: addressOf(port),
+      others: [],
       way: {
         kind: "requests",
         hosts: { blob: (rulesOf) => Uint32Array.of(vhosts.length, ...vhosts.map((_, at) => rulesOf(at))) },
