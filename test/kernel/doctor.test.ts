@@ -170,7 +170,7 @@ test("dump maps: what was put in is told in words", { skip }, () => {
     assert.deepEqual(entries("listeners"), [["127.9.9.9:8080", { id: 1, name: "web", way: "requests" }]]);
     assert.deepEqual(entries("header_names"), [["x-user", { index: HEADER_FIRST }]]);
     assert.deepEqual(entries("tenants"), [
-      [`cgroup ${native.cgroupId(findCgroupMount())}`, { tenant: 7, path: findCgroupMount() }],
+      [`cgroup ${native.cgroupId(findCgroupMount())}`, { tenant: 7, datapath: "auto", path: findCgroupMount() }],
     ]);
     assert.deepEqual(entries("pools"), [["tenant 7, back 127.0.0.1:18099", { idle: 1, chunks: [4] }]]);
     assert.deepEqual(entries("peers"), [["127.0.0.1:40000 to 127.0.0.1:18099", { slot: 33 }]]);
