@@ -26,6 +26,7 @@
 #define XLB_MAX_PIECES 4096     /* sends in which a request body may lie unread at its server */
 #define XLB_MAX_LISTS 64        /* lists of endpoints that share the requests of a cluster */
 #define XLB_MAX_SCAN 64         /* endpoints that LEAST_REQUEST with FULL_SCAN looks at */
+#define XLB_WEIGHED 16          /* endpoints that LEAST_REQUEST weighs; of more as many turns are drawn first */
 #define XLB_CURSORS 8           /* of a cluster: its lists beyond as many share them */
 #define XLB_MAX_EDIT_NAMES 16   /* header names that the edits of one route may be about, in the kernel */
 #define XLB_MAX_EDIT_PIECES 64  /* pieces of which an edited head may be made */
@@ -117,6 +118,7 @@ enum policy {
 	POLICY_RANDOM = 2,
 	POLICY_FULL_SCAN = 3, /* LEAST_REQUEST that looks at all */
 	POLICY_SLOW = 4,      /* balanced in a way that only the slow path can follow */
+	POLICY_LEAST_WEIGHED = 5, /* LEAST_REQUEST with weights: by chance, as Envoy's deadlines come to */
 };
 
 /* What becomes of the lines of a name that a route's edits are about. */

@@ -95,6 +95,37 @@ static __always_inline struct word *scan(void *blob, __u32 first, __u32 n)
 	return best;
 }
 
+/*
+ * By chance, each as likely as its weight divided by its active requests and one: what Envoy's deadlines come to in the
+ * long run. Of more endpoints than it looks at, turns are drawn first, which weights have made more or fewer.
+ */
+static __always_inline struct word *weigh(void *blob, const struct word *head, const struct word *place)
+{
+	bool all = head->b <= XLB_WEIGHED;
+	struct word *best = NULL;
+	__u32 at = from(0);
+	__u64 total = 0;
+
+	repeat (XLB_WEIGHED) {
+		struct word *other;
+		__u64 part, ticket;
+
+		if (all && at >= head->b)
+			break;
+		other = word_at(blob, place->a + (all ? at : schedule_at(blob, place->b,
+									   bpf_get_prandom_u32() % head->c)));
+		if (!other)
+			break;
+		part = ((__u64)(all ? other->b : 1) << 16) / (active_on(other->a) + 1) + 1;
+		total += part;
+		ticket = (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+		if (ticket % total < part)
+			best = other;
+		at++;
+	}
+	return best;
+}
+
 /* 0, or the reason to decline: there is no usable endpoint, or only the slow path can tell. */
 static __always_inline __u32 pick_endpoint(void *blob, __u32 cluster, __u32 *endpoint)
 {
@@ -131,21 +162,24 @@ static __always_inline __u32 pick_endpoint(void *blob, __u32 cluster, __u32 *end
 	case POLICY_RANDOM:
 		best = word_at(blob, place->a + bpf_get_prandom_u32() % n);
 		break;
+	case POLICY_LEAST_WEIGHED:
+		best = weigh(blob, head, place);
+		break;
 	case POLICY_FULL_SCAN:
 		best = scan(blob, place->a, n);
 		break;
 	default: {
 		__u32 tries = from(1);
 
-		best = word_at(blob, place->a + schedule_at(blob, place->b, bpf_get_prandom_u32() % length));
+		best = word_at(blob, place->a + bpf_get_prandom_u32() % n);
 		if (!best)
 			return REASON_NO_ENDPOINT;
 		repeat (32) {
 			if (tries >= head->d)
 				break;
-			other = word_at(blob, place->a + schedule_at(blob, place->b, bpf_get_prandom_u32() % length));
-			/* active / weight, without dividing; the earlier choice wins a tie */
-			if (other && active_on(other->a) * best->b < active_on(best->a) * other->b)
+			other = word_at(blob, place->a + bpf_get_prandom_u32() % n);
+			/* The earlier choice wins a tie. */
+			if (other && active_on(other->a) < active_on(best->a))
 				best = other;
 			tries++;
 		}

@@ -13,7 +13,7 @@ export interface BalancedList {
   readonly hosts: readonly Endpoint[];
   /** Positions in `hosts`, to be taken in turn. */
   readonly schedule: readonly number[];
-  /** With `leastRequest`: how many turns are drawn. */
+  /** With `leastRequest`: how many are drawn. */
   readonly choices?: number;
 }
 
@@ -22,6 +22,7 @@ const POLICIES = {
   leastRequest: Policy.leastRequest,
   random: Policy.random,
   fullScan: Policy.fullScan,
+  leastWeighed: Policy.leastWeighed,
 } as const;
 
 /** `idOf` gives an endpoint's row. A cluster of one list has nothing in its way; see docs/tables.md. */

@@ -61,7 +61,7 @@ function pickingFrom(
   const turns = schedule(weights, MAX_SCHEDULE);
   if (policy.kind !== "leastRequest") return { policy: policy.kind, schedule: turns };
   const byDeadlines = goesByDeadlines(policy, weights);
-  if (byDeadlines && policy.bias === 0) return { policy: "roundRobin", schedule: turns };
-  if (policy.fullScan && !byDeadlines) return { policy: "fullScan", schedule: turns };
+  if (byDeadlines) return { policy: policy.bias === 0 ? "roundRobin" : "leastWeighed", schedule: turns };
+  if (policy.fullScan) return { policy: "fullScan", schedule: turns };
   return { policy: "leastRequest", schedule: turns, choices: policy.choiceCount };
 }

@@ -35,6 +35,7 @@ export const XLB_PIECE_COST = 1024;
 export const XLB_MAX_PIECES = 4096;
 export const XLB_MAX_LISTS = 64;
 export const XLB_MAX_SCAN = 64;
+export const XLB_WEIGHED = 16;
 export const XLB_CURSORS = 8;
 export const XLB_MAX_EDIT_NAMES = 16;
 export const XLB_MAX_EDIT_PIECES = 64;
@@ -766,6 +767,7 @@ export const Policy = {
   random: 2,
   fullScan: 3,
   slow: 4,
+  leastWeighed: 5,
 } as const;
 
 export const policyWords: Readonly<Record<number, string>> = {
@@ -774,6 +776,7 @@ export const policyWords: Readonly<Record<number, string>> = {
   2: "random",
   3: "full_scan",
   4: "slow",
+  5: "least_weighed",
 };
 
 export const SlotKind = {

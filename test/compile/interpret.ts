@@ -18,6 +18,7 @@ import {
   XLB_CURSORS,
   XLB_MAX_LISTS,
   XLB_MAX_SCAN,
+  XLB_WEIGHED,
 } from "../../src/tables/layout.gen.ts";
 
 /**
@@ -308,13 +309,25 @@ export function interpretEndpoint(
       }
       return best;
     }
-    default: {
-      let best = turn(next(undefined) % length);
-      for (let i = 1; i < Math.min(choices, 33); i++) {
-        const other = turn(next(undefined) % length);
-        if (active(other[0]) * best[1] < active(best[0]) * other[1]) best = other;
+    case Policy.leastWeighed: {
+      const all = count <= XLB_WEIGHED;
+      let [best, total] = [0, 0];
+      for (let i = 0; i < (all ? count : XLB_WEIGHED); i++) {
+        const [id, weight] = all ? blob.word(endpoints + i)! : turn(next(undefined) % length);
+        const part = Math.floor(((all ? weight : 1) * 65_536) / (active(id) + 1)) + 1;
+        total += part;
+        if ((next(undefined) * 2 ** 21 + (next(undefined) >>> 11)) % total < part) best = id;
       }
-      return best[0];
+      return best;
+    }
+    default: {
+      const host = () => blob.word(endpoints + (next(undefined) % count))![0];
+      let best = host();
+      for (let i = 1; i < Math.min(choices, 33); i++) {
+        const other = host();
+        if (active(other) < active(best)) best = other;
+      }
+      return best;
     }
   }
 }
