@@ -320,6 +320,8 @@ export interface ClusterSpec {
   readonly name: string;
   readonly policy?: "ROUND_ROBIN" | "LEAST_REQUEST" | "RANDOM";
   readonly endpoints: readonly EndpointSpec[];
+  /** In Envoy's words, instead of what the others come to. */
+  readonly fields?: { readonly [field: string]: unknown };
 }
 
 /** What Envoy calls `request_headers_to_add`: `header` and `append_action`. */
@@ -380,7 +382,7 @@ export function bootstrap(listeners: readonly ListenerSpec[], clusters: readonly
           },
         ],
       })),
-      clusters: clusters.map(({ name, policy, endpoints }) => ({
+      clusters: clusters.map(({ name, policy, endpoints, fields = {} }) => ({
         name,
         connect_timeout: "1s",
         ...(policy ? { lb_policy: policy } : {}),
@@ -396,6 +398,7 @@ export function bootstrap(listeners: readonly ListenerSpec[], clusters: readonly
             },
           ],
         },
+        ...fields,
       })),
     },
   });
