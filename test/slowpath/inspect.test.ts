@@ -12,6 +12,7 @@ const CASES: readonly (readonly [text: string, spoken: Spoken])[] = [
   ["GET /a HTTP/2.0\r\n", "http/1.0"],
   ["CUSTOM-METHOD * HTTP/1.1\r\n", "http/1.1"],
   ["GET /a\r\n", "other"],
+  ["GET  /a \tHTTP/1.1 \r\n", "http/1.1"],
   ["GET /a b HTTP/1.1\r\n", "other"],
   ["SSH-2.0-OpenSSH_9.2\r\n", "other"],
   ["\r\nGET / HTTP/1.1\r\n", "other"],
