@@ -36,6 +36,8 @@ export interface ConnectionEvents {
   serve(anchor: Anchor, stream: Socket, initial: Buffer | undefined): Session | undefined;
   /** Is a connection of this listener to be served before its client has said a word? */
   waitsForNobody(listener: number): boolean;
+  /** The client sends no more; this was the last request that it sent by the kernel path. */
+  sentAll(slot: number, generation: number): void;
 }
 
 type Task = (anchor: Anchor) => void;
@@ -220,7 +222,10 @@ export class Connections {
     stream.setNoDelay(true);
     stream.on("error", () => {});
     stream.once("close", () => this.#forget(anchor));
-    stream.once("end", () => this.#watchClose(anchor));
+    stream.once("end", () => {
+      this.#sentAll(anchor);
+      this.#watchClose(anchor);
+    });
     return stream;
   }
 
@@ -301,6 +306,7 @@ export class Connections {
       this.#drop(anchor);
       return;
     }
+    this.#sentAll(anchor);
     void this.answered(anchor).then(() => {
       if (this.#byId.get(anchor.id) !== anchor || anchor.ending) return;
       anchor.ending = true;
@@ -313,6 +319,13 @@ export class Connections {
         this.#drop(anchor);
       });
     });
+  }
+
+  /** Hooks note the last request before they let the end of the stream go. */
+  #sentAll(anchor: Anchor): void {
+    const info = this.#known(anchor.key, anchor.cookie);
+    if (info && info.halfClosed !== 0 && info.waitGeneration !== 0)
+      this.#events.sentAll(info.waitSlot, info.waitGeneration);
   }
 
   #drop(anchor: Anchor, abort = false): void {

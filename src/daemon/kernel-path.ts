@@ -110,6 +110,7 @@ export class KernelPath {
     this.connections = new Connections(native, datapath, {
       serve: (anchor, stream, initial) => ports.serve(anchor, stream, initial),
       waitsForNobody: (listener) => ports.waitsForNobody(listener),
+      sentAll: (slot, generation) => this.#cutShort(slot, generation),
     });
   }
 
@@ -421,6 +422,12 @@ export class KernelPath {
     const life = this.#datapath.life(slot);
     if (life.generation !== generation || this.#isocks.fd(slot) === undefined) return;
     this.#lose(slot, generation, life.flags, this.#datapath.slot(slot), why);
+  }
+
+  /** A client that sends no more: if the body of its request is not whole, its server would wait for the rest. */
+  #cutShort(slot: number, generation: number): void {
+    const { flags } = this.#datapath.life(slot);
+    if ((flags & SlotFlag.requestDone) === 0) this.#fault(slot, generation, "terminated");
   }
 
   /** The client reads too slowly: hand the rest of its answer on, as fast as it takes it. */

@@ -93,9 +93,16 @@ class Connection implements Served {
     this.#ports = ports;
     this.#upstreams = upstreams;
     this.#draining = draining;
-    this.#source = new Source(stream, from.initial);
+    this.#source = new Source(stream, from.initial, () => this.#wasReset());
     this.#repeats = from.initial !== undefined;
     stream.on("error", () => {});
+  }
+
+  /** A client whose reset came with its last bytes has gone; one that only ended its side waits for its answer. */
+  #wasReset(): boolean {
+    const reset = this.#stream instanceof Socket && this.#ports.wasReset?.(this.#stream) === true;
+    if (reset) this.#stream.destroy();
+    return reset;
   }
 
   destroy(): void {
