@@ -16,9 +16,11 @@ TESTS := $(sort $(shell find test -name '*.test.ts' 2>/dev/null))
 # Those that load programs, open sockets in enrolled cgroups or run the product need root and a machine to themselves.
 ROOT_TESTS := $(filter test/kernel/% test/e2e/% test/cli/exec.%,$(TESTS))
 UNIT_TESTS := $(filter-out $(ROOT_TESTS) test/soak/%,$(TESTS))
-RUN_TESTS = node --import tsx --test --test-reporter=spec
+# What failed stands once more at the end, a line each.
+RUN_TESTS = node --import tsx --test --test-reporter=spec --test-reporter-destination=stdout \
+  --test-reporter=./tools/failing.mjs --test-reporter-destination=stdout
 
-.PHONY: all help setup setup-peers build bundle layout demo test check bench soak differential envoy-diff verify install uninstall clean
+.PHONY: all help setup setup-peers build bundle layout fields demo test check bench soak differential envoy-diff verify install uninstall clean
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 
@@ -78,6 +80,9 @@ dist/xlb.mjs: $(SOURCES) src/envoy/gen/envoy.binpb tools/build.mjs package.json 
 
 layout: setup build/vmlinux.h node_modules/.package-lock.json ## write src/tables/layout.gen.ts anew, after a change to bpf/contract.h
 	tsx tools/layoutgen.ts
+
+fields: build ## write docs/fields.md anew: what becomes of each of Envoy's fields
+	@tsx tools/fieldpage.ts
 
 # --- use --------------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { reasonWords } from "../src/tables/layout.gen.ts";
+import { fieldPage } from "../tools/fieldpage.ts";
 
 /** The documents name what the program has, and lead to what is there. */
 
@@ -43,7 +44,7 @@ async function helpOf(command: readonly string[]): Promise<{ command: string; te
   return [{ command: ["xlb", ...command].join(" "), text: stdout }, ...helps.flat()];
 }
 
-test("README.md or docs/cli.md names every command and every long flag", { timeout: 60_000 }, async () => {
+test("README.md or docs/cli.md names every command and every long flag", { timeout: 300_000 }, async () => {
   const text = readText("README.md") + readText("docs/cli.md");
   const helps = await helpOf([]);
   assert.ok(helps.length > 5, `only ${helps.map(({ command }) => command)} found`);
@@ -56,6 +57,10 @@ test("README.md or docs/cli.md names every command and every long flag", { timeo
     ];
   });
   assert.deepEqual(missing, []);
+});
+
+test("docs/fields.md is what `make fields` writes", () => {
+  assert.equal(readText("docs/fields.md"), fieldPage(), "run `make fields`");
 });
 
 /** As GitHub makes them of headings. */

@@ -47,6 +47,14 @@ function descend(value: Value, report: Report): void {
   }
 }
 
+/** What a message cannot do without: these fields, and one member of each of these groups. */
+export function mustHave(desc: DescMessage): { fields: DescField[]; oneofs: readonly DescOneof[] } {
+  const { disabled, fields, oneofs } = rulesOf(desc);
+  if (disabled) return { fields: [], oneofs: [] };
+  const needed = fields.filter(([field, rules]) => missingProblem(field, rules) !== undefined);
+  return { fields: needed.map(([field]) => field), oneofs };
+}
+
 /** What is set in a message of rules, by name; what is not set is not here. */
 type Rules = { readonly [rule: string]: unknown };
 interface FieldRules {

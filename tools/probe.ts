@@ -1,0 +1,384 @@
+import { type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf";
+import { explainConfig } from "../src/daemon/explain.ts";
+import { descriptors, messageNamed } from "../src/envoy/descriptors.ts";
+import { parseBootstrap } from "../src/envoy/parse.ts";
+import { mustHave } from "../src/envoy/rules.ts";
+import { SAMPLES, START } from "./samples.ts";
+
+/**
+ * What becomes of each of Envoy's fields, found out by trying: each is written into a configuration by itself, with
+ * values made from its type, and what the reader and the compiler say of that is the answer. So nothing here can be
+ * older than they are.
+ */
+
+export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
+
+/**
+ * `kernel`: the kernel path goes on serving. `slow`: what it belongs to takes the slow path, and why. `none`: accepted,
+ * and nothing is different for it. `refused`: the configuration is.
+ */
+export type Fate =
+  | { readonly kind: "kernel" | "none" | "refused" }
+  | { readonly kind: "slow"; readonly why: string | undefined };
+
+export interface Row {
+  readonly field: string;
+  /** What becomes of which values; of an enum, a boolean and what an Any holds they are named. */
+  readonly fates: readonly { readonly fate: Fate; readonly values: readonly string[] }[];
+  /** Where only some values are taken: what the reader says of another. */
+  readonly mend: string | undefined;
+}
+
+export interface Section {
+  readonly desc: DescMessage;
+  /** The field that leads here, as `Message.field`; a message may mean different things in different places. */
+  readonly owner: string;
+  readonly rows: readonly Row[];
+}
+
+type Path = readonly (string | number)[];
+
+/** Every message that a bootstrap may hold, from the bootstrap on, as deep as anything is taken. */
+export function probe(): Section[] {
+  const found: Section[] = [];
+  visit(messageNamed("envoy.config.bootstrap.v3.Bootstrap"), "", START, [], undefined, new Map(), found);
+  return found;
+}
+
+/** Fills in the sections of a message and of all below it; whether any field of it has an effect. */
+function visit(
+  desc: DescMessage,
+  owner: string,
+  context: Json,
+  path: Path,
+  around: string | undefined,
+  seen: Map<string, boolean>,
+  found: Section[],
+): boolean {
+  const rows: Row[] = [];
+  const at = found.push({ desc, owner, rows }) - 1;
+  for (const field of desc.fields) rows.push(tryField(field, owner, context, path, around, seen, found));
+  const kinds = new Set(rows.flatMap(({ fates }) => fates.map(({ fate }) => fate.kind)));
+  // What nothing looks into at all needs no table.
+  if (!kinds.has("kernel") && !kinds.has("slow") && !kinds.has("refused")) found.splice(at, 1);
+  return kinds.has("kernel") || kinds.has("slow");
+}
+
+interface Trial {
+  readonly value: Json;
+  readonly whole: Json;
+  readonly verdict: Verdict;
+}
+
+function tryField(
+  field: DescField,
+  owner: string,
+  context: Json,
+  path: Path,
+  around: string | undefined,
+  seen: Map<string, boolean>,
+  found: Section[],
+): Row {
+  const name = nameOf(field);
+  const without = withField(context, path, field, undefined);
+  const bare = judge(without);
+  const written = at(context, [...path, field.name]);
+  const values = [...(written === undefined ? [] : [written]), ...valuesOf(field, 0)];
+  const trials: Trial[] = [];
+  for (const value of values) {
+    const whole = beside(withField(context, path, field, value), path, name);
+    const verdict = judge(whole);
+    if (verdict.kind === "rejected" && isOutright(verdict, path, field)) return refusedRow(field);
+    trials.push({ value, whole, verdict });
+  }
+  const taken = trials.flatMap((trial) => (trial.verdict.kind === "ok" ? [{ ...trial, verdict: trial.verdict }] : []));
+  const unsupported = trials.filter(({ verdict }) => verdict.kind === "rejected" && verdict.unsupported);
+  if (taken.length === 0) {
+    if (unsupported.length === trials.length && trials.length > 0) return refusedRow(field);
+    const said = trials.map(({ value, verdict }) => `${JSON.stringify(value)}: ${JSON.stringify(verdict)}`);
+    throw new Error(`${name}: no value of these is good, write one into tools/samples.ts:\n${said.join("\n")}`);
+  }
+  const models = new Set(taken.map(({ verdict }) => verdict.model));
+  const inner = descend(field, owner, taken, path, around, seen, found);
+  /* Where it must be written and one value alone is good, it says something: a name of a cluster is one. */
+  const different = new Set(taken.map(({ value }) => JSON.stringify(value)));
+  const alone = bare.kind === "rejected" && different.size === 1 && taken.length + unsupported.length < trials.length;
+  const effect = inner || models.size > 1 || alone || (bare.kind === "ok" && !models.has(bare.model));
+  const fateOf = ({ why }: { why: string | undefined }): Fate => {
+    if (!effect) return { kind: "none" };
+    return why === undefined ? { kind: "kernel" } : { kind: "slow", why: why === around ? undefined : why };
+  };
+  const groups = new Map<string, { fate: Fate; values: string[] }>();
+  const note = (fate: Fate, value: string) => {
+    const key = JSON.stringify(fate);
+    const group = groups.get(key) ?? { fate, values: [] };
+    groups.set(key, { fate, values: [...new Set([...group.values, value])] });
+  };
+  for (const { value, verdict } of taken) note(fateOf(verdict), wordOf(field, value));
+  const listed = isListed(field);
+  if (listed) for (const { value } of unsupported) note({ kind: "refused" }, wordOf(field, value));
+  const fates = [...groups.values()];
+  const best = fates.find(({ fate }) => fate.kind === "kernel") ?? fates[0]!;
+  if (listed) return { field: field.name, fates, mend: undefined };
+  /* What a message holds is told of its own fields. */
+  if (isMessage(field) && !isScalar(field))
+    return { field: field.name, fates: [{ ...best, values: [] }], mend: undefined };
+  return { field: field.name, fates: fates.map(({ fate }) => ({ fate, values: [] })), mend: mendOf(unsupported) };
+}
+
+/** Into what a field holds, once for each field that leads there. */
+function descend(
+  field: DescField,
+  owner: string,
+  taken: readonly { value: Json; whole: Json; verdict: Verdict & { kind: "ok" } }[],
+  path: Path,
+  around: string | undefined,
+  seen: Map<string, boolean>,
+  found: Section[],
+): boolean {
+  if (!isMessage(field)) return false;
+  const name = nameOf(field);
+  let effect = false;
+  const ways = taken.toSorted((a, b) => Number(a.verdict.why !== undefined) - Number(b.verdict.why !== undefined));
+  for (const { value, whole, verdict } of ways) {
+    const here = [...path, field.name, ...firstOf(field, value)];
+    const content = at(whole, here);
+    const type = isAny(field) ? String(at(content, ["@type"])).split("/")[1] : field.message!.typeName;
+    if (type === undefined || WELL_KNOWN.has(type)) continue;
+    const key = `${owner} ${name} ${type}`;
+    if (!seen.has(key)) {
+      /* Should it hold itself. */
+      seen.set(key, false);
+      seen.set(key, visit(messageNamed(type), name, whole, here, verdict.why ?? around, seen, found));
+    }
+    effect ||= seen.get(key) === true;
+  }
+  return effect;
+}
+
+// ---- what the reader and the compiler say ----
+
+type Verdict =
+  | { readonly kind: "ok"; readonly model: string; readonly why: string | undefined }
+  | {
+      readonly kind: "rejected";
+      readonly unsupported: boolean;
+      readonly said: readonly { path: string; text: string }[];
+    };
+
+const UNSUPPORTED = /is not supported yet$/;
+
+function judge(whole: Json): Verdict {
+  const parsed = parseBootstrap(JSON.stringify(whole));
+  if (parsed.ok) {
+    const [why] = explainConfig(parsed.value.config);
+    return {
+      kind: "ok",
+      model: JSON.stringify(parsed.value.config),
+      why: why?.replace(/^.*needs the slow path: (route \S+: )?/, ""),
+    };
+  }
+  const said = parsed.rejections.map(({ path, message, mend }) => ({
+    path,
+    text: mend === undefined ? message : `${message} (${mend})`,
+  }));
+  return { kind: "rejected", unsupported: parsed.rejections.every(({ message }) => UNSUPPORTED.test(message)), said };
+}
+
+/** Whether a field is refused whatever it holds. */
+function isOutright(verdict: Verdict & { kind: "rejected" }, path: Path, field: DescField): boolean {
+  const own = pathText([...path, field.name]);
+  return verdict.said.some(({ path, text }) => path === own && text === "is not supported yet (remove it)");
+}
+
+const refusedRow = (field: DescField): Row => ({
+  field: field.name,
+  fates: [{ fate: { kind: "refused" }, values: [] }],
+  mend: undefined,
+});
+
+function mendOf(trials: readonly Trial[]): string | undefined {
+  for (const { verdict } of trials) {
+    const text = verdict.kind === "rejected" ? verdict.said[0]?.text : undefined;
+    const mend = /\((.*)\)$/.exec(text ?? "")?.[1];
+    if (mend !== undefined) return mend;
+  }
+  return undefined;
+}
+
+// ---- values ----
+
+const STRINGS = ["x", "/x", "x-y", "websocket", "127.0.0.1"];
+const NUMBERS = [1, 2, 3, 100, 140, 200, 503, 1_024, 4_294_967_295];
+const WRAPPED = /^google\.protobuf\.(Bool|Bytes|Double|Float|String|U?Int(?:32|64))Value$/;
+const PLAIN: { readonly [typeName: string]: readonly Json[] } = {
+  "google.protobuf.Duration": ["1s", "0.5s", "0s"],
+  "google.protobuf.Struct": [{}],
+  "google.protobuf.Value": ["x"],
+  "google.protobuf.ListValue": [[]],
+  "google.protobuf.Timestamp": ["2025-01-01T00:00:00Z"],
+  "google.protobuf.FieldMask": ["x"],
+};
+const WELL_KNOWN: ReadonlySet<string> = new Set([
+  ...Object.keys(PLAIN),
+  "google.protobuf.Any",
+  ...["Bool", "Bytes", "Double", "Float", "String", "Int32", "Int64", "UInt32", "UInt64"].map(
+    (name) => `google.protobuf.${name}Value`,
+  ),
+]);
+/** Messages hold messages, some of them themselves. */
+const MAX_DEPTH = 4;
+
+/** Values that a field might take, likely ones first; a list has one element. */
+function valuesOf(field: DescField, depth: number): Json[] {
+  const sample = SAMPLES[nameOf(field)];
+  if (sample?.values !== undefined) return [...sample.values];
+  switch (field.fieldKind) {
+    case "scalar":
+      return scalars(field.scalar);
+    case "enum":
+      return field.enum.values.map(({ name }) => name);
+    case "message":
+      return messages(field.message, depth);
+    case "list":
+      return elements(field, depth).map((value) => [value]);
+    case "map":
+      return elements(field, depth).map((value) => ({ [String(at(value, ["@type"]) ?? "x/x").split("/")[1]!]: value }));
+    default:
+      return field satisfies never;
+  }
+}
+
+function elements(field: DescField & { fieldKind: "list" | "map" }, depth: number): Json[] {
+  if (field.message !== undefined) return messages(field.message, depth);
+  return field.enum === undefined ? scalars(field.scalar!) : field.enum.values.map(({ name }) => name);
+}
+
+function scalars(type: ScalarType): Json[] {
+  switch (type) {
+    case ScalarType.BOOL:
+      return [true, false];
+    case ScalarType.STRING:
+      return [...STRINGS];
+    case ScalarType.BYTES:
+      return ["eA==", "eXk="];
+    default:
+      return [...NUMBERS];
+  }
+}
+
+function messages(desc: DescMessage, depth: number): Json[] {
+  const wrapped = WRAPPED.exec(desc.typeName);
+  if (wrapped !== null) return scalars(desc.fields[0]!.scalar!);
+  const plain = PLAIN[desc.typeName];
+  if (plain !== undefined) return [...plain];
+  if (desc.typeName === "google.protobuf.Any") return extensions().flatMap((type) => packed(type, depth));
+  if (depth > MAX_DEPTH) return [];
+  const { fields, oneofs } = mustHave(desc);
+  const sample = SAMPLES[shortName(desc)]?.values;
+  if (sample !== undefined) return [...sample];
+  let made: { readonly [key: string]: Json }[] = [{}];
+  for (const field of fields) {
+    const [value] = valuesOf(field, depth + 1);
+    if (value !== undefined) made = made.map((message) => ({ ...message, [field.name]: value }));
+  }
+  for (const oneof of oneofs) {
+    made = made.flatMap((message) =>
+      oneof.fields.flatMap((field) =>
+        valuesOf(field, depth + 1)
+          .slice(0, 1)
+          .map((value) => ({ ...message, [field.name]: value })),
+      ),
+    );
+  }
+  return made;
+}
+
+/** What an Any may hold: the messages by which Envoy's extensions are configured. */
+function extensions(): DescMessage[] {
+  const all = [...descriptors()].flatMap((type) => (type.kind === "message" ? [type] : []));
+  return all.filter(({ typeName, parent }) => typeName.startsWith("envoy.extensions.") && parent === undefined);
+}
+
+function packed(desc: DescMessage, depth: number): Json[] {
+  return messages(desc, depth + 1).map((value) => ({
+    "@type": `type.googleapis.com/${desc.typeName}`,
+    ...(value as object),
+  }));
+}
+
+// ---- JSON by path ----
+
+function at(json: Json | undefined, path: Path): Json | undefined {
+  let here = json as { readonly [step: string | number]: Json } | undefined;
+  for (const step of path) {
+    if (typeof here !== "object" || here === null) return undefined;
+    here = here[step] as typeof here;
+  }
+  return here as Json | undefined;
+}
+
+/** The same with another value in one place; undefined takes it away. */
+function put(json: Json | undefined, [step, ...rest]: Path, value: Json | undefined): Json {
+  if (step === undefined) return value ?? null;
+  if (typeof step === "number") {
+    const list = Array.isArray(json) ? [...(json as Json[])] : [];
+    list[step] = put(list[step], rest, value);
+    return list;
+  }
+  const { [step]: old, ...others } = (json ?? {}) as { [key: string]: Json };
+  if (rest.length === 0 && value === undefined) return others;
+  return { ...others, [step]: put(old, rest, value) };
+}
+
+/** A field has this value, and no other of its group has one. */
+function withField(context: Json, path: Path, field: DescField, value: Json | undefined): Json {
+  const others = (field.oneof?.fields ?? []).filter(({ name }) => name !== field.name);
+  const alone = others.reduce((json, { name }) => put(json, [...path, name], undefined), context);
+  return put(alone, [...path, field.name], value);
+}
+
+/** With what a field needs beside it. */
+function beside(whole: Json, path: Path, name: string): Json {
+  return Object.entries(SAMPLES[name]?.beside ?? {}).reduce(
+    (json, [key, value]) => put(json, [...path, key], value),
+    whole,
+  );
+}
+
+/** From a field to the one element of its list or map. */
+function firstOf(field: DescField, value: Json): Path {
+  if (field.fieldKind === "list") return [0];
+  return field.fieldKind === "map" ? [Object.keys(value as object)[0]!] : [];
+}
+
+/** As rejections write it. */
+function pathText(path: Path): string {
+  return path.reduce<string>((text, step) => {
+    if (typeof step === "number") return `${text}[${step}]`;
+    if (/\W/.test(step)) return `${text}[${JSON.stringify(step)}]`;
+    return text === "" ? step : `${text}.${step}`;
+  }, "");
+}
+
+// ---- fields ----
+
+export const shortName = ({ typeName }: DescMessage): string => typeName.replace(/^.*?\.v\d+\w*\./, "");
+
+const nameOf = (field: DescField) => `${shortName(field.parent)}.${field.name}`;
+const isMessage = (field: DescField) => field.message !== undefined && field.message !== null;
+/** A wrapper, a duration and the like. */
+const isScalar = (field: DescField) => WELL_KNOWN.has(field.message?.typeName ?? "");
+const isAny = (field: DescField) => field.message?.typeName === "google.protobuf.Any";
+
+/** Whether its values are few enough to be told one by one. */
+function isListed(field: DescField): boolean {
+  const scalar = field.fieldKind === "scalar" ? field.scalar : undefined;
+  const isBoolean = scalar === ScalarType.BOOL || field.message?.typeName === "google.protobuf.BoolValue";
+  return field.enum !== undefined || isBoolean || isAny(field);
+}
+
+function wordOf(field: DescField, value: Json): string {
+  const inner = at(value, firstOf(field, value));
+  return isAny(field) ? String(at(inner, ["@type"])).replace(/^.*\.v\d+\w*\./, "") : String(inner);
+}

@@ -1,0 +1,66 @@
+import type { Json } from "./probe.ts";
+
+const TYPE = "type.googleapis.com/envoy.extensions.filters";
+const address = (port: number) => ({ socket_address: { address: "127.0.0.1", port_value: port } });
+
+/** A configuration that the kernel path follows, into which fields are tried. */
+export const START: Json = {
+  static_resources: {
+    listeners: [
+      {
+        name: "l",
+        address: address(8_080),
+        filter_chains: [
+          {
+            filters: [
+              {
+                name: "manager",
+                typed_config: {
+                  "@type": `${TYPE}.network.http_connection_manager.v3.HttpConnectionManager`,
+                  stat_prefix: "s",
+                  route_config: {
+                    virtual_hosts: [
+                      {
+                        name: "v",
+                        domains: ["*"],
+                        routes: [{ match: { prefix: "/" }, route: { cluster: "c" } }],
+                      },
+                    ],
+                  },
+                  http_filters: [{ name: "router", typed_config: { "@type": `${TYPE}.http.router.v3.Router` } }],
+                },
+              },
+            ],
+          },
+        ],
+      },
+    ],
+    clusters: [
+      {
+        name: "c",
+        load_assignment: {
+          cluster_name: "c",
+          endpoints: [{ lb_endpoints: [{ endpoint: { address: address(8_081) } }] }],
+        },
+      },
+    ],
+  },
+};
+
+/**
+ * What cannot be made from a type alone: values for a field (`Message.field`) or a message, and what must stand beside
+ * a field for it to mean anything.
+ */
+export const SAMPLES: {
+  readonly [name: string]: {
+    readonly values?: readonly Json[];
+    readonly beside?: { readonly [field: string]: Json };
+  };
+} = {
+  "WeightedCluster.ClusterWeight.cluster_header": { beside: { name: null } },
+  "RouteAction.weighted_clusters": { values: [{ clusters: [{ name: "c", weight: 1 }] }] },
+  "Route.direct_response": { values: [{ status: 200 }] },
+  "HttpConnectionManager.upgrade_configs": { values: [[{ upgrade_type: "websocket" }]] },
+  "Cluster.least_request_lb_config": { beside: { lb_policy: "LEAST_REQUEST" } },
+  "SocketAddress.address": { values: ["127.0.0.1", "127.0.0.2"] },
+};
