@@ -264,12 +264,22 @@ async function listening(options = {}): Promise<Server> {
 }
 
 async function eventually<T>(what: string, look: () => T | undefined | false | null): Promise<T> {
-  for (const until = performance.now() + 10_000; performance.now() < until; ) {
+  for (const until = performance.now() + 60_000; performance.now() < until; ) {
     const seen = look();
     if (seen !== undefined && seen !== false && seen !== null) return seen;
     await sleep(2);
   }
   return assert.fail(`never: ${what}`);
+}
+
+/** Waits for 200 ms in which the thread woke no more often than this: one that spins has none, on any machine. */
+async function quietRounds(most: number): Promise<void> {
+  for (const until = performance.now() + 30_000; performance.now() < until; ) {
+    const { rounds } = native.reactorStats();
+    await sleep(200);
+    if (native.reactorStats().rounds - rounds <= most) return;
+  }
+  assert.fail("the thread never sleeps");
 }
 
 describe("sockets", { skip }, () => {
@@ -544,10 +554,7 @@ describe("reactor: anchors", { skip }, () => {
     const watched = new Watched();
     const clients = Array.from({ length: 10 }, () => keep(watched.client().fd));
     await eventually("all met", () => watched.of("anchor").length === clients.length);
-    await sleep(150);
-    const { rounds } = native.reactorStats();
-    await sleep(200);
-    assert.equal(native.reactorStats().rounds, rounds);
+    await quietRounds(0);
     keep(watched.client().fd);
     await eventually("and wakes", () => watched.of("anchor").length === clients.length + 1);
     for (const { fd } of watched.of("anchor")) release(fd);
@@ -704,7 +711,8 @@ describe("reactor: records", { skip: skipObjects }, () => {
   });
 
   test("a record is kept for later, and passed only if its client is still there", async () => {
-    const later = { laterType: 9, laterMs: 30, laterKeyOffset: 16, laterCookieOffset: 8, cookieOffset: 0 };
+    /* Longer than a busy machine takes to write all of them. */
+    const later = { laterType: 9, laterMs: 900, laterKeyOffset: 16, laterCookieOffset: 8, cookieOffset: 0 };
     const { watched, about, close } = emitter(later);
     const conn = (cookie: bigint, closed: number) => Buffer.concat([u64(cookie), u32(0), u32(closed)]);
     const clients = Array.from({ length: 600 }, (_, i) => Buffer.from([...Array(16).fill(1), i & 255, i >> 8, 0, 0]));
@@ -719,7 +727,7 @@ describe("reactor: records", { skip: skipObjects }, () => {
     await eventually("the other record", () => watched.of("record").length === 1);
     const wanted = clients.map((_, i) => i).filter((i) => i % 2 === 0 && i % 3 !== 2 && i % 7 !== 6);
     await eventually("those that stay", () => watched.of("record").length === 1 + wanted.length);
-    assert.ok(performance.now() - began >= 30);
+    assert.ok(performance.now() - began >= 900);
     const numbers = watched.of("record").map(({ data }) => data.readUInt32LE(4));
     assert.deepEqual(numbers, [0, ...wanted]);
     assert.equal(native.reactorStats().needless, clients.length - wanted.length);
@@ -774,13 +782,16 @@ describe("reactor: pumps", { skip }, () => {
       }
       source.end();
     })();
-    await sleep(300);
-    const stalled = native.reactorPumpProgress(5);
-    assert.ok(stalled !== null && stalled < 32n << 20n, "it waits for the reader");
-    const { rounds } = native.reactorStats();
-    await sleep(200);
+    let stalled = native.reactorPumpProgress(5);
+    for (let tries = 0; tries < 100; tries++) {
+      await sleep(200);
+      const now = native.reactorPumpProgress(5);
+      if (now === stalled && now !== 0n) break;
+      stalled = now;
+    }
+    assert.ok(stalled !== null && stalled > 0n && stalled < 32n << 20n, "it waits for the reader");
+    await quietRounds(4);
     assert.equal(native.reactorPumpProgress(5), stalled);
-    assert.ok(native.reactorStats().rounds - rounds < 5, "without spinning");
     const taken = source.bytesWritten - source.writableLength;
     assert.ok(taken - Number(stalled) < 24 << 20, "what was taken lies in sockets, not in the pump");
     for (let i = 0; i < 20; i++) {
@@ -887,8 +898,7 @@ describe("reactor: pumps", { skip }, () => {
     // Whatever the thread had read is lost with the pump; what comes now is all ours.
     await eventually("quiet", () => source.writableLength === 0 && native.recvNonblock(from, 262_144) === null);
     source.write("mine");
-    await sleep(20);
-    assert.equal(native.recvNonblock(from, 10)?.toString(), "mine");
+    assert.equal((await eventually("mine", () => native.recvNonblock(from, 10))).toString(), "mine");
     server.close();
     for (const socket of [source, sink]) socket.destroy();
   });
@@ -899,7 +909,7 @@ describe("reactor: the process", { skip }, () => {
     spawnSync(
       process.execPath,
       ["--import", "tsx", "--input-type=module", "-e", `import * as native from ${MODULE};\n${script}`],
-      { encoding: "utf8", timeout: 20_000 },
+      { encoding: "utf8", timeout: 180_000 },
     );
 
   test("there is one reactor, and without it calls say so", () => {

@@ -10,7 +10,7 @@ export const NOBODY = "/nonexistent/xlb/admin.sock";
 
 export function xlb(args: readonly string[], env: NodeJS.ProcessEnv = {}): SpawnSyncReturns<string> {
   const environment = { ...process.env, XLB_ADMIN_SOCKET: NOBODY, ...env };
-  return spawnSync(XLB, args, { encoding: "utf8", env: environment, timeout: 20_000 });
+  return spawnSync(XLB, args, { encoding: "utf8", env: environment, timeout: 120_000 });
 }
 
 /** Why `xlb exec` cannot work here; false where it can. Under CI it must. */

@@ -1,6 +1,17 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { Bed, echoed, hostFor, request, type Step, send, type Way, withoutKernel } from "./harness.ts";
+import {
+  Bed,
+  echoed,
+  hostFor,
+  PATIENCE,
+  request,
+  type Step,
+  SUITE_PATIENCE,
+  send,
+  type Way,
+  withoutKernel,
+} from "./harness.ts";
 
 /**
  * What is malformed or ambiguous is answered by the slow path, its connection is closed, and no byte of it reaches a
@@ -165,10 +176,10 @@ const cuts: readonly (readonly [string, (text: string) => readonly Step[]])[] = 
 ];
 
 function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
-  describe(`refusals, ${title}`, { skip: kernel && withoutKernel(), timeout: 300_000 }, () => {
+  describe(`refusals, ${title}`, { skip: kernel && withoutKernel(), timeout: SUITE_PATIENCE }, () => {
     const bed = new Bed(kernel);
-    before(() => bed.open(), { timeout: 30_000 });
-    after(() => bed.close(), { timeout: 30_000 });
+    before(() => bed.open(), { timeout: PATIENCE });
+    after(() => bed.close(), { timeout: PATIENCE });
 
     /** What servers have got beside the good request in front; forgets it. */
     const leaked = async () => {
@@ -177,7 +188,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
     };
 
     for (const [i, [name, template, status = 400]] of bad.entries()) {
-      test(`${status}: ${name}`, { timeout: 20_000 }, async () => {
+      test(`${status}: ${name}`, { timeout: PATIENCE }, async () => {
         for (const way of ways) {
           const text = template.replaceAll("HOST", hostFor(way));
           for (const [how, cut] of cuts) {
@@ -186,7 +197,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
               const what = `${way}, ${how}${first ? ", behind a good one" : ""}`;
               await leaked();
               const opening: Step[] = first ? [...send(way, request(way, "/first", { nonce: "f" })), ["response"]] : [];
-              const outcome = await bed.client.play([...opening, ...cut(text), ["response"], ["eof", 3_000]]);
+              const outcome = await bed.client.play([...opening, ...cut(text), ["response"], ["eof", 15_000]]);
               const answer = outcome.responses.at(-1);
               assert.equal(outcome.responses.length, first ? 2 : 1, `${what}: ${JSON.stringify(outcome)}`);
               assert.equal(answer!.status, status, what);
@@ -204,7 +215,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
     }
 
     for (const [name, template] of good) {
-      test(`served: ${name}`, { timeout: 20_000 }, async () => {
+      test(`served: ${name}`, { timeout: PATIENCE }, async () => {
         for (const way of ways) {
           const text = template.replaceAll("HOST", hostFor(way));
           for (const [how, cut] of cuts) {

@@ -3,12 +3,14 @@ import { createConnection } from "node:net";
 import { createInterface } from "node:readline";
 
 const later = (ms) => new Promise((r) => setTimeout(r, ms));
+const FIRST_BYTE_MS = 20_000;
 
 /** Steps: as in world.ts. */
 async function play({ ip, port, steps }) {
   const socket = createConnection({ host: ip, port, noDelay: true, allowHalfOpen: true });
   const got = [];
   let length = 0;
+  let asked = 0;
   let end = "open";
   let wake = () => {};
   socket.on("data", (d) => {
@@ -30,9 +32,11 @@ async function play({ ip, port, steps }) {
   for (const [verb, a, b] of steps) {
     switch (verb) {
       case "send":
+        asked = length;
         socket.write(a, "latin1");
         break;
       case "many":
+        asked = length;
         socket.write(Buffer.alloc(a, "x"));
         break;
       case "pause":
@@ -49,9 +53,13 @@ async function play({ ip, port, steps }) {
       case "close":
         socket.destroy();
         break;
-      case "read":
+      case "read": {
+        /* Silence counts from the first byte behind what was sent last: a slow machine may let it wait. */
+        const limit = performance.now() + FIRST_BYTE_MS;
+        while (end === "open" && length === asked && performance.now() < limit) await quiet(50);
         while (end === "open" && !(await quiet(a))) {}
         break;
+      }
       case "until": {
         const limit = performance.now() + b;
         while (end === "open" && length < a && performance.now() < limit) await quiet(50);

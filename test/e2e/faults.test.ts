@@ -5,13 +5,16 @@ import {
   Bed,
   backendFor,
   Daemon,
+  eventually,
   hostFor,
   KERNEL_WAYS,
   later,
   type Outcome,
+  PATIENCE,
   type RequestOptions,
   request,
   type Step,
+  SUITE_PATIENCE,
   send,
   type Way,
   withoutKernel,
@@ -211,7 +214,7 @@ function check(expect: Expect, outcome: Outcome, what: string): void {
 const pathOf = (name: string) => `/${name.replace(/[^a-z0-9]+/gi, "-")}`;
 
 function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
-  describe(`faults, ${title}`, { skip: kernel && withoutKernel(), timeout: 600_000 }, () => {
+  describe(`faults, ${title}`, { skip: kernel && withoutKernel(), timeout: SUITE_PATIENCE }, () => {
     const bed = new Bed(kernel);
     before(
       async () => {
@@ -255,17 +258,18 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
           ["send", "0\r\n\r\n"],
         ]);
       },
-      { timeout: 30_000 },
+      { timeout: PATIENCE },
     );
-    after(() => bed.close(), { timeout: 30_000 });
+    after(() => bed.close(), { timeout: PATIENCE });
 
+    /** Sooner than by a route's timeout, which would end whatever was forgotten. */
     const idle = async () => {
-      for (let tries = 0; ; tries++) {
-        const active = (await bed.stats()).clusters.flatMap((c) => c.endpoints.map((e) => e.active));
-        if (active.every((n) => n === 0)) return;
-        if (tries === 40) assert.fail(`requests are still active: ${active}`);
-        await later(50);
-      }
+      const look = async () => (await bed.stats()).clusters.flatMap((c) => c.endpoints.map((e) => e.active));
+      const active = await eventually(look, (counts) => counts.every((n) => n === 0), 10_000);
+      assert.ok(
+        active.every((n) => n === 0),
+        `requests are still active: ${active}`,
+      );
     };
 
     /** Nothing of what was before may be left: requests by every way, by both tenants, are answered right. */
@@ -293,14 +297,14 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
     for (const way of ways) {
       for (const f of faults) {
         if (f.slowOnly && (way === "same_host" || way === "cross_host")) continue;
-        test(`${way}: ${f.name}`, { timeout: 20_000 }, async () => {
+        test(`${way}: ${f.name}`, { timeout: PATIENCE }, async () => {
           const path = pathOf(f.name);
           const backend = backendFor(bed, way);
           for (let i = 0; i < 4; i++) {
             await backend.seen(true);
             const first: Step[] = i % 2 ? [...send(way, request(way, "/before")), ["response"]] : [];
             const steps: Step[] = [...first, ...send(way, request(way, path, f.request)), ["response"]];
-            if (f.expect === "200, then the end") steps.push(["eof", 2_000]);
+            if (f.expect === "200, then the end") steps.push(["eof", 15_000]);
             if (f.expect === "200") {
               /*
                * What comes behind an answer may run into the next request. On the same host we see that the server has
@@ -315,7 +319,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
             check(f.expect, rest, `round ${i}`);
             if (f.expect === "200")
               assert.match(rest.responses[1]?.text ?? "", / \/after after 0/, JSON.stringify(rest));
-            assert.ok(outcome.ms < 3_000, `took ${outcome.ms} ms`);
+            assert.ok(outcome.ms < 12_000, `told by the route's timeout, not by the fault: ${outcome.ms} ms`);
             const tries = (await backend.seen()).requests.filter((r) => r.target === path).length;
             assert.ok(tries <= f.tries, `the server saw it ${tries} times`);
           }
@@ -323,7 +327,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
         });
       }
 
-      test(`${way}: a slow reader, until close, then reset`, { timeout: 20_000 }, async () => {
+      test(`${way}: a slow reader, until close, then reset`, { timeout: PATIENCE }, async () => {
         const path = pathOf("until close, then reset, large");
         const outcome = await bed.client.play([...send(way, request(way, path)), ["pause", 500], ["response"]]);
         check("reset", sane(outcome), "slow reader");
@@ -331,7 +335,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
         await idle();
       });
 
-      test(`${way}: the server resets every idle connection`, { timeout: 20_000 }, async () => {
+      test(`${way}: the server resets every idle connection`, { timeout: PATIENCE }, async () => {
         for (const how of ["reset", "close"] as const) {
           for (let i = 0; i < 6; i++) {
             await bed.client.play([...send(way, request(way, "/warm")), ["response"]]);
@@ -356,7 +360,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
         await clean("resets");
       });
 
-      test(`${way}: a keep-alive client outlives the resets`, { timeout: 20_000 }, async () => {
+      test(`${way}: a keep-alive client outlives the resets`, { timeout: PATIENCE }, async () => {
         const steps = Array.from({ length: 30 }, (_, i): Step[] => [
           ...send(way, request(way, "/x", { nonce: String(i) })),
           ["response"],
@@ -374,7 +378,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
         );
       });
 
-      test(`${way}: unasked bytes on idle connections`, { timeout: 20_000 }, async () => {
+      test(`${way}: unasked bytes on idle connections`, { timeout: PATIENCE }, async () => {
         const late = "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 4\r\n\r\nLATE";
         for (const [text, close] of [
           [late, true],
@@ -390,7 +394,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
       });
 
       for (const verb of ["close", "reset"] as const) {
-        test(`${way}: a client aborts by ${verb}, at any time`, { timeout: 60_000 }, async () => {
+        test(`${way}: a client aborts by ${verb}, at any time`, { timeout: PATIENCE }, async () => {
           const body = part(5_000);
           const whole = (path: string) => request(way, path, { nonce: "aborted" });
           const scripts = (
@@ -406,11 +410,11 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
               [...send(way, whole("/x")), ["pause", 1], [verb]],
               [...send(way, whole("/x")), ["response"], [verb]],
               [...send(way, whole("/drip")), ["pause", 30], [verb]],
-              [...send(way, whole("/drip")), ["read", 50, 2_000], [verb]],
-              [...send(way, whole("/stream")), ["read", 100, 2_000], [verb]],
-              [...send(way, whole("/stream")), ["read", 100_000, 2_000], [verb]],
+              [...send(way, whole("/drip")), ["read", 50, 15_000], [verb]],
+              [...send(way, whole("/stream")), ["read", 100, 15_000], [verb]],
+              [...send(way, whole("/stream")), ["read", 100_000, 15_000], [verb]],
               [...send(way, whole("/stream")), ["pause", 10], [verb]],
-              [...send(way, whole("/stall")), ["read", 50, 2_000], [verb]],
+              [...send(way, whole("/stall")), ["read", 50, 15_000], [verb]],
               [...send(way, whole("/never")), ["pause", 30], [verb]],
               [...send(way, request(way, "/slow", { method: "POST", body }).slice(0, -1_000)), [verb]],
               [...send(way, request(way, "/slow", { method: "POST", body }).slice(0, -1_000)), ["pause", 20], [verb]],
@@ -433,7 +437,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
         });
       }
 
-      test(`${way}: a client half-closes`, { timeout: 20_000 }, async () => {
+      test(`${way}: a client half-closes`, { timeout: PATIENCE }, async () => {
         for (const [path, ms] of [
           ["/x", 0],
           ["/slow", 0],
@@ -446,7 +450,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
             ["pause", ms],
             ["shut"],
             ["response"],
-            ["eof", 2_000],
+            ["eof", 15_000],
           ]);
           sane(outcome, path);
           assert.equal(outcome.responses[0]?.status, 200, `${path}: ${JSON.stringify(outcome).slice(0, 500)}`);
@@ -455,22 +459,27 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
         }
       });
 
-      test(`${way}: a client half-closes in the middle of its request`, { timeout: 20_000 }, async () => {
+      test(`${way}: a client half-closes in the middle of its request`, { timeout: PATIENCE }, async () => {
         const text = request(way, "/x", { method: "POST", body: part(1_000) });
-        for (const n of [4, 30, text.length - 1_000, text.length - 1]) {
-          const outcome = await bed.client.play([["send", text.slice(0, n)], ["pause", 20], ["shut"], ["eof", 4_000]]);
-          sane(outcome, `${n} bytes`);
+        /* Behind an answer the kernel path takes a body in pieces; at first the slow path may have it. */
+        const first: readonly Step[] = [...send(way, request(way, "/first")), ["response"], ["pause", 50]];
+        for (const [opening, n] of [first, []].flatMap((o) =>
+          [4, 30, text.length - 1_000, text.length - 1].map((n) => [o, n] as const),
+        )) {
+          const rest: readonly Step[] = [["send", text.slice(0, n)], ["pause", 20], ["shut"], ["eof", 15_000]];
+          const outcome = sane(await bed.client.play([...opening, ...rest]), `${n} bytes`);
           assert.match(outcome.end, CUT, `${n} bytes`);
-          assert.doesNotMatch(outcome.rest, /^HTTP\/1.1 200/);
+          /* Nor does its server have to time out first. */
+          assert.doesNotMatch(outcome.rest, /^HTTP\/1.1 (200|504)/, `${n} bytes`);
         }
         await clean("half a request");
         await idle();
       });
 
-      test(`${way}: many at once, more than there are pooled connections`, { timeout: 60_000 }, async () => {
+      test(`${way}: many at once, more than there are pooled connections`, { timeout: PATIENCE }, async () => {
         const outcomes = await Promise.all(
           Array.from({ length: 200 }, (_, i) =>
-            bed.client.play([...send(way, request(way, "/slower", { nonce: `m${i}` })), ["response", "GET", 15_000]]),
+            bed.client.play([...send(way, request(way, "/slower", { nonce: `m${i}` })), ["response", "GET", 100_000]]),
           ),
         );
         for (const [i, outcome] of outcomes.entries()) {
@@ -480,7 +489,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
         await idle();
       });
 
-      test(`${way}: a request outlives its route's timeout`, { timeout: 20_000 }, async () => {
+      test(`${way}: a request outlives its route's timeout`, { timeout: PATIENCE }, async () => {
         for (const [path, late] of [
           ["/never", "504"],
           ["/stall", "cut"],
@@ -489,7 +498,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
           const outcome = sane(await bed.client.play([...send(way, text), ["response"]]));
           if (late === "504") assert.equal(outcome.responses[0]?.status, 504, JSON.stringify(outcome));
           else assert.match(outcome.responses[0]?.broken ?? "", CUT, JSON.stringify(outcome));
-          assert.ok(outcome.ms > 400 && outcome.ms < 1_500, `after ${outcome.ms} ms`);
+          assert.ok(outcome.ms > 400 && outcome.ms < 12_000, `after ${outcome.ms} ms`);
         }
         await clean("timeouts");
         await idle();
@@ -510,7 +519,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
         ["a server that speaks no HTTP", request(way, pathOf("no HTTP")), /^502 upstream connect/],
         ["a server that never answers", short(request(way, "/never")), /^504 upstream request timeout/],
       ] as const) {
-        test(`${way}: ${what}, behind a request of the slow path`, { timeout: 20_000 }, async () => {
+        test(`${way}: ${what}, behind a request of the slow path`, { timeout: PATIENCE }, async () => {
           for (let round = 0; round < 3; round++) {
             await bed.script("/once", [["once"], ["reply", "{nonce}"]]);
             const play = () => bed.client.play([...slowOnce, ...send(way, text), ["response"]]);
@@ -520,7 +529,11 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
             assert.equal(r?.broken, undefined);
           }
           if (kernel) {
-            const counts = await bed.counted(() => bed.client.play([...slowOnce, ...send(way, text), ["response"]]));
+            const again = () => bed.client.play([...slowOnce, ...send(way, text), ["response"]]);
+            const counts = await eventually(
+              () => bed.counted(again, 2),
+              (seen) => seen[way as "same_host"] === 1,
+            );
             assert.equal(counts[way as "same_host"], 1, `the kernel path takes it: ${JSON.stringify(counts)}`);
           }
           await clean(what);
@@ -536,7 +549,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
           ...slowOnce,
           ...send(way, request(way, "/last")),
           ["response"],
-          ["eof", 2_000],
+          ["eof", 15_000],
           ...send("declined", request(way, "/smuggled")),
           ["pause", 100],
         ]);
@@ -547,7 +560,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
       });
     }
 
-    test("a cluster whose only server is down", { timeout: 20_000 }, async () => {
+    test("a cluster whose only server is down", { timeout: PATIENCE }, async () => {
       const down = "GET / HTTP/1.1\r\nHost: down\r\n\r\n";
       const outcome = await bed.client.play([
         ["send", down],
@@ -566,13 +579,20 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
     });
 
     for (const way of ways.filter((w) => w !== "declined")) {
-      test(`${way}: the server is killed in the middle of things, and comes back`, { timeout: 60_000 }, async () => {
+      test(`${way}: the server is killed in the middle of things, and comes back`, { timeout: PATIENCE }, async () => {
         const backend = backendFor(bed, way);
         for (let round = 0; round < 3; round++) {
+          /* Each longer than the server is down. */
+          const kinds = [
+            ["/x", 200],
+            ["/slow", 20],
+            ["/drip", 8],
+            ["/stream", 20],
+          ] as const;
           const talks = Array.from({ length: 16 }, (_, n) => {
-            const path = ["/x", "/slow", "/drip", "/stream"][n % 4]!;
+            const [path, times] = kinds[n % 4]!;
             return bed.client.play(
-              Array.from({ length: 200 }, (_, i): Step[] => [
+              Array.from({ length: times }, (_, i): Step[] => [
                 ...send(way, request(way, path, { nonce: `${n}.${i}` })),
                 ["response"],
                 ["pause", 3],
@@ -589,27 +609,29 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
             sane(outcome, "talk");
             for (const r of outcome.responses) assert.ok([200, 503].includes(r.status), String(r.status));
           }
-          for (let tries = 0; ; tries++) {
-            const up = sane(await bed.client.play([...send(way, request(way, "/x")), ["response"]]), "up again");
-            if (up.responses[0]?.status === 200) break;
-            assert.ok(tries < 30, "it does not come back");
-            await later(100);
-          }
+          const ask = () => bed.client.play([...send(way, request(way, "/x")), ["response"]]);
+          const up = await eventually(ask, (seen) => sane(seen, "up again").responses[0]?.status === 200);
+          assert.equal(up.responses[0]?.status, 200, "it does not come back");
           await clean("a server killed");
           await idle();
         }
       });
     }
 
-    test("what is being answered at SIGTERM is answered to its end", { timeout: 60_000 }, async () => {
+    test("what is being answered at SIGTERM is answered to its end", { timeout: PATIENCE }, async () => {
       const one = new Daemon();
+      const served = async () => {
+        const seen = await Promise.all([bed.near.seen(), bed.far.seen()]);
+        return seen.flatMap(({ requests }) => requests).length;
+      };
+      await Promise.all([bed.near.seen(true), bed.far.seen(true)]);
       const talks = ways.flatMap((way) =>
         ["/slower", "/drip"].map(async (path) => {
           const outcome = await bed.client.play([...send(way, request(way, path)), ["response"]]);
           return { what: `${way} ${path}`, outcome };
         }),
       );
-      await later(60);
+      assert.equal(await eventually(served, (n) => n === talks.length), talks.length, "they are being served");
       await bed.daemon.stop("SIGTERM");
       for (const { what, outcome } of await Promise.all(talks)) {
         const seen = outcome.responses.map((r) => [r.status, r.broken]);
@@ -622,7 +644,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
     });
 
     for (const signal of ["SIGTERM", "SIGKILL"] as const) {
-      test(`the daemon ends by ${signal} in the middle of traffic, and comes back`, { timeout: 60_000 }, async () => {
+      test(`the daemon ends by ${signal} in the middle of traffic, and comes back`, { timeout: PATIENCE }, async () => {
         const one = new Daemon();
         const talks: Promise<Outcome>[] = [];
         for (const way of ways) {
@@ -631,7 +653,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
               bed.client.play(
                 Array.from({ length: 400 }, (_, i): Step[] => [
                   ...send(way, request(way, path, { nonce: `${path}${i}` })),
-                  ["response", "GET", 8_000],
+                  ["response", "GET", 100_000],
                 ]).flat(),
               ),
             );
@@ -651,7 +673,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
         const began = performance.now();
         await bed.daemon.stop(signal);
         const took = performance.now() - began;
-        assert.ok(took < 7_000, `it took ${took} ms to end`);
+        assert.ok(took < 30_000, `it took ${took} ms to end`);
         for (const outcome of await Promise.all(talks)) {
           sane(outcome, signal);
           assert.match(outcome.end, /^(open|eof|ECONNRESET|EPIPE|ECONNREFUSED)$/);

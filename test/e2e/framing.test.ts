@@ -8,10 +8,12 @@ import {
   hostFor,
   KERNEL_WAYS,
   type Outcome,
+  PATIENCE,
   type RequestOptions,
   type Response,
   request,
   type Step,
+  SUITE_PATIENCE,
   send,
   type Way,
   withoutKernel,
@@ -219,7 +221,7 @@ function right(outcome: Outcome, i = 0): Response {
 }
 
 function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
-  describe(`framing, ${title}`, { skip: kernel && withoutKernel(), timeout: 300_000 }, () => {
+  describe(`framing, ${title}`, { skip: kernel && withoutKernel(), timeout: SUITE_PATIENCE }, () => {
     const bed = new Bed(kernel);
     before(
       async () => {
@@ -227,16 +229,16 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
         for (const c of cases) if (c.script) await bed.script(pathOf(c.name), c.script, c.how);
         await bed.script("/length", [["reply", "{length} {pattern}"]]);
       },
-      { timeout: 30_000 },
+      { timeout: PATIENCE },
     );
-    after(() => bed.close(), { timeout: 30_000 });
+    after(() => bed.close(), { timeout: PATIENCE });
 
     for (const way of ways) {
       for (const c of cases) {
-        test(`${way}: ${c.name}`, { timeout: 20_000 }, async () => {
+        test(`${way}: ${c.name}`, { timeout: PATIENCE }, async () => {
           const method = c.request?.method ?? "GET";
           const steps: Step[] = [...say(way, c), ["response", method]];
-          if (c.ends) steps.push(["eof", 2_000]);
+          if (c.ends) steps.push(["eof", 15_000]);
           else steps.push(...send(way, request(way, "/again", { nonce: "n1" })), ["response"]);
           const outcome = await bed.client.play(steps);
           c.check(right(outcome));
@@ -252,7 +254,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
           ["sends of 1,000 bytes", 1_000],
           ["sends of 70,001 bytes", 70_001],
         ] as const) {
-          test(`${way}: a request body of ${n} bytes in ${how}`, { timeout: 20_000 }, async () => {
+          test(`${way}: a request body of ${n} bytes in ${how}`, { timeout: PATIENCE }, async () => {
             const top = `${head(way, "/length", { method: "POST", headers: [`Content-Length: ${n}`] })}`;
             const outcome = await bed.client.play([
               ...send(way, top),
@@ -299,7 +301,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
         assert.equal(right(small).status, 200);
       });
 
-      test(`${way}: a head cut at every offset`, { timeout: 30_000 }, async () => {
+      test(`${way}: a head cut at every offset`, { timeout: PATIENCE }, async () => {
         const whole = request(way, "/cut", { method: "POST", body: "abc", nonce: "c" });
         const outcomes = await Promise.all(
           Array.from({ length: whole.length - 1 }, (_, i) =>
@@ -325,7 +327,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
       });
 
       for (const n of [2, 3, 10, 100]) {
-        test(`${way}: ${n} pipelined requests in one send`, { timeout: 20_000 }, async () => {
+        test(`${way}: ${n} pipelined requests in one send`, { timeout: PATIENCE }, async () => {
           const text = Array.from({ length: n }, (_, i) => request(way, "/p", { nonce: String(i) })).join("");
           const outcome = await bed.client.play([...send(way, text), ["responses", n]]);
           const nonces = outcome.responses.map((r) => r.text.split(" ")[2]);
@@ -337,7 +339,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
       }
     }
 
-    test("pipelined requests of different routes and kinds in one send", { timeout: 20_000 }, async () => {
+    test("pipelined requests of different routes and kinds in one send", { timeout: PATIENCE }, async () => {
       const ask = (i: number) => {
         const way: Way = i % 2 ? "same_host" : "cross_host";
         const body = i % 3 === 0 ? "z".repeat(i * 50) : undefined;
@@ -359,7 +361,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
       const outcome = await bed.client.play([
         ["send", `${good}${good}GET / HTTP/1.1\r\nBad Header: x\r\n\r\n${good}`],
         ["responses", 3],
-        ["eof", 2_000],
+        ["eof", 15_000],
       ]);
       assert.deepEqual(
         outcome.responses.map((r) => r.status),
@@ -368,7 +370,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
       assert.equal(outcome.end, "eof");
     });
 
-    test("one connection changes path with every request", { timeout: 60_000 }, async () => {
+    test("one connection changes path with every request", { timeout: PATIENCE }, async () => {
       const usual = cases.filter((c) => !c.ends);
       for (let turn = 0; turn < 6; turn++) {
         const chosen = usual.map((c, i) => [c, ways[(i * (turn + 1) + turn) % ways.length]!] as const);
@@ -390,10 +392,12 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
       test("each request takes the path that was meant", async () => {
         for (const way of KERNEL_WAYS) {
           const key = way === "declined" ? "slow" : way;
-          const counts = await bed.counted(() =>
-            bed.client.play(
-              Array.from({ length: 10 }, (): Step[] => [...send(way, request(way, "/path")), ["response"]]).flat(),
-            ),
+          const counts = await bed.counted(
+            () =>
+              bed.client.play(
+                Array.from({ length: 10 }, (): Step[] => [...send(way, request(way, "/path")), ["response"]]).flat(),
+              ),
+            10,
           );
           assert.deepEqual(counts, { same_host: 0, cross_host: 0, slow: 0, [key]: 10 }, way);
         }

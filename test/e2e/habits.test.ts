@@ -17,7 +17,9 @@ import {
   KERNEL_WAYS,
   type ListenerSpec,
   later,
+  PATIENCE,
   request,
+  SUITE_PATIENCE,
   start,
   stop,
   type Way,
@@ -276,7 +278,7 @@ async function trouble(bed: Bed, player: Player, habit: Habit, way: Way | "direc
   const expected = way === "direct" ? 0 : requests;
   const meant = way === "same_host" || way === "cross_host" ? way : "slow";
   let seen = "";
-  for (let tries = 0; tries < 20; tries++) {
+  for (let tries = 0; tries < 1_000; tries++) {
     const now = await counted(bed);
     const took = {
       same_host: now.same_host - start.same_host,
@@ -295,18 +297,18 @@ async function trouble(bed: Bed, player: Player, habit: Habit, way: Way | "direc
 /** The path of the first request to the near server, whose connections are then made anew. */
 async function firstRequest(bed: Bed): Promise<Counts> {
   const one = () => bed.client.play([["send", request("same_host", "/")], ["response"]]);
-  const first = await bed.counted(one);
-  for (let tries = 0, now = first; now.same_host === 0 && tries < 20; tries++) {
+  const first = await bed.counted(one, 1);
+  for (let tries = 0, now = first; now.same_host === 0 && tries < 100; tries++) {
     await bed.near.idle("close");
     await later(100);
-    now = await bed.counted(one);
+    now = await bed.counted(one, 1);
   }
   return first;
 }
 
 /** `plain`: the kernel path is there, but not for the client, whose every habit must then work. */
 function suite(title: string, kernel: boolean, ways: readonly Way[], plain = false): void {
-  describe(`habits, ${title}`, { skip: kernel && withoutKernel(), timeout: 300_000 }, () => {
+  describe(`habits, ${title}`, { skip: kernel && withoutKernel(), timeout: SUITE_PATIENCE }, () => {
     const bed = new Bed(kernel);
     let player: Player;
     let first: Counts;
@@ -317,14 +319,14 @@ function suite(title: string, kernel: boolean, ways: readonly Way[], plain = fal
         for (const [path, acts] of scripts) await bed.script(path, acts);
         player = new Player(plain ? bed.userspaceCgroups[0] : bed.cgroups[0]);
       },
-      { timeout: 30_000 },
+      { timeout: PATIENCE },
     );
     after(
       async () => {
         if (player) await stop(player.child, "SIGKILL");
         await bed.close();
       },
-      { timeout: 30_000 },
+      { timeout: PATIENCE },
     );
 
     if (kernel && !plain) {
@@ -335,7 +337,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[], plain = fal
 
     for (const habit of habits) {
       const { name, skip = false, todo } = habit;
-      test(name, { timeout: 60_000, skip, ...(kernel && !plain && todo ? { todo } : {}) }, async () => {
+      test(name, { timeout: PATIENCE, skip, ...(kernel && !plain && todo ? { todo } : {}) }, async () => {
         if (kernel || withoutKernel()) {
           assert.equal(await trouble(bed, player, habit, "direct"), undefined, "straight to the server");
         }
@@ -354,10 +356,10 @@ suite("kernel path", true, KERNEL_WAYS);
 suite("kernel path, a client enrolled for the slow path alone", true, ["userspace"], true);
 suite("user space", false, ["userspace"]);
 
-describe("a server enrolled for the slow path alone", { skip: withoutKernel(), timeout: 60_000 }, () => {
+describe("a server enrolled for the slow path alone", { skip: withoutKernel(), timeout: PATIENCE }, () => {
   const bed = new Bed(true);
-  before(() => bed.open({ userspace: ["server"] }), { timeout: 30_000 });
-  after(() => bed.close(), { timeout: 30_000 });
+  before(() => bed.open({ userspace: ["server"] }), { timeout: PATIENCE });
+  after(() => bed.close(), { timeout: PATIENCE });
 
   test("is reached across hosts: its sockets stay ordinary ones", async () => {
     const ask = () => bed.client.play([["send", request("same_host", "/")], ["response"]]);

@@ -233,7 +233,7 @@ def flood(sock, n, ms, edge):
     with select.epoll() as epoll:
         epoll.register(sock, select.EPOLLOUT | (select.EPOLLET if edge else 0))
         while at < n:
-            if not epoll.poll(10):
+            if not epoll.poll(60):
                 raise TimeoutError("never writable")
             while at < n:
                 early = time.monotonic() < until
@@ -278,10 +278,10 @@ def step(sock, reader, out, verb, *args):
     elif verb == "pause":
         time.sleep(args[0] / 1000)
     elif verb == "response":
-        sock.settimeout((args[1] if len(args) > 1 else 5000) / 1000)
+        sock.settimeout((args[1] if len(args) > 1 else 20000) / 1000)
         out["responses"].append(read_response(reader, args[0] if args else "GET"))
     elif verb == "responses":
-        sock.settimeout(5)
+        sock.settimeout(20)
         for _ in range(args[0]):
             out["responses"].append(read_response(reader, "GET"))
     elif verb == "read":
@@ -334,7 +334,7 @@ def play(script):
         reader = Reader(sock)
         for verb, *args in script["steps"]:
             if verb != "pause" and sock.fileno() >= 0 and verb not in ("response", "responses", "read", "eof", "quiet"):
-                sock.settimeout(30)
+                sock.settimeout(120)
             step(sock, reader, out, verb, *args)
     except Ended:
         out["end"], out["at"] = "eof", verb

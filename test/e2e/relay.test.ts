@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { PATIENCE, SUITE_PATIENCE } from "./harness.ts";
 import { get, PATHS, type Seen, type Step, World, withoutKernel } from "./world.ts";
 
 const body = (seen: Seen) => seen.text.slice(seen.text.indexOf("\r\n\r\n") + 4);
@@ -24,7 +25,7 @@ const nonce = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n/nonce/b";
 function twice(name: string, request: string, answer: string): Case {
   return {
     name,
-    steps: [["send", request], ["until", answer.length, 5_000], ["send", get("/nonce/b")], QUIET],
+    steps: [["send", request], ["until", answer.length, 30_000], ["send", get("/nonce/b")], QUIET],
     expect: [open, (seen) => assert.equal(seen.text, answer + nonce)],
   };
 }
@@ -169,7 +170,7 @@ const framing: readonly Case[] = [
   },
   {
     name: "a large response, read late",
-    steps: [["send", get("/big/20000000")], ["pause", 500], ["until", 20_000_000, 8_000], QUIET],
+    steps: [["send", get("/big/20000000")], ["pause", 500], ["until", 20_000_000, 60_000], QUIET],
     expect: [
       open,
       (seen) => assert.equal(seen.length, 20_000_000 + "HTTP/1.1 200 OK\r\nContent-Length: 20000000\r\n\r\n".length),
@@ -267,20 +268,20 @@ const bad: readonly (readonly [string, string, number])[] = [
 
 for (const path of PATHS) {
   const skip = path === "slow path" ? false : withoutKernel();
-  describe(`relay, ${path}`, { skip, timeout: 120_000 }, () => {
+  describe(`relay, ${path}`, { skip, timeout: SUITE_PATIENCE }, () => {
     const world = new World(path);
-    before(() => world.start(), { timeout: 30_000 });
-    after(() => world.stop(), { timeout: 30_000 });
+    before(() => world.start(), { timeout: PATIENCE });
+    after(() => world.stop(), { timeout: PATIENCE });
 
     for (const { name, steps, expect } of [...framing, ...faults]) {
-      test(name, { timeout: 20_000 }, async () => {
+      test(name, { timeout: PATIENCE }, async () => {
         const seen = await world.play(...steps);
         for (const check of expect) check(seen);
       });
     }
 
     for (const [name, text, status] of bad) {
-      test(`refused: ${name}`, { timeout: 20_000 }, async () => {
+      test(`refused: ${name}`, { timeout: PATIENCE }, async () => {
         const requests = async () => (await world.stats()).clusters[0]!.endpoints[0]!.requests;
         const before = await requests();
         const seen = await world.play(["send", text], ["read", 1_200]);
@@ -290,11 +291,11 @@ for (const path of PATHS) {
       });
     }
 
-    test("clients that abort leave nothing to the next one", { timeout: 60_000 }, async () => {
+    test("clients that abort leave nothing to the next one", { timeout: PATIENCE }, async () => {
       for (let i = 0; i < 40; i++) {
         const verb = i % 2 === 0 ? (["reset"] as const) : (["close"] as const);
         const aborted = world.play(["send", get("/pause/30")], ["pause", i % 20], verb);
-        const next = await world.play(["send", get(`/nonce/${i}`)], ["until", ok(`/nonce/${i}`).length, 3_000]);
+        const next = await world.play(["send", get(`/nonce/${i}`)], ["until", ok(`/nonce/${i}`).length, 30_000]);
         assert.equal(next.text, ok(`/nonce/${i}`));
         await aborted;
       }
@@ -309,7 +310,7 @@ for (const path of PATHS) {
       if (path === "slow path") assert.ok(listener!.slow > 20);
     });
 
-    test("SIGTERM ends the daemon in time", { timeout: 10_000 }, async () => {
+    test("SIGTERM ends the daemon in time", { timeout: PATIENCE }, async () => {
       const gone = new Promise<number | null>((r) => world.daemon!.once("exit", (code) => r(code)));
       world.daemon!.kill("SIGTERM");
       assert.equal(await gone, 0);

@@ -4,12 +4,14 @@ import {
   type Act,
   Bed,
   backendFor,
+  eventually,
   head,
   KERNEL_WAYS,
-  later,
   type Outcome,
+  PATIENCE,
   request,
   type Step,
+  SUITE_PATIENCE,
   send,
   type Way,
   withoutKernel,
@@ -21,7 +23,7 @@ const SWITCH: Act = ["send", "HTTP/1.1 101 Switching Protocols\r\nConnection: Up
 const WANTED = ["Connection: Upgrade", "Upgrade: websocket"];
 
 function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
-  describe(`upgrades, ${title}`, { skip: kernel && withoutKernel(), timeout: 120_000 }, () => {
+  describe(`upgrades, ${title}`, { skip: kernel && withoutKernel(), timeout: SUITE_PATIENCE }, () => {
     const bed = new Bed(kernel);
     before(
       async () => {
@@ -33,9 +35,9 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
         await bed.script("/stream", [SWITCH, ["fill", 1_000_000], ["eof"], ["send", "END"], ["close"]]);
         await bed.script("/body", [SWITCH, ["body"], ["send", "body {length} {pattern}."], ["echo"]], { early: true });
       },
-      { timeout: 30_000 },
+      { timeout: PATIENCE },
     );
-    after(() => bed.close(), { timeout: 30_000 });
+    after(() => bed.close(), { timeout: PATIENCE });
 
     const ask = (way: Way, path: string): readonly Step[] => [
       ...send(way, request(way, path, { headers: WANTED })),
@@ -53,14 +55,14 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
         const at = first ? 1 : 0;
         const where = first ? ", behind a request" : "";
 
-        test(`${way}: bytes cross both ways${where}`, { timeout: 10_000 }, async () => {
+        test(`${way}: bytes cross both ways${where}`, { timeout: PATIENCE }, async () => {
           const words = Array.from({ length: 20 }, (_, i) => `GET /${i} HTTP/1.1\r\nHost: near\r\n\r\n`);
           let n = "hello".length;
           const talk = words.flatMap((word): Step[] => {
             n += word.length;
             return [
               ["send", word],
-              ["read", n, 2_000],
+              ["read", n, 15_000],
             ];
           });
           /* Longer than the route's timeout. */
@@ -70,26 +72,26 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
           assert.equal(outcome.end, "open");
         });
 
-        test(`${way}: the client ends first${where}`, { timeout: 10_000 }, async () => {
+        test(`${way}: the client ends first${where}`, { timeout: PATIENCE }, async () => {
           const outcome = await bed.client.play([
             ...opening,
             ...ask(way, "/client-first"),
             ["send", "last words"],
             ["shut"],
-            ["eof", 2_000],
+            ["eof", 15_000],
           ]);
           switched(outcome, at);
           assert.equal(outcome.rest, "bye last words");
           assert.equal(outcome.end, "eof");
         });
 
-        test(`${way}: the server ends first${where}`, { timeout: 10_000 }, async () => {
+        test(`${way}: the server ends first${where}`, { timeout: PATIENCE }, async () => {
           const backend = backendFor(bed, way);
           await backend.seen(true);
           const outcome = await bed.client.play([
             ...opening,
             ...ask(way, "/server-first"),
-            ["eof", 2_000],
+            ["eof", 15_000],
             ["send", "late "],
             ["pause", 50],
             ["send", "words"],
@@ -97,27 +99,27 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
           ]);
           switched(outcome, at);
           assert.equal(outcome.rest, "bye");
-          await later(100);
-          assert.equal((await backend.seen()).requests.at(-1)?.text, "late words");
+          const last = async () => (await backend.seen()).requests.at(-1)?.text;
+          assert.equal(await eventually(last, (text) => text === "late words"), "late words");
         });
 
-        test(`${way}: a reset crosses as one${where}`, { timeout: 10_000 }, async () => {
-          const outcome = await bed.client.play([...opening, ...ask(way, "/reset"), ["eof", 2_000]]);
+        test(`${way}: a reset crosses as one${where}`, { timeout: PATIENCE }, async () => {
+          const outcome = await bed.client.play([...opening, ...ask(way, "/reset"), ["eof", 15_000]]);
           switched(outcome, at);
           assert.equal(outcome.rest, "half");
           assert.equal(outcome.end, "ECONNRESET");
         });
       }
 
-      test(`${way}: a million bytes, then both ends`, { timeout: 10_000 }, async () => {
-        const outcome = await bed.client.play([...ask(way, "/stream"), ["pause", 100], ["shut"], ["eof", 5_000]]);
+      test(`${way}: a million bytes, then both ends`, { timeout: PATIENCE }, async () => {
+        const outcome = await bed.client.play([...ask(way, "/stream"), ["pause", 100], ["shut"], ["eof", 15_000]]);
         switched(outcome);
         assert.equal(outcome.end, "eof");
         const top = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
         assert.equal(outcome.total, top.length + 1_000_000 + "END".length);
       });
 
-      test(`${way}: the body comes before the tunnel's bytes`, { timeout: 10_000 }, async () => {
+      test(`${way}: the body comes before the tunnel's bytes`, { timeout: PATIENCE }, async () => {
         const n = 300_000;
         const top = head(way, "/body", { method: "POST", headers: [...WANTED, "Transfer-Encoding: chunked"] });
         const outcome = await bed.client.play([
@@ -127,13 +129,13 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
           ["pause", 20],
           ["fill", 100_000, 200_000, 10_000],
           ["send", "\r\n0\r\n\r\nfirst bytes"],
-          ["read", `body ${n} true.first bytes`.length, 2_000],
+          ["read", `body ${n} true.first bytes`.length, 15_000],
         ]);
         switched(outcome);
         assert.equal(outcome.rest, `body ${n} true.first bytes`);
       });
 
-      test(`${way}: a server that does not switch just answers`, { timeout: 10_000 }, async () => {
+      test(`${way}: a server that does not switch just answers`, { timeout: PATIENCE }, async () => {
         const outcome = await bed.client.play([...ask(way, "/x"), ...send(way, request(way, "/y")), ["response"]]);
         assert.deepEqual(
           outcome.responses.map((r) => r.status),

