@@ -279,8 +279,10 @@ function messages(desc: DescMessage, depth: number): Json[] {
   if (sample !== undefined) return [...sample];
   let made: { readonly [key: string]: Json }[] = [{}];
   for (const field of fields) {
-    const [value] = valuesOf(field, depth + 1);
-    if (value !== undefined) made = made.map((message) => ({ ...message, [field.name]: value }));
+    /* Of an extension any may be the one that is taken. */
+    const values = valuesOf(field, depth + 1).slice(0, isAny(field) ? undefined : 1);
+    if (values.length > 0)
+      made = made.flatMap((message) => values.map((value) => ({ ...message, [field.name]: value })));
   }
   for (const oneof of oneofs) {
     made = made.flatMap((message) =>
@@ -338,12 +340,12 @@ function withField(context: Json, path: Path, field: DescField, value: Json | un
   return put(alone, [...path, field.name], value);
 }
 
-/** With what a field needs beside it. */
+/** With what a field needs beside it, or above: `../` leads to what holds its message. */
 function beside(whole: Json, path: Path, name: string): Json {
-  return Object.entries(SAMPLES[name]?.beside ?? {}).reduce(
-    (json, [key, value]) => put(json, [...path, key], value),
-    whole,
-  );
+  return Object.entries(SAMPLES[name]?.beside ?? {}).reduce((json, [key, value]) => {
+    const place = key.startsWith("../") ? [...path.slice(0, -1), key.slice(3)] : [...path, key];
+    return put(json, place, value);
+  }, whole);
 }
 
 /** From a field to the one element of its list or map. */

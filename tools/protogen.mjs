@@ -21,6 +21,8 @@ const ROOTS = [
   ...["round_robin", "least_request", "random", "ring_hash", "maglev"].map(
     (policy) => `envoy/extensions/load_balancing_policies/${policy}/v3/${policy}.proto`,
   ),
+  "envoy/extensions/path/match/uri_template/v3/uri_template_match.proto",
+  "envoy/extensions/path/rewrite/uri_template/v3/uri_template_rewrite.proto",
 ];
 
 const OUTPUT = fileURLToPath(new URL("../src/envoy/gen/envoy.binpb", import.meta.url));

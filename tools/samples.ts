@@ -1,6 +1,7 @@
 import type { Json } from "./probe.ts";
 
 const TYPE = "type.googleapis.com/envoy.extensions.filters";
+const PATH = "type.googleapis.com/envoy.extensions.path";
 const address = (port: number) => ({ socket_address: { address: "127.0.0.1", port_value: port } });
 
 /** A configuration that the kernel path follows, into which fields are tried. */
@@ -62,5 +63,17 @@ export const SAMPLES: {
   "Route.direct_response": { values: [{ status: 200 }] },
   "HttpConnectionManager.upgrade_configs": { values: [[{ upgrade_type: "websocket" }]] },
   "Cluster.least_request_lb_config": { beside: { lb_policy: "LEAST_REQUEST" } },
+  "UriTemplateMatchConfig.path_template": { values: ["/{x}", "/*"] },
+  "UriTemplateRewriteConfig.path_template_rewrite": { values: ["/{x}/y", "/y"] },
+  "RouteAction.path_rewrite_policy": {
+    beside: {
+      "../match": {
+        path_match_policy: {
+          name: "x",
+          typed_config: { "@type": `${PATH}.match.uri_template.v3.UriTemplateMatchConfig`, path_template: "/{x}" },
+        },
+      },
+    },
+  },
   "SocketAddress.address": { values: ["127.0.0.1", "127.0.0.2"] },
 };

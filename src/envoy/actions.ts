@@ -2,6 +2,7 @@ import type {
   DirectResponse,
   ForwardAction,
   HostRewrite,
+  PathMatch,
   PathRewrite,
   RedirectAction,
   WeightedCluster,
@@ -10,6 +11,7 @@ import { readEdits } from "./edits.ts";
 import type { Fields } from "./fields.ts";
 import { compilePattern, readHeaderName } from "./matches.ts";
 import { nearest } from "./spelling.ts";
+import { parseUriRewrite, parseUriTemplate } from "./uri-template.ts";
 
 const DEFAULT_TIMEOUT_MS = 15_000;
 const MAX_WEIGHT_SUM = 2 ** 32 - 1;
@@ -22,7 +24,8 @@ export const NO_ACTION: ForwardAction = { kind: "forward", clusters: [], timeout
 
 const NOT_FOUND = { SERVICE_UNAVAILABLE: undefined, NOT_FOUND: 404, INTERNAL_SERVER_ERROR: 500 } as const;
 
-export function readForward(action: Fields, known: KnownClusters): ForwardAction {
+/** `path` is what the route matches. */
+export function readForward(action: Fields, path: PathMatch, known: KnownClusters): ForwardAction {
   const weighted = action.message("weighted_clusters");
   const notFound = action.oneOf(
     "cluster_not_found_response_code",
@@ -35,7 +38,7 @@ export function readForward(action: Fields, known: KnownClusters): ForwardAction
     clusters: weighted === undefined ? readSingleCluster(action, known) : readWeighted(weighted, known),
     timeoutMs: action.milliseconds("timeout") ?? DEFAULT_TIMEOUT_MS,
     notFoundStatus: NOT_FOUND[notFound],
-    path: readPathRewrite(action),
+    path: readOneRewrite(action, path),
     host: readHostRewrite(action),
     keepsForwardedHost: action.boolean("append_x_forwarded_host") || undefined,
   };
@@ -87,6 +90,14 @@ function readClusterName(owner: Fields, field: string, known: KnownClusters): st
   return name;
 }
 
+function readOneRewrite(action: Fields, path: PathMatch): PathRewrite | undefined {
+  const byTemplate = readTemplateRewrite(action, path);
+  const other = readPathRewrite(action);
+  if (other !== undefined && action.has("path_rewrite_policy"))
+    action.reject("path_rewrite_policy", "cannot stand beside another rewrite of the path", "keep one of the two");
+  return other ?? byTemplate;
+}
+
 /** `prefix_rewrite` or `regex_rewrite`, of a route or of a redirect. */
 function readPathRewrite(owner: Fields): PathRewrite | undefined {
   const prefix = owner.string("prefix_rewrite");
@@ -95,6 +106,27 @@ function readPathRewrite(owner: Fields): PathRewrite | undefined {
   if (regex === undefined) return prefix === "" ? undefined : { kind: "prefix", value: prefix };
   if (prefix !== "") owner.reject("regex_rewrite", "cannot stand beside prefix_rewrite", "keep one of the two");
   return readRegexRewrite(regex);
+}
+
+const TEMPLATE = "envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig";
+
+/** `path_rewrite_policy`: there is one, the URI template. What the route's own template matched is put in. */
+function readTemplateRewrite(action: Fields, path: PathMatch): PathRewrite | undefined {
+  const policy = action.message("path_rewrite_policy");
+  policy?.skip("name");
+  const config = policy?.has("typed_config") ? policy.packed("typed_config", TEMPLATE) : undefined;
+  const rewrite = config?.string("path_template_rewrite") ?? "";
+  if (config === undefined || rewrite === "") return undefined;
+  const matched = path.kind === "regex" ? path.template : undefined;
+  const template = matched === undefined ? undefined : parseUriTemplate(matched);
+  if (!template?.ok) {
+    action.reject("path_rewrite_policy", "rewrites what a path_match_policy matched", "match by a URI template");
+    return undefined;
+  }
+  const parsed = parseUriRewrite(rewrite, template.value.names);
+  if (parsed.ok) return { kind: "regex", pattern: `^${template.value.pattern}$`, substitution: parsed.value };
+  config.reject("path_template_rewrite", parsed.problem);
+  return undefined;
 }
 
 function readRegexRewrite(rewrite: Fields): PathRewrite {

@@ -11,6 +11,7 @@ import type {
 import { compileProgram, PatternError } from "../tables/re2.ts";
 import { lowerCase } from "../tables/text.ts";
 import type { Fields } from "./fields.ts";
+import { parseUriTemplate } from "./uri-template.ts";
 
 /** What a request must be like for a route to take it. */
 export function readMatch(match: Fields): Omit<Route, "name" | "action"> {
@@ -37,9 +38,25 @@ function readPath(match: Fields): PathMatch {
   const caseSensitive = match.boolean("case_sensitive") ?? true;
   // As in Envoy, case_sensitive says nothing to a regular expression.
   if (match.has("safe_regex")) return readRegex(match.message("safe_regex"));
+  const policy = match.message("path_match_policy");
+  if (policy !== undefined) return readTemplate(policy);
   for (const [field, kind] of Object.entries(PATHS)) {
     if (match.has(field)) return { kind, value: match.string(field), caseSensitive };
   }
+  return NO_MATCH.path;
+}
+
+const TEMPLATE = "envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig";
+
+/** `path_match_policy`: there is one, the URI template. */
+function readTemplate(policy: Fields): PathMatch {
+  policy.skip("name");
+  const config = policy.has("typed_config") ? policy.packed("typed_config", TEMPLATE) : undefined;
+  const template = config?.string("path_template") ?? "";
+  if (config === undefined || config.isBroken("path_template") || template === "") return NO_MATCH.path;
+  const parsed = parseUriTemplate(template);
+  if (parsed.ok) return { kind: "regex", pattern: parsed.value.pattern, template };
+  config.reject("path_template", `is no URI template: ${parsed.problem}`);
   return NO_MATCH.path;
 }
 

@@ -1,4 +1,12 @@
-import type { Route, RouteAction, RouteConfig, VirtualHost } from "../model/config.ts";
+import type {
+  ForwardAction,
+  PathMatch,
+  RedirectAction,
+  Route,
+  RouteAction,
+  RouteConfig,
+  VirtualHost,
+} from "../model/config.ts";
 import { lowerCase } from "../tables/text.ts";
 import { type KnownClusters, NO_ACTION, readDirectResponse, readForward, readRedirect } from "./actions.ts";
 import { readEdits } from "./edits.ts";
@@ -54,19 +62,27 @@ function readVirtualHost(host: Fields, taken: Domains, bounds: Bounds): VirtualH
 
 function readRoute(route: Fields, fallbackName: string, bounds: Bounds): Route {
   const match = route.message("match");
+  const conditions = match === undefined ? NO_MATCH : readMatch(match);
   return {
     name: route.string("name") || fallbackName,
-    ...(match === undefined ? NO_MATCH : readMatch(match)),
-    action: readAction(route, bounds),
+    ...conditions,
+    action: readAction(route, conditions.path, bounds),
     ...readEdits(route),
   };
 }
 
-function readAction(route: Fields, { known, maxBody }: Bounds): RouteAction {
+function readAction(route: Fields, path: PathMatch, { known, maxBody }: Bounds): RouteAction {
   const forward = route.message("route");
-  if (forward !== undefined) return readForward(forward, known);
+  if (forward !== undefined) return refusePrefix(forward, path, readForward(forward, path, known));
   const redirect = route.message("redirect");
-  if (redirect !== undefined) return readRedirect(redirect);
+  if (redirect !== undefined) return refusePrefix(redirect, path, readRedirect(redirect));
   const direct = route.message("direct_response");
   return direct === undefined ? NO_ACTION : readDirectResponse(direct, maxBody);
+}
+
+/** In place of a prefix Envoy takes as many characters of the path as the template has, whatever they are. */
+function refusePrefix<A extends ForwardAction | RedirectAction>(owner: Fields, match: PathMatch, action: A): A {
+  if (match.kind === "regex" && match.template !== undefined && action.path?.kind === "prefix")
+    owner.reject("prefix_rewrite", "is not supported beside path_match_policy", "write a regex_rewrite");
+  return action;
 }

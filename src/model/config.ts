@@ -139,7 +139,12 @@ export interface Route extends Edited {
 }
 
 /** Matched against the path without query and fragment. */
-export type PathMatch = TextPathMatch | RegexMatch;
+export type PathMatch = TextPathMatch | PathPattern;
+
+export interface PathPattern extends RegexMatch {
+  /** The URI template that the pattern was made of. */
+  readonly template?: string;
+}
 
 export interface TextPathMatch {
   readonly kind: "prefix" | "path" | "pathSeparatedPrefix";

@@ -1,4 +1,4 @@
-import type { HeaderMatch, Route, RouteAction, RouteConfig, VirtualHost } from "../model/config.ts";
+import type { HeaderMatch, PathMatch, Route, RouteAction, RouteConfig, VirtualHost } from "../model/config.ts";
 import { ASPECTS, type Aspect, type HeaderExpectation, type RouteTest } from "../model/route-test.ts";
 import { Headers, type HeaderValues, headersByName, matchHeader } from "./match.ts";
 import { decide, type Outcome } from "./outcome.ts";
@@ -186,9 +186,15 @@ const PATH_FIELDS = {
   regex: "safe_regex",
 } as const;
 
+function pathText(path: PathMatch): string {
+  if (path.kind !== "regex") return `${PATH_FIELDS[path.kind]}: ${JSON.stringify(path.value)}`;
+  if (path.template !== undefined) return `path_match_policy: ${JSON.stringify(path.template)}`;
+  return `${PATH_FIELDS.regex}: ${JSON.stringify(path.pattern)}`;
+}
+
 /** The match of a route, as near to its configuration as a line allows. */
 function matchText({ path, headers, query = [], grpc }: Route): string {
-  const parts = [`${PATH_FIELDS[path.kind]}: ${JSON.stringify(path.kind === "regex" ? path.pattern : path.value)}`];
+  const parts = [pathText(path)];
   if (path.kind !== "regex" && !path.caseSensitive) parts.push("case_sensitive: false");
   for (const { name } of headers) parts.push(`headers: ${JSON.stringify(name)}`);
   for (const { name } of query) parts.push(`query_parameters: ${JSON.stringify(name)}`);

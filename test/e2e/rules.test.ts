@@ -36,6 +36,18 @@ const routes: readonly RouteSpec[] = [
     },
     route: to("far"),
   },
+  {
+    match: {
+      path_match_policy: {
+        name: "envoy.path.match.uri_template.uri_template_matcher",
+        typed_config: {
+          "@type": "type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig",
+          path_template: "/videos/{name}/**.m4s",
+        },
+      },
+    },
+    route: to("far"),
+  },
   { match: { path: "/exact" }, route: to("near") },
 ];
 const slow: readonly RouteSpec[] = [
@@ -63,6 +75,8 @@ const CASES: readonly Case[] = [
   ["regex.test", "/agent", "User-Agent: curl/7.1\r\n", 404, ""],
   ["regex.test", "/agent", "User-Agent: wget\r\nX-None: x\r\n", 404, ""],
   ["regex.test", "/agent", "", 404, ""],
+  ["regex.test", "/videos/a/b/c.m4s?x=1", "", 200, "far"],
+  ["regex.test", "/videos/a.m4s", "", 404, ""],
   ["regex.test", "/exact", "", 200, "near"],
   ["slow.test", "/moved?x=1", "", 301, ""],
   ["slow.test", "/gone", "", 410, ""],

@@ -119,6 +119,49 @@ const regexPath: PathPart = {
   },
 };
 
+/** Segments of a URI template; `**` stands last, as nothing but text may follow it. */
+function templateFor(dice: Dice): string {
+  const open = ["*", "{one}", "{two=*}", "{three=a/*}", "{four=b/*/v1}"];
+  const literals = SEGMENTS.filter((segment) => segment !== "" && !segment.includes("="));
+  const segments: string[] = [];
+  for (let n = dice.between(0, 3); n > 0; n--) {
+    const segment = dice.chance(0.5) ? dice.one(open) : dice.one(literals);
+    if (segment === "*" || !segments.includes(segment)) segments.push(segment);
+  }
+  if (dice.chance(0.4)) segments.push(dice.one(["**", "{rest=**}", "{rest=a/**}"]));
+  const isOpen = /[*}]$/.test(segments.at(-1) ?? "");
+  const end = segments.length === 0 ? "" : dice.one(isOpen ? ["", "", "/", ".v1", "%41"] : ["", "", "/"]);
+  return `/${segments.join("/")}${end}`;
+}
+
+/** A path that a template takes. */
+function fillTemplate(template: string, dice: Dice): string {
+  const bare = template.replace(/\{\w+\}/g, "*").replace(/\{\w+=([^}]*)\}/g, "$1");
+  return bare
+    .replace(/\*\*/g, () => anyPath(dice).slice(1))
+    .replace(/\*/g, () => dice.one(SEGMENTS.filter((segment) => segment !== "")));
+}
+
+const templatePath: PathPart = {
+  name: "path_match_policy",
+  kernel: true,
+  weight: 2,
+  make: (dice) => ({
+    path_match_policy: {
+      name: "envoy.path.match.uri_template.uri_template_matcher",
+      typed_config: {
+        "@type": "type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig",
+        path_template: templateFor(dice),
+      },
+    },
+  }),
+  aim(match, draft, dice) {
+    const { typed_config } = match.path_match_policy as Json;
+    draft.path = nearPath(fillTemplate((typed_config as Json).path_template as string, dice), dice);
+    draft.suffix = dice.chance(0.4) ? dice.one(SUFFIXES) : "";
+  },
+};
+
 export const PATHS: readonly PathPart[] = [
   pathPart("prefix", 5, (dice) => (dice.chance(0.12) ? dice.one(["", "/", "a", "/a?b", "/%"]) : anyPath(dice))),
   pathPart("path", 3, (dice) => (dice.chance(0.08) ? dice.one(["*", "/a?b", "a"]) : anyPath(dice))),
@@ -127,6 +170,7 @@ export const PATHS: readonly PathPart[] = [
     return path === "" ? "/a" : path;
   }),
   regexPath,
+  templatePath,
 ];
 
 // ---- conditions ----

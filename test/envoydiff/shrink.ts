@@ -41,7 +41,7 @@ function smallerRoutes(route: RouteSpec): RouteSpec[] {
   const lists = Object.entries(route.match).filter((entry): entry is [string, Json[]] => Array.isArray(entry[1]));
   const matches = [
     ...lists.flatMap(([name, entries]) => eachWithout(entries).map((left) => ({ ...route.match, [name]: left }))),
-    ...without(route.match, ["prefix", "path", "path_separated_prefix", "safe_regex"]),
+    ...without(route.match, ["prefix", "path", "path_separated_prefix", "safe_regex", "path_match_policy"]),
   ];
   return matches.map((match) => ({ ...route, match }));
 }
