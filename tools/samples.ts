@@ -4,38 +4,27 @@ const TYPE = "type.googleapis.com/envoy.extensions.filters";
 const PATH = "type.googleapis.com/envoy.extensions.path";
 const address = (port: number) => ({ socket_address: { address: "127.0.0.1", port_value: port } });
 
+/** The HTTP connection manager, alone in its chain. */
+const CHAIN: Json = {
+  filters: [
+    {
+      name: "manager",
+      typed_config: {
+        "@type": `${TYPE}.network.http_connection_manager.v3.HttpConnectionManager`,
+        stat_prefix: "s",
+        route_config: {
+          virtual_hosts: [{ name: "v", domains: ["*"], routes: [{ match: { prefix: "/" }, route: { cluster: "c" } }] }],
+        },
+        http_filters: [{ name: "router", typed_config: { "@type": `${TYPE}.http.router.v3.Router` } }],
+      },
+    },
+  ],
+};
+
 /** A configuration that the kernel path follows, into which fields are tried. */
 export const START: Json = {
   static_resources: {
-    listeners: [
-      {
-        name: "l",
-        address: address(8_080),
-        filter_chains: [
-          {
-            filters: [
-              {
-                name: "manager",
-                typed_config: {
-                  "@type": `${TYPE}.network.http_connection_manager.v3.HttpConnectionManager`,
-                  stat_prefix: "s",
-                  route_config: {
-                    virtual_hosts: [
-                      {
-                        name: "v",
-                        domains: ["*"],
-                        routes: [{ match: { prefix: "/" }, route: { cluster: "c" } }],
-                      },
-                    ],
-                  },
-                  http_filters: [{ name: "router", typed_config: { "@type": `${TYPE}.http.router.v3.Router` } }],
-                },
-              },
-            ],
-          },
-        ],
-      },
-    ],
+    listeners: [{ name: "l", address: address(8_080), filter_chains: [CHAIN] }],
     clusters: [
       {
         name: "c",
@@ -75,5 +64,14 @@ export const SAMPLES: {
       },
     },
   },
+  "Listener.listener_filters": {
+    values: ["http_inspector.v3.HttpInspector", "original_dst.v3.OriginalDst"].map((type) => [
+      { name: "x", typed_config: { "@type": `${TYPE}.listener.${type}` } },
+    ]),
+  },
+  "Listener.default_filter_chain": { values: [CHAIN] },
+  "TcpProxy.cluster": { values: ["c", "nobody"] },
+  CidrRange: { values: [{ address_prefix: "10.0.0.0", prefix_len: 8 }] },
+  "CidrRange.address_prefix": { values: ["10.0.0.0", "11.0.0.0"] },
   "SocketAddress.address": { values: ["127.0.0.1", "127.0.0.2"] },
 };

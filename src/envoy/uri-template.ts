@@ -1,6 +1,6 @@
 /**
- * Envoy's URI templates (envoy.path.match.uri_template, envoy.path.rewrite.uri_template): a regular expression says what
- * they match, as in Envoy's source/extensions/path/uri_template_lib, and a substitution what they rewrite.
+ * Envoy's URI templates (envoy.path.match.uri_template, envoy.path.rewrite.uri_template): a regular expression says
+ * what they match, as in its source/extensions/path/uri_template_lib, and a substitution what they rewrite.
  */
 
 /** A template as patterns of RE2. */
