@@ -38,30 +38,27 @@ export interface Section {
 
 type Path = readonly (string | number)[];
 
-/** Every message that a bootstrap may hold, from the bootstrap on, as deep as anything is taken. */
-export function probe(): Section[] {
-  const found: Section[] = [];
-  visit(messageNamed("envoy.config.bootstrap.v3.Bootstrap"), "", START, [], undefined, new Map(), found);
-  return found;
+/** A message in a configuration, whose fields are tried. */
+interface Spot {
+  /** The field that leads here, as `Message.field`. */
+  readonly owner: string;
+  readonly context: Json;
+  readonly path: Path;
+  /** Why all of it takes the slow path, if so. */
+  readonly around: string | undefined;
 }
 
-/** Fills in the sections of a message and of all below it; whether any field of it has an effect. */
-function visit(
-  desc: DescMessage,
-  owner: string,
-  context: Json,
-  path: Path,
-  around: string | undefined,
-  seen: Map<string, boolean>,
-  found: Section[],
-): boolean {
-  const rows: Row[] = [];
-  const at = found.push({ desc, owner, rows }) - 1;
-  for (const field of desc.fields) rows.push(tryField(field, owner, context, path, around, seen, found));
-  const kinds = new Set(rows.flatMap(({ fates }) => fates.map(({ fate }) => fate.kind)));
-  // What nothing looks into at all needs no table.
-  if (!kinds.has("kernel") && !kinds.has("slow") && !kinds.has("refused")) found.splice(at, 1);
-  return kinds.has("kernel") || kinds.has("slow");
+/**
+ * Every message that a bootstrap may hold, from the bootstrap on, as deep as anything is taken. Throws an Error with
+ * every field of which no value is good.
+ */
+export function probe(): Section[] {
+  const run = new Probe();
+  const start = { owner: "", context: START, path: [], around: undefined };
+  run.visit(messageNamed("envoy.config.bootstrap.v3.Bootstrap"), start);
+  if (run.problems.length > 0)
+    throw new Error(`no value of these is good, write one into tools/samples.ts:\n${run.problems.join("\n")}`);
+  return run.found;
 }
 
 interface Trial {
@@ -70,90 +67,106 @@ interface Trial {
   readonly verdict: Verdict;
 }
 
-function tryField(
-  field: DescField,
-  owner: string,
-  context: Json,
-  path: Path,
-  around: string | undefined,
-  seen: Map<string, boolean>,
-  found: Section[],
-): Row {
-  const name = nameOf(field);
-  const without = withField(context, path, field, undefined);
-  const bare = judge(without);
-  const written = at(context, [...path, field.name]);
-  const values = [...(written === undefined ? [] : [written]), ...valuesOf(field, 0)];
-  const trials: Trial[] = [];
-  for (const value of values) {
-    const whole = beside(withField(context, path, field, value), path, name);
-    const verdict = judge(whole);
-    if (verdict.kind === "rejected" && isOutright(verdict, path, field)) return refusedRow(field);
-    trials.push({ value, whole, verdict });
+type Taken = Trial & { readonly verdict: Verdict & { kind: "ok" } };
+
+class Probe {
+  readonly found: Section[] = [];
+  readonly problems: string[] = [];
+  /** Whether what a field leads to has an effect there. */
+  readonly #seen = new Map<string, boolean>();
+
+  /** Fills in the sections of a message and of all below it; whether any field of it has an effect. */
+  visit(desc: DescMessage, spot: Spot): boolean {
+    const rows: Row[] = [];
+    const at = this.found.push({ desc, owner: spot.owner, rows }) - 1;
+    for (const field of desc.fields) rows.push(this.#try(field, spot));
+    const kinds = new Set(rows.flatMap(({ fates }) => fates.map(({ fate }) => fate.kind)));
+    // What nothing looks into at all needs no table.
+    if (!kinds.has("kernel") && !kinds.has("slow") && !kinds.has("refused")) this.found.splice(at, 1);
+    return kinds.has("kernel") || kinds.has("slow");
   }
-  const taken = trials.flatMap((trial) => (trial.verdict.kind === "ok" ? [{ ...trial, verdict: trial.verdict }] : []));
-  const unsupported = trials.filter(({ verdict }) => verdict.kind === "rejected" && verdict.unsupported);
-  if (taken.length === 0) {
-    if (unsupported.length === trials.length && trials.length > 0) return refusedRow(field);
-    const said = trials.map(({ value, verdict }) => `${JSON.stringify(value)}: ${JSON.stringify(verdict)}`);
-    throw new Error(`${name}: no value of these is good, write one into tools/samples.ts:\n${said.join("\n")}`);
+
+  #try(field: DescField, spot: Spot): Row {
+    const { context, path, around } = spot;
+    const name = nameOf(field);
+    const bare = judge(withField(context, path, field, undefined));
+    const written = at(context, [...path, field.name]);
+    const values = [...(written === undefined ? [] : [written]), ...valuesOf(field, 0)];
+    const trials: Trial[] = [];
+    for (const value of values) {
+      const whole = beside(withField(context, path, field, value), path, name);
+      const verdict = judge(whole);
+      if (verdict.kind === "rejected" && isOutright(verdict, path, field)) return refusedRow(field);
+      trials.push({ value, whole, verdict });
+    }
+    const taken = trials.filter((trial): trial is Taken => trial.verdict.kind === "ok");
+    const unsupported = trials.filter(({ verdict }) => verdict.kind === "rejected" && verdict.unsupported);
+    if (taken.length === 0) {
+      if (unsupported.length < trials.length || trials.length === 0) {
+        const said = trials.map(({ value, verdict }) => `  ${JSON.stringify(value)}: ${JSON.stringify(verdict)}\n`);
+        this.problems.push(`${name}:\n${said.join("")}`);
+      }
+      return refusedRow(field);
+    }
+    const models = new Set(taken.map(({ verdict }) => verdict.model));
+    /* Where it must be written and one value alone is good, it says something: a name of a cluster is one. */
+    const different = new Set(taken.map(({ value }) => JSON.stringify(value)));
+    const alone = bare.kind === "rejected" && different.size === 1 && taken.length + unsupported.length < trials.length;
+    const inner = this.#descend(field, spot, taken);
+    const effect = inner || models.size > 1 || alone || (bare.kind === "ok" && !models.has(bare.model));
+    const fateOf = ({ why }: { why: string | undefined }): Fate => {
+      if (!effect) return { kind: "none" };
+      return why === undefined ? { kind: "kernel" } : { kind: "slow", why: why === around ? undefined : why };
+    };
+    return rowOf(
+      field,
+      taken.map(({ value, verdict }) => [fateOf(verdict), wordOf(field, value)]),
+      unsupported,
+    );
   }
-  const models = new Set(taken.map(({ verdict }) => verdict.model));
-  const inner = descend(field, owner, taken, path, around, seen, found);
-  /* Where it must be written and one value alone is good, it says something: a name of a cluster is one. */
-  const different = new Set(taken.map(({ value }) => JSON.stringify(value)));
-  const alone = bare.kind === "rejected" && different.size === 1 && taken.length + unsupported.length < trials.length;
-  const effect = inner || models.size > 1 || alone || (bare.kind === "ok" && !models.has(bare.model));
-  const fateOf = ({ why }: { why: string | undefined }): Fate => {
-    if (!effect) return { kind: "none" };
-    return why === undefined ? { kind: "kernel" } : { kind: "slow", why: why === around ? undefined : why };
-  };
-  const groups = new Map<string, { fate: Fate; values: string[] }>();
-  const note = (fate: Fate, value: string) => {
-    const key = JSON.stringify(fate);
-    const group = groups.get(key) ?? { fate, values: [] };
-    groups.set(key, { fate, values: [...new Set([...group.values, value])] });
-  };
-  for (const { value, verdict } of taken) note(fateOf(verdict), wordOf(field, value));
-  const listed = isListed(field);
-  if (listed) for (const { value } of unsupported) note({ kind: "refused" }, wordOf(field, value));
-  const fates = [...groups.values()];
-  const best = fates.find(({ fate }) => fate.kind === "kernel") ?? fates[0]!;
-  if (listed) return { field: field.name, fates, mend: undefined };
-  /* What a message holds is told of its own fields. */
-  if (isMessage(field) && !isScalar(field))
-    return { field: field.name, fates: [{ ...best, values: [] }], mend: undefined };
-  return { field: field.name, fates: fates.map(({ fate }) => ({ fate, values: [] })), mend: mendOf(unsupported) };
+
+  /** Into what a field holds, once for each field that leads there; whether anything in it has an effect. */
+  #descend(field: DescField, { owner, path, around }: Spot, taken: readonly Taken[]): boolean {
+    if (!isMessage(field)) return false;
+    const name = nameOf(field);
+    let effect = false;
+    const ways = taken.toSorted((a, b) => Number(a.verdict.why !== undefined) - Number(b.verdict.why !== undefined));
+    for (const { value, whole, verdict } of ways) {
+      const here = [...path, field.name, ...firstOf(field, value)];
+      const type = isAny(field) ? String(at(whole, [...here, "@type"])).split("/")[1] : field.message!.typeName;
+      if (type === undefined || WELL_KNOWN.has(type)) continue;
+      const key = `${owner} ${name} ${type}`;
+      if (!this.#seen.has(key)) {
+        /* Should it hold itself. */
+        this.#seen.set(key, false);
+        const spot = { owner: name, context: whole, path: here, around: verdict.why ?? around };
+        this.#seen.set(key, this.visit(messageNamed(type), spot));
+      }
+      effect ||= this.#seen.get(key) === true;
+    }
+    return effect;
+  }
 }
 
-/** Into what a field holds, once for each field that leads there. */
-function descend(
-  field: DescField,
-  owner: string,
-  taken: readonly { value: Json; whole: Json; verdict: Verdict & { kind: "ok" } }[],
-  path: Path,
-  around: string | undefined,
-  seen: Map<string, boolean>,
-  found: Section[],
-): boolean {
-  if (!isMessage(field)) return false;
-  const name = nameOf(field);
-  let effect = false;
-  const ways = taken.toSorted((a, b) => Number(a.verdict.why !== undefined) - Number(b.verdict.why !== undefined));
-  for (const { value, whole, verdict } of ways) {
-    const here = [...path, field.name, ...firstOf(field, value)];
-    const content = at(whole, here);
-    const type = isAny(field) ? String(at(content, ["@type"])).split("/")[1] : field.message!.typeName;
-    if (type === undefined || WELL_KNOWN.has(type)) continue;
-    const key = `${owner} ${name} ${type}`;
-    if (!seen.has(key)) {
-      /* Should it hold itself. */
-      seen.set(key, false);
-      seen.set(key, visit(messageNamed(type), name, whole, here, verdict.why ?? around, seen, found));
-    }
-    effect ||= seen.get(key) === true;
+/** `fates` has what became of each value that was taken. */
+function rowOf(field: DescField, fates: readonly (readonly [Fate, string])[], unsupported: readonly Trial[]): Row {
+  const listed = isListed(field);
+  const groups = new Map<string, { fate: Fate; values: Set<string> }>();
+  for (const [fate, value] of [
+    ...fates,
+    ...(listed ? unsupported : []).map(({ value }) => [{ kind: "refused" } as Fate, wordOf(field, value)] as const),
+  ]) {
+    const key = JSON.stringify(fate);
+    const group = groups.get(key) ?? { fate, values: new Set() };
+    groups.set(key, group);
+    group.values.add(value);
   }
-  return effect;
+  const grouped = [...groups.values()].map(({ fate, values }) => ({ fate, values: listed ? [...values] : [] }));
+  if (listed) return { field: field.name, fates: grouped, mend: undefined };
+  if (!isMessage(field) || isScalar(field)) return { field: field.name, fates: grouped, mend: mendOf(unsupported) };
+  /* What a message holds is told of its own fields. */
+  const best = grouped.find(({ fate }) => fate.kind === "kernel") ?? grouped[0]!;
+  return { field: field.name, fates: [best], mend: undefined };
 }
 
 // ---- what the reader and the compiler say ----

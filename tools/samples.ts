@@ -1,6 +1,7 @@
 import type { Json } from "./probe.ts";
 
 const TYPE = "type.googleapis.com/envoy.extensions.filters";
+const POLICIES = "type.googleapis.com/envoy.extensions.load_balancing_policies";
 const PATH = "type.googleapis.com/envoy.extensions.path";
 const address = (port: number) => ({ socket_address: { address: "127.0.0.1", port_value: port } });
 
@@ -70,6 +71,13 @@ export const SAMPLES: {
     ]),
   },
   "Listener.default_filter_chain": { values: [CHAIN] },
+  "ClusterManager.local_cluster_name": { values: ["c", "nobody"] },
+  RuntimeDouble: { values: [{ runtime_key: "x", default_value: 1 }] },
+  "Cluster.load_balancing_policy": {
+    values: ["round_robin.v3.RoundRobin", "least_request.v3.LeastRequest", "random.v3.Random"].map((type) => ({
+      policies: [{ typed_extension_config: { name: "x", typed_config: { "@type": `${POLICIES}.${type}` } } }],
+    })),
+  },
   "TcpProxy.cluster": { values: ["c", "nobody"] },
   CidrRange: { values: [{ address_prefix: "10.0.0.0", prefix_len: 8 }] },
   "CidrRange.address_prefix": { values: ["10.0.0.0", "11.0.0.0"] },
