@@ -1,7 +1,7 @@
 import { Dice } from "../dice.ts";
 import { ACTIONS } from "./actions.ts";
 import { someEdits } from "./edits.ts";
-import { CLUSTER, CONDITIONS, LISTENER, PATHS } from "./fields.ts";
+import { besideTemplate, CLUSTER, CONDITIONS, LISTENER, PATHS } from "./fields.ts";
 import {
   type ActionPart,
   type ClusterSpec,
@@ -103,7 +103,8 @@ function makeRoute(domains: readonly string[], clusters: Clusters, dice: Dice, a
     conditions.push([condition, entry]);
   }
   const action = choose(ACTIONS, dice);
-  return { route: { match, ...action.make(dice, clusters) }, domains, path, conditions, action };
+  const made = besideTemplate(match, action.make(dice, clusters), dice);
+  return { route: { match, ...made }, domains, path, conditions, action };
 }
 
 function makeCluster(name: string, dice: Dice): ClusterSpec {

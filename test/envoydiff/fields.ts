@@ -162,6 +162,28 @@ const templatePath: PathPart = {
   },
 };
 
+/** What takes the place of a `prefix_rewrite` where the path is matched by a template: XLB refuses the two together. */
+export function besideTemplate<A extends object>(match: Json, action: A, dice: Dice): A {
+  const policy = match.path_match_policy as Json | undefined;
+  if (policy === undefined) return action;
+  const template = (policy.typed_config as Json).path_template as string;
+  const names = [...template.matchAll(/\{(\w+)/g)].map(([, name = ""]) => name);
+  const rewritten = ["/", "/new", ...names.flatMap((name) => [`/{${name}}`, `/x/{${name}}.y`, `/{${name}}/{${name}}`])];
+  const entries = Object.entries(action).map(([key, value]: [string, Json]) => {
+    if (value?.prefix_rewrite === undefined) return [key, value];
+    const { prefix_rewrite: _, ...rest } = value;
+    const path_rewrite_policy = {
+      name: "envoy.path.rewrite.uri_template.uri_template_rewriter",
+      typed_config: {
+        "@type": "type.googleapis.com/envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig",
+        path_template_rewrite: dice.one(rewritten),
+      },
+    };
+    return [key, key === "route" ? { ...rest, path_rewrite_policy } : rest];
+  });
+  return Object.fromEntries(entries) as A;
+}
+
 export const PATHS: readonly PathPart[] = [
   pathPart("prefix", 5, (dice) => (dice.chance(0.12) ? dice.one(["", "/", "a", "/a?b", "/%"]) : anyPath(dice))),
   pathPart("path", 3, (dice) => (dice.chance(0.08) ? dice.one(["*", "/a?b", "a"]) : anyPath(dice))),
