@@ -26,15 +26,13 @@ const CHAIN: Json = {
 export const START: Json = {
   static_resources: {
     listeners: [{ name: "l", address: address(8_080), filter_chains: [CHAIN] }],
-    clusters: [
-      {
-        name: "c",
-        load_assignment: {
-          cluster_name: "c",
-          endpoints: [{ lb_endpoints: [{ endpoint: { address: address(8_081) } }] }],
-        },
+    clusters: ["c", "d"].map((name) => ({
+      name,
+      load_assignment: {
+        cluster_name: name,
+        endpoints: [{ lb_endpoints: [{ endpoint: { address: address(8_081) } }] }],
       },
-    ],
+    })),
   },
 };
 
@@ -71,14 +69,16 @@ export const SAMPLES: {
     ]),
   },
   "Listener.default_filter_chain": { values: [CHAIN] },
-  "ClusterManager.local_cluster_name": { values: ["c", "nobody"] },
+  "ClusterManager.local_cluster_name": { values: ["c", "d"] },
   RuntimeDouble: { values: [{ runtime_key: "x", default_value: 1 }] },
   "Cluster.load_balancing_policy": {
     values: ["round_robin.v3.RoundRobin", "least_request.v3.LeastRequest", "random.v3.Random"].map((type) => ({
       policies: [{ typed_extension_config: { name: "x", typed_config: { "@type": `${POLICIES}.${type}` } } }],
     })),
   },
-  "TcpProxy.cluster": { values: ["c", "nobody"] },
+  "TcpProxy.cluster": { values: ["c", "d"] },
+  "TcpProxy.weighted_clusters": { values: [{ clusters: [{ name: "c", weight: 1 }] }] },
+  "TcpProxy.WeightedCluster.ClusterWeight.name": { values: ["c", "d"] },
   CidrRange: { values: [{ address_prefix: "10.0.0.0", prefix_len: 8 }] },
   "CidrRange.address_prefix": { values: ["10.0.0.0", "11.0.0.0"] },
   "SocketAddress.address": { values: ["127.0.0.1", "127.0.0.2"] },
