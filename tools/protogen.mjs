@@ -23,6 +23,7 @@ const ROOTS = [
   ),
   "envoy/extensions/path/match/uri_template/v3/uri_template_match.proto",
   "envoy/extensions/path/rewrite/uri_template/v3/uri_template_rewrite.proto",
+  "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto",
 ];
 
 const OUTPUT = fileURLToPath(new URL("../src/envoy/gen/envoy.binpb", import.meta.url));

@@ -46,6 +46,23 @@ export const SAMPLES: {
     readonly beside?: { readonly [field: string]: Json };
   };
 } = {
+  "RetryPolicy.retry_on": { values: ["5xx", "connect-failure"] },
+  "RetryPolicy.retry_host_predicate": {
+    values: [
+      [
+        {
+          name: "x",
+          typed_config: {
+            "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+          },
+        },
+      ],
+    ],
+  },
+  "RouteAction.request_mirror_policies": { values: [[{ cluster: "c" }]] },
+  "VirtualHost.request_mirror_policies": { values: [[{ cluster: "c" }]] },
+  "RouteAction.RequestMirrorPolicy.cluster": { values: ["c"] },
+  "RouteAction.RequestMirrorPolicy.cluster_header": { values: ["x-c"], beside: { cluster: null } },
   "WeightedCluster.ClusterWeight.cluster_header": { beside: { name: null } },
   "RouteAction.weighted_clusters": { values: [{ clusters: [{ name: "c", weight: 1 }] }] },
   "Route.direct_response": { values: [{ status: 200 }] },

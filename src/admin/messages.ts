@@ -20,6 +20,8 @@ export interface ListenerStats extends PathCounts {
   readonly direct: number;
   /** Requests that no virtual host or no route took: answered 404. */
   readonly no_route_match: number;
+  /** What was ended for taking too long, by Envoy's names; what never happened is missing. */
+  readonly counters?: Readonly<Record<string, number>>;
 }
 
 export interface RouteStats {
@@ -51,6 +53,8 @@ export interface EndpointStats extends PathCounts {
 export interface ClusterStats {
   readonly name: string;
   readonly endpoints: readonly EndpointStats[];
+  /** What was tried again, refused or cut off, by Envoy's names; what never happened is missing. */
+  readonly counters?: Readonly<Record<string, number>>;
 }
 
 export interface Stats {

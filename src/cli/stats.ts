@@ -10,6 +10,9 @@ export function formatStats(stats: Stats): string {
     `${bold("xlb")}  ${stats.datapath} datapath · up ${duration(stats.uptime)} · ${bytes(stats.memory)} resident` +
       ` · ${open} connections open, ${slow_path} on the slow path`,
     formatListeners(stats.listeners),
+    ...stats.listeners.flatMap(({ name, counters }) =>
+      counters === undefined ? [] : [`${bold("LISTENER")} ${name}\n${formatCounters(counters)}`],
+    ),
     table(
       ["ROUTE", "REQUESTS"],
       stats.routes.map((route) => [route.name, route.requests]),
@@ -69,8 +72,12 @@ function formatCluster(cluster: ClusterStats): string {
     endpoint.mean_us === 0 ? "-" : `${Math.round(endpoint.mean_us)} µs`,
     `${endpoint.pool.total} (${endpoint.pool.idle} idle, ${endpoint.pool.busy} busy)`,
   ];
-  return `${title}\n${table([...heads, "IN", "OUT", "MEAN", "POOL"], cluster.endpoints.map(row))}`;
+  const endpoints = `${title}\n${table([...heads, "IN", "OUT", "MEAN", "POOL"], cluster.endpoints.map(row))}`;
+  return cluster.counters === undefined ? endpoints : `${endpoints}\n${formatCounters(cluster.counters)}`;
 }
+
+const formatCounters = (counters: Readonly<Record<string, number>>) =>
+  table(["LIMIT", "COUNT"], Object.entries(counters).sort());
 
 function formatReasons(reasons: Stats["reasons"]): string {
   const counted = Object.entries(reasons).filter(([, count]) => count > 0);

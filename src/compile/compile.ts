@@ -41,6 +41,7 @@ import { packTrie, Trie } from "../tables/trie.ts";
 import { type Balancing, compileCluster } from "./cluster.ts";
 import { type Dfa, toDfa } from "./dfa.ts";
 import { type EditProgram, programOf, writeProgram } from "./edits.ts";
+import { whyNotDownstream, whyNotLimits } from "./limits.ts";
 import { fits, writeTable } from "./table.ts";
 
 class HostTable implements HostBlob {
@@ -272,7 +273,8 @@ const NOT_KEPT = ["content-length", "transfer-encoding", "connection", "upgrade"
 /** The kernel path knows Envoy's default limits of a head only. */
 function tooStrict({ http }: HttpChain): string | undefined {
   if (http.maxHeadersCount < XLB_MAX_HEADER_COUNT) return `max_headers_count is below ${XLB_MAX_HEADER_COUNT}`;
-  return http.maxRequestHeadersKb * 1_024 < XLB_MAX_HEAD ? "max_request_headers_kb is below 8" : undefined;
+  if (http.maxRequestHeadersKb * 1_024 < XLB_MAX_HEAD) return "max_request_headers_kb is below 8";
+  return whyNotDownstream(http);
 }
 
 const whyNotDomains = ({ domains }: VirtualHost) => (domains.every(isAscii) ? undefined : "a domain is not ASCII");
@@ -334,6 +336,8 @@ function programsOf(
   if (action.kind === "direct") return { programs, whyNot: "it answers by itself" };
   if (action.clusters.some((cluster) => "header" in cluster))
     return { programs, whyNot: "a header says which cluster" };
+  const limited = whyNotLimits(action);
+  if (limited !== undefined) return { programs, whyNot: limited };
   if ([routes, vhost, route, ...action.clusters].some(({ responseEdits }) => responseEdits !== undefined))
     return { programs, whyNot: "it edits headers of responses" };
   for (const entry of action.clusters) {
@@ -552,7 +556,9 @@ function writeAction(
   const entries = action.clusters.filter((c) => c.weight > 0);
   const first = blob.reserve(1 + entries.length);
   const sum = writeClusters(blob, first + 1, entries, ids, programOfEntry);
-  blob.put(first, entries.length, sum, action.timeoutMs, ids.routes.get(name) ?? 0);
+  /* A route with a duration of its own has no other timeout. */
+  const timeoutMs = action.stream?.duration === undefined ? action.timeoutMs : 0;
+  blob.put(first, entries.length, sum, timeoutMs, ids.routes.get(name) ?? 0);
   return first;
 }
 

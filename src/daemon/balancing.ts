@@ -1,4 +1,5 @@
 import type { BalancedList, Balancing } from "../compile/cluster.ts";
+import { whyNotUpstream } from "../compile/limits.ts";
 import type { Cluster, Config, Endpoint } from "../model/config.ts";
 import { type Part, partsOf } from "../route/parts.ts";
 import { goesByDeadlines } from "../route/pick.ts";
@@ -13,7 +14,7 @@ export function kernelBalancing(config: Config): (cluster: Cluster) => Balancing
   return (cluster) => {
     const parts = partsOf(cluster, config);
     const lists = parts.flatMap((part) => part.lists.map((list) => ({ ...list, share: shareOf(part, list.weight) })));
-    const slow = whyNot(cluster, parts);
+    const slow = whyNotUpstream(cluster) ?? whyNot(cluster, parts);
     if (slow !== undefined) return { slow };
     return { lists: lists.map(({ hosts, share }) => ({ share, hosts, ...pickingFrom(cluster, hosts) })) };
   };

@@ -1,7 +1,7 @@
 import { Socket } from "node:net";
 import type { Datapath, Native } from "../kernel/datapath.ts";
 import { TCP_STATE } from "../kernel/native.ts";
-import type { Session } from "../slowpath/ports.ts";
+import type { Lost, Session } from "../slowpath/ports.ts";
 import type { Conn } from "../tables/layout.gen.ts";
 import { addrKeyRow } from "../tables/layout.gen.ts";
 import { EPOLL } from "./isocks.ts";
@@ -33,7 +33,7 @@ export interface Anchor {
 
 export interface ConnectionEvents {
   /** The client's bytes have come to the anchor: the slow path is to serve them. */
-  serve(anchor: Anchor, stream: Socket, initial: Buffer | undefined): Session | undefined;
+  serve(anchor: Anchor, stream: Socket, initial: Lost | undefined): Session | undefined;
   /** Is a connection of this listener to be served before its client has said a word? */
   waitsForNobody(listener: number): boolean;
   /** The client sends no more; this was the last request that it sent by the kernel path. */
@@ -191,7 +191,7 @@ export class Connections {
   }
 
   /** The slow path takes the connection over, with a request that it is to serve before the client's own. */
-  takeOver(anchor: Anchor, initial?: Buffer): void {
+  takeOver(anchor: Anchor, initial?: Lost): void {
     if (anchor.ending) return;
     if (anchor.stream) {
       if (initial && !anchor.session?.inject(initial)) this.reset(anchor);

@@ -4,6 +4,14 @@ export class SlowCounters {
   readonly routes = new Map<string, number>();
   readonly endpoints = new Map<string, EndpointCounts>();
   readonly flags = new Map<string, number>();
+  /** By cluster, and by listener: Envoy's names for what was retried, refused or cut off. */
+  readonly clusters: Counted = new Map();
+  readonly ends: Counted = new Map();
+
+  count(owners: Counted, owner: string, what: string): void {
+    const counts = getOr(owners, owner, () => new Map<string, number>());
+    counts.set(what, (counts.get(what) ?? 0) + 1);
+  }
 
   listener(name: string) {
     return getOr(this.listeners, name, () => ({ connections: 0, requests: 0, noRoute: 0 }));
@@ -29,6 +37,8 @@ export class SlowCounters {
     this.flags.set(name, (this.flags.get(name) ?? 0) + 1);
   }
 }
+
+type Counted = Map<string, Map<string, number>>;
 
 export interface EndpointCounts {
   requests: number;

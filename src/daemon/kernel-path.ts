@@ -3,8 +3,10 @@ import { join } from "node:path";
 import { datapathOfLeaf, type WorkloadDatapath } from "../admin/workloads.ts";
 import type { Datapath, Native } from "../kernel/datapath.ts";
 import type { ReactorEvent } from "../kernel/native.ts";
+import type { Address } from "../model/config.ts";
 import { defaultLimits, Pools } from "../pool/pools.ts";
 import type { EndpointTarget } from "../pool/ports.ts";
+import type { Lost as LostRequest } from "../slowpath/ports.ts";
 import type { Event, Slot } from "../tables/layout.gen.ts";
 import {
   EventType,
@@ -47,7 +49,7 @@ type ISockEnd = "fin" | "reset";
 
 export interface KernelPathPorts {
   /** The slow path serves the connection from here on, `initial` first. */
-  serve(anchor: Anchor, stream: NonNullable<Anchor["stream"]>, initial: Buffer | undefined): Anchor["session"];
+  serve(anchor: Anchor, stream: NonNullable<Anchor["stream"]>, initial: LostRequest | undefined): Anchor["session"];
   /** Is a connection of this listener to be served before its client has said a word? */
   waitsForNobody(listener: number): boolean;
   /** Answers a request whose server failed before it said a word, and closes. */
@@ -76,6 +78,8 @@ export class KernelPath {
   #lateTimer: NodeJS.Timeout | undefined;
   /** Slots that waited for us at the last look, with their generations: an event of theirs may have been lost. */
   #waiting = new Map<number, number>();
+  /** Of endpoints, by their numbers. */
+  #addresses: ReadonlyMap<number, Address> = new Map();
   #nextTenant = 1;
   #lookedAt = process.hrtime.bigint();
   #timers: NodeJS.Timeout[] = [];
@@ -144,6 +148,7 @@ export class KernelPath {
   }
 
   setTargets(targets: readonly EndpointTarget[]): void {
+    this.#addresses = new Map(targets.map(({ endpoint, address }) => [endpoint, address]));
     this.pools.setTargets(targets);
   }
 
@@ -412,7 +417,8 @@ export class KernelPath {
     this.connections.when(record.client, record.owner, (anchor) => {
       if (clean) this.connections.end(anchor);
       else if (started) this.connections.reset(anchor);
-      else if (stash) this.connections.takeOver(anchor, stash);
+      else if (stash)
+        this.connections.takeOver(anchor, { request: stash, server: this.#addresses.get(record.endpoint) });
       else this.#ports.refuse(anchor, why);
     });
   }

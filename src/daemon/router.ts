@@ -1,8 +1,9 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Address, Cluster, Config, Endpoint, ForwardAction, HttpChain, Route, TcpChain } from "../model/config.ts";
+import type { Mirror } from "../model/limits.ts";
 import { type Balancer, createBalancer } from "../route/balancer.ts";
 import { Editor, type Occasion } from "../route/edit.ts";
-import { clusterName, matchRoute, pickCluster, pickEntry, type RequestHead } from "../route/match.ts";
+import { clusterName, Headers, matchRoute, pickCluster, pickEntry, type RequestHead } from "../route/match.ts";
 import { type Answer, answerOf } from "../route/rewrite.ts";
 
 /** What the reference says of one request, with the endpoint picked. */
@@ -120,7 +121,46 @@ export class ReferenceRouter {
       ageMs: performance.now() - this.#bornMs,
     });
   }
+
+  /** Requests that a cluster has in service, by both paths. */
+  active(cluster: string): number {
+    const endpoints = this.#clusters.get(cluster)?.cluster.endpoints ?? [];
+    return endpoints.reduce((sum, endpoint) => sum + this.#active(cluster, endpoint), 0);
+  }
+
+  /** An endpoint for one more try. One that has been tried is given up for another up to `attempts` times. */
+  again(
+    cluster: string,
+    tried: readonly Address[],
+    attempts: number,
+    original: Address | undefined,
+  ): Endpoint | undefined {
+    const state = this.#clusters.get(cluster);
+    let endpoint = state && this.#pick(state, original);
+    for (let left = attempts; left > 0 && endpoint !== undefined && isAmong(tried, endpoint.address); left--)
+      endpoint = this.#pick(state!, original);
+    return endpoint;
+  }
+
+  /** Where copies of a request go. */
+  mirrors(
+    { mirrors = [] }: ForwardAction,
+    head: RequestHead,
+    original: Address | undefined,
+  ): (Mirror & { to: Cluster; endpoint: Endpoint })[] {
+    return mirrors.flatMap((mirror) => {
+      const { fraction, cluster: named } = mirror;
+      if (fraction !== undefined && random(fraction.outOf) >= fraction.share) return [];
+      const name = "name" in named ? named.name : (new Headers(head, "each").get(named.header)?.[0] ?? "");
+      const state = this.#clusters.get(name);
+      const endpoint = state && this.#pick(state, original);
+      return endpoint === undefined ? [] : [{ ...mirror, to: state!.cluster, endpoint }];
+    });
+  }
 }
+
+const isAmong = (addresses: readonly Address[], { ip, port }: Address) =>
+  addresses.some((address) => address.ip === ip && address.port === port);
 
 /** Far above the sum of any weights, so that none is favoured, and within the bits that Math.random makes. */
 const MAX_CHANCE = 2 ** 48;

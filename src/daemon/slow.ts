@@ -4,8 +4,18 @@ import type { Logger } from "pino";
 import type { Datapath } from "../kernel/datapath.ts";
 import * as shim from "../kernel/native.ts";
 import type { Address, Cluster, Endpoint, HttpChain, Listener, TcpChain } from "../model/config.ts";
+import { DEFAULT_BREAKERS, DEFAULT_UPSTREAM } from "../model/limits.ts";
 import { plainConnection } from "../route/chain.ts";
-import type { Circumstances, Decision, Forward, RoutedHead, Session, TcpDecision } from "../slowpath/ports.ts";
+import type {
+  Circumstances,
+  Decision,
+  Destination,
+  Lost as LostRequest,
+  RoutedHead,
+  Session,
+  TcpDecision,
+  Try,
+} from "../slowpath/ports.ts";
 import { SlowPath } from "../slowpath/slowpath.ts";
 import { fromAddrKey, unmapped } from "../tables/address.ts";
 import type { Ids } from "../tables/compiled.ts";
@@ -64,6 +74,9 @@ export class SlowSide {
         counters.listener(listener).requests++;
         if (flag !== undefined) counters.flag(flag);
       },
+      active: (cluster) => router.active(cluster),
+      countCluster: (cluster, what) => counters.count(counters.clusters, cluster, what),
+      countListener: ({ listener }, what) => counters.count(counters.ends, listener, what),
       log: (fields, message) => log.debug(fields, message),
       ...(shim.unavailable() ? {} : { wasReset }),
     });
@@ -88,7 +101,7 @@ export class SlowSide {
   serveAnchor(
     anchor: Anchor,
     stream: Socket,
-    initial: Buffer | undefined,
+    initial: LostRequest | undefined,
     listener: Listener | undefined,
   ): Session | undefined {
     const kernel = this.#kernel!;
@@ -167,7 +180,7 @@ export class SlowSide {
       }
       case "endpoint":
         this.#counters.route(choice.route.name);
-        return this.#forward(choice, circumstances.tenant);
+        return this.#forward(choice, circumstances);
       default:
         return choice satisfies never;
     }
@@ -179,35 +192,43 @@ export class SlowSide {
       const choice = pick();
       if (choice.kind !== "endpoint") return { kind: "close", flag: choice.kind === "noCluster" ? "NC" : "UH" };
       const { cluster, endpoint } = choice;
-      const { connectTimeoutMs, maxConnections } = cluster;
-      const { started, ended } = this.#inService(cluster, endpoint, 0);
+      const { address, started, ended } = this.#try(cluster, endpoint, 0);
       return {
         kind: "forward",
-        cluster: cluster.name,
-        address: endpoint.address,
-        connectTimeoutMs,
-        maxConnections,
+        ...destination(cluster),
+        address,
         started,
         ended: (requestBytes, responseBytes) => ended(undefined, requestBytes, responseBytes),
       };
     };
   }
 
-  #forward({ cluster, endpoint, action, editor }: Extract<Choice, { kind: "endpoint" }>, tenant: number): Decision {
+  #forward(
+    { cluster, endpoint, action, editor }: Extract<Choice, { kind: "endpoint" }>,
+    { tenant, original }: Circumstances,
+  ): Decision {
+    const attempts = action.retry?.avoidsTried ? action.retry.hostAttempts : 0;
     return {
       kind: "forward",
-      cluster: cluster.name,
-      address: endpoint.address,
-      timeoutMs: action.timeoutMs,
-      connectTimeoutMs: cluster.connectTimeoutMs,
-      maxConnections: cluster.maxConnections,
+      ...destination(cluster),
+      action,
       edits: editor,
-      ...this.#inService(cluster, endpoint, tenant),
+      first: this.#try(cluster, endpoint, tenant),
+      again: (tried) => {
+        const other = this.#router.again(cluster.name, tried, attempts, original);
+        return other && this.#try(cluster, other, tenant);
+      },
+      mirrors: (head) =>
+        this.#router.mirrors(action, head, original).map(({ to, endpoint, marksHost }) => ({
+          ...destination(to),
+          to: this.#try(to, endpoint, tenant),
+          marksHost,
+        })),
     };
   }
 
-  /** Counts one request, or one connection of tcp_proxy, at an endpoint. */
-  #inService(cluster: Cluster, endpoint: Endpoint, tenant: number): Pick<Forward, "started" | "ended"> {
+  /** One request, or one connection of tcp_proxy, at an endpoint. */
+  #try(cluster: Cluster, endpoint: Endpoint, tenant: number): Try {
     /* Where clients want to go is without end: one row for all of it. */
     const asked = cluster.discovery?.kind === "originalDst";
     const name = asked ? `${cluster.name} original destination` : endpointName(cluster.name, endpoint);
@@ -215,6 +236,7 @@ export class SlowSide {
     const id = this.#kernel?.ids.endpoints.get(name);
     let since = 0;
     return {
+      address: endpoint.address,
       started: () => {
         since = performance.now();
         counts.requests++;
@@ -236,3 +258,10 @@ export class SlowSide {
     };
   }
 }
+
+const destination = ({ name, connectTimeoutMs, breakers, upstream }: Cluster): Destination => ({
+  cluster: name,
+  connectTimeoutMs,
+  breakers: breakers ?? DEFAULT_BREAKERS,
+  upstream: upstream ?? DEFAULT_UPSTREAM,
+});

@@ -40,6 +40,7 @@ export function collectStats(from: Sources): Stats {
         cross_host: Number(row?.crossHost ?? 0),
         slow: own.requests,
         no_route_match: own.noRoute,
+        ...counted(slow.ends.get(l.name)),
       };
     }),
     routes: config.listeners.flatMap(httpChains).flatMap(({ routes }) =>
@@ -54,6 +55,7 @@ export function collectStats(from: Sources): Stats {
     clusters: config.clusters.map(
       (cluster): ClusterStats => ({
         name: cluster.name,
+        ...counted(slow.clusters.get(cluster.name)),
         endpoints: cluster.endpoints.map((endpoint) => {
           const name = endpointName(cluster.name, endpoint);
           const id = kernel?.ids.endpoints.get(name);
@@ -77,6 +79,9 @@ export function collectStats(from: Sources): Stats {
     },
   };
 }
+
+const counted = (counts: ReadonlyMap<string, number> | undefined) =>
+  counts === undefined ? {} : { counters: Object.fromEntries(counts) };
 
 function both(
   row: EndpointRow | undefined,

@@ -3,6 +3,7 @@ import { addressText } from "../tables/address.ts";
 import { readAddress } from "./address.ts";
 import { readChains, readInspection } from "./chains.ts";
 import type { Fields } from "./fields.ts";
+import { readDownstreamOptions } from "./limits.ts";
 import { readRoutes } from "./routes.ts";
 
 const CONNECTION_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
@@ -72,6 +73,7 @@ function readHttpOptions(manager: Fields): HttpOptions {
     maxRequestHeadersKb: manager.number("max_request_headers_kb") ?? DEFAULT_HTTP.maxRequestHeadersKb,
     maxHeadersCount: common?.number("max_headers_count") ?? DEFAULT_HTTP.maxHeadersCount,
     upgrades: readUpgrades(manager),
+    limits: readDownstreamOptions(manager, common),
   };
 }
 

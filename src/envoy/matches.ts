@@ -158,7 +158,7 @@ function readQuery(query: Fields): QueryMatch {
 
 const DENOMINATORS = { HUNDRED: 100, TEN_THOUSAND: 10_000, MILLION: 1_000_000 } as const;
 
-function readFraction(fraction: Fields): Fraction {
+export function readFraction(fraction: Fields): Fraction {
   // There is no runtime to look the key up in, so what Envoy falls back to holds.
   fraction.skip("runtime_key");
   return readShare(fraction.message("default_value"));

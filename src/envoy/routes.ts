@@ -11,6 +11,7 @@ import { lowerCase } from "../tables/text.ts";
 import { type KnownClusters, NO_ACTION, readDirectResponse, readForward, readRedirect } from "./actions.ts";
 import { readEdits } from "./edits.ts";
 import type { Fields } from "./fields.ts";
+import { type Inherited, readInherited, readRouteLimits } from "./limits.ts";
 import { NO_MATCH, readMatch } from "./matches.ts";
 
 const MAX_DIRECT_BODY = 4_096;
@@ -56,24 +57,28 @@ function readVirtualHost(host: Fields, taken: Domains, bounds: Bounds): VirtualH
     taken.set(domain, owner ?? name);
     return domain;
   });
-  const routes = host.messages("routes").map((route, i) => readRoute(route, `${name}/${i}`, bounds));
+  const inherited = readInherited(host, bounds.known);
+  const routes = host.messages("routes").map((route, i) => readRoute(route, `${name}/${i}`, bounds, inherited));
   return { name, domains, routes, ...readEdits(host) };
 }
 
-function readRoute(route: Fields, fallbackName: string, bounds: Bounds): Route {
+function readRoute(route: Fields, fallbackName: string, bounds: Bounds, inherited: Inherited): Route {
   const match = route.message("match");
   const conditions = match === undefined ? NO_MATCH : readMatch(match);
   return {
     name: route.string("name") || fallbackName,
     ...conditions,
-    action: readAction(route, conditions.path, bounds),
+    action: readAction(route, conditions.path, bounds, inherited),
     ...readEdits(route),
   };
 }
 
-function readAction(route: Fields, path: PathMatch, { known, maxBody }: Bounds): RouteAction {
+function readAction(route: Fields, path: PathMatch, { known, maxBody }: Bounds, inherited: Inherited): RouteAction {
   const forward = route.message("route");
-  if (forward !== undefined) return refusePrefix(forward, path, readForward(forward, path, known));
+  if (forward !== undefined) {
+    const limits = readRouteLimits(route, forward, inherited, known);
+    return refusePrefix(forward, path, { ...readForward(forward, path, known), ...limits });
+  }
   const redirect = route.message("redirect");
   if (redirect !== undefined) return refusePrefix(redirect, path, readRedirect(redirect));
   const direct = route.message("direct_response");

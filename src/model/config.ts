@@ -1,3 +1,13 @@
+import type {
+  Breakers,
+  DownstreamOptions,
+  Mirror,
+  Priority,
+  RetryPolicy,
+  StreamLimits,
+  UpstreamOptions,
+} from "./limits.ts";
+
 /**
  * What XLB was told to do, as plain data. `envoy/` makes it out of Envoy's API, `route/` gives it its meaning,
  * `compile/` turns it into tables for the kernel. Nothing here knows protobuf or bytes.
@@ -107,6 +117,8 @@ export interface HttpOptions {
   readonly maxHeadersCount: number;
   /** Upgrade tokens (lower case) that `upgrade_configs` enables; others get 403. */
   readonly upgrades: readonly string[];
+  /** Missing: Envoy's defaults. */
+  readonly limits?: DownstreamOptions;
 }
 
 export interface RouteConfig extends Edited {
@@ -215,6 +227,17 @@ export interface ForwardAction {
   readonly host?: HostRewrite;
   /** `append_x_forwarded_host`: what host it was before it was rewritten. */
   readonly keepsForwardedHost?: boolean;
+  /** Missing: default. */
+  readonly priority?: Priority;
+  readonly stream?: StreamLimits;
+  readonly retry?: RetryPolicy;
+  readonly mirrors?: readonly Mirror[];
+  /** `per_request_buffer_limit_bytes`: the longest body that is kept for another try or a mirror. */
+  readonly bufferLimit?: number;
+  /** `include_request_attempt_count`: the server is told which try it is, in `x-envoy-attempt-count` ... */
+  readonly countsAttempts?: boolean;
+  /** ... and the client, how many there were. */
+  readonly tellsAttempts?: boolean;
 }
 
 export type WeightedCluster = NamedCluster | HeaderCluster;
@@ -327,6 +350,9 @@ export interface Cluster {
   readonly connectTimeoutMs: number;
   /** `circuit_breakers.thresholds[DEFAULT].max_connections`, 1,024 by default: the bound of an endpoint's pools. */
   readonly maxConnections: number;
+  /** Missing, as the next: Envoy's defaults. */
+  readonly breakers?: Breakers;
+  readonly upstream?: UpstreamOptions;
   readonly endpoints: readonly Endpoint[];
   /** Where endpoints come from, if not from the configuration. */
   readonly discovery?: Discovery;

@@ -1,13 +1,20 @@
 import type { Duplex } from "node:stream";
-import type { Body, Field, RequestLine, StatusLine } from "./http1.ts";
-import { Malformed, parseResponse, responseBody, tokens, writeHead } from "./http1.ts";
-import type { Forward, RoutedHead } from "./ports.ts";
-import { before, Failure, failureOf, REASONS } from "./reply.ts";
-import { HOP_BY_HOP, withoutHopByHop } from "./request.ts";
-import { BodyReader, Broken, breakOff, chunk, lastChunk, pass, type Source, write } from "./source.ts";
-import type { Upstream, Upstreams } from "./upstream.ts";
-
-const MAX_RESPONSE_HEAD = 64 << 10;
+import type { Address } from "../model/config.ts";
+import type { Priority } from "../model/limits.ts";
+import { Headers } from "../route/match.ts";
+import { RETRY_HEADERS, type Reset, Tries, type Verdict } from "../route/retry.ts";
+import type { Timeouts } from "../route/timeouts.ts";
+import { Attempt } from "./attempt.ts";
+import type { ClusterCounter, Resources } from "./breakers.ts";
+import { type Body, type Field, Malformed, type RequestLine, tokens } from "./http1.ts";
+import { sendMirror } from "./mirror.ts";
+import type { Flag, Forward, Lost, Ports, RoutedHead, Try } from "./ports.ts";
+import { Failure, failureOf, REASONS, timedOut } from "./reply.ts";
+import { withField, withoutFields, withoutHopByHop } from "./request.ts";
+import { type BodyReader, Broken, type Source } from "./source.ts";
+import { Upload } from "./upload.ts";
+import { ConnectFailed, Overflow, type Target, type Upstream, type Upstreams } from "./upstream.ts";
+import { Deadline } from "./watch.ts";
 
 export interface Asked {
   readonly request: RequestLine;
@@ -16,260 +23,387 @@ export interface Asked {
   readonly reader: BodyReader;
   readonly persistent: boolean;
   readonly upgrade: string | undefined;
-  /** A server has seen it before and died: once more, and no more. */
-  readonly repeats: boolean;
+  readonly timeouts: Timeouts;
+  /** A server has seen it before and died. */
+  readonly lost: Lost | undefined;
 }
 
 export type Outcome =
-  | { readonly kind: "done"; readonly keep: boolean }
+  | { readonly kind: "done"; readonly keep: boolean; readonly flag: Flag | undefined }
   | { readonly kind: "failed"; readonly failure: Failure; readonly started: boolean };
 
+/** Whom an exchange serves, and with what. */
+export interface Parties {
+  readonly stream: Duplex;
+  readonly source: Source;
+  readonly tenant: number;
+  readonly upstreams: Upstreams;
+  readonly resources: Resources;
+  readonly ports: Ports;
+  /** Writes what comes of an answer before its body, when it is its turn ... */
+  first(bytes: Buffer): Promise<void>;
+  /** ... and the rest. */
+  rest(bytes: Buffer): Promise<void>;
+  /** Either side has given a sign of life. */
+  heard(): void;
+  /** All of the request has come. */
+  whole(): void;
+}
+
+/** What a server's end may be answered by asking once more, policy or no policy: RFC 9110 section 9.2.2. */
 const REPEATABLE = new Set(["GET", "HEAD", "OPTIONS"]);
 
-/** One request on its way to a server and back. */
+/** What a connection of Envoy's holds back at most: per_connection_buffer_limit_bytes. */
+const BUFFER_LIMIT = 1 << 20;
+
+const ATTEMPT_COUNT = "x-envoy-attempt-count";
+
+const MAX_RANDOM = Number.MAX_SAFE_INTEGER;
+
+/** An answer came that the client does not get, because there is another try. */
+class AnotherTry extends Error {}
+
+/** One request on its way to a server and back, by as many tries as its route's policy allows. */
 export class Exchange {
   readonly #asked: Asked;
   readonly #to: Forward;
-  readonly #client: { readonly stream: Duplex; readonly source: Source; readonly tenant: number };
-  readonly #upstreams: Upstreams;
-  readonly #first: (bytes: Buffer) => Promise<void>;
-  readonly #write: (bytes: Buffer) => Promise<void>;
-  readonly #head: RoutedHead;
-  #up: Upstream | undefined;
+  readonly #parties: Parties;
+  readonly #priority: Priority;
+  readonly #upload: Upload;
+  readonly #cut = new AbortController();
+  readonly #response = new Deadline();
+  readonly #tried: Address[] = [];
+  #head: RoutedHead;
+  #tries: Tries | undefined;
+  #attempt: Attempt | undefined;
+  /** Tries so far, with those of the kernel path. */
+  #count = 0;
+  /** It stands among the retries of its cluster. */
+  #retrying = false;
+  /** A policy has let it be tried again. */
+  #retried = false;
+  /** It has been asked once more without a policy's leave, or must not be. */
+  #repeated = false;
   #started = false;
-  #timedOut = false;
-  #timer: NodeJS.Timeout | undefined;
-  #sent = 0;
-  #received = 0;
-  #status: number | undefined;
+  /** The client waits for a 100 before it sends its body. */
+  #expects: boolean;
+  #complete = false;
+  #flag: Flag | undefined;
+  #over: Failure | undefined;
 
-  constructor(
-    asked: Asked,
-    to: Forward,
-    client: { stream: Duplex; source: Source; tenant: number },
-    upstreams: Upstreams,
-    first: (bytes: Buffer) => Promise<void>,
-    rest: (bytes: Buffer) => Promise<void>,
-  ) {
+  constructor(asked: Asked, to: Forward, parties: Parties) {
+    const { action } = to;
     this.#asked = asked;
-    this.#head = to.edits.request(withoutHopByHop(asked.request, asked.routed, asked.upgrade));
     this.#to = to;
-    this.#client = client;
-    this.#upstreams = upstreams;
-    this.#first = first;
-    this.#write = rest;
+    this.#parties = parties;
+    this.#priority = action.priority ?? "default";
+    this.#expects = asked.request.minor === 1 && tokens(asked.request.headers, "expect").includes("100-continue");
+    const bare = withoutHopByHop(asked.request, asked.routed, asked.upgrade);
+    const edited = to.edits.request(action.countsAttempts ? withField(bare, ATTEMPT_COUNT, "1") : bare);
+    this.#tries = Tries.of(action.retry, new Headers(edited, "each"));
+    this.#head = withoutFields(edited, RETRY_HEADERS);
+    const keeps = this.#tries?.enabled === true || action.mirrors !== undefined;
+    this.#upload = new Upload(
+      asked.reader,
+      keeps ? Math.min(BUFFER_LIMIT, action.bufferLimit ?? BUFFER_LIMIT) : 0,
+      () => {
+        this.#counted("retry_or_shadow_abandoned");
+        this.#forgetTries();
+      },
+    );
   }
 
-  /** As it goes on to the server. */
-  get head(): RoutedHead {
-    return this.#head;
+  /** The fields that a local answer gets, or a server's. */
+  responseFields(fields: readonly Field[]): readonly Field[] {
+    const told: readonly Field[] = this.#to.action.tellsAttempts
+      ? [...fields.filter(([name]) => name.toLowerCase() !== ATTEMPT_COUNT), [ATTEMPT_COUNT, String(this.#count)]]
+      : fields;
+    return this.#to.edits.response(told, this.#head);
   }
 
-  /** Its answer is not wanted any more. */
-  abandon(): void {
-    this.#up?.socket.destroy();
+  /** Has all of the request come? */
+  get whole(): boolean {
+    return this.#upload.whole;
+  }
+
+  /** Its answer is not wanted any more, or comes too late. */
+  abandon(why?: Failure): void {
+    this.#over ??= why;
+    this.#cut.abort();
+    this.#attempt?.up.socket.destroy();
   }
 
   async run(): Promise<Outcome> {
-    const { stream, source } = this.#client;
-    const gone = () => this.#up?.socket.destroy();
+    const { stream, source } = this.#parties;
+    const { reader, body } = this.#asked;
+    const gone = () => this.abandon();
     stream.once("close", gone);
-    this.#to.started();
     try {
-      return await this.#attempt(this.#asked.repeats);
-    } catch (error) {
-      const { reader, request, body } = this.#asked;
-      this.#up?.socket.destroy();
-      if (source.discarded) throw new Broken("the connection is being ended");
-      /* Also on a fresh connection: a server that ends every idle one may hit it before the request does. */
-      const again = this.#up && !this.#asked.repeats && !this.#started && !this.#timedOut && body.kind === "none";
-      if (error instanceof Broken && again && reader.done && REPEATABLE.has(request.method) && !stream.destroyed) {
+      if (this.#upload.whole) this.#requestIsWhole();
+      else if (body.kind === "length" && source.buffer.length > 0 && !this.#expects) await this.#piece(0);
+      let next = this.#afterLoss();
+      for (;;) {
+        if (next instanceof Failure) return this.#failed(next);
+        if (next.delayMs > 0) await this.#pause(next.delayMs);
+        if (this.#over !== undefined || this.#cut.signal.aborted) return this.#failed(new Broken("it is over"));
         try {
-          return await this.#attempt(true);
-        } catch (second) {
-          this.#up?.socket.destroy();
-          return this.#failed(second);
+          return await this.#try(next.to, next.fresh);
+        } catch (error) {
+          if (source.discarded) throw new Broken("the connection is being ended");
+          const after = this.#afterFailure(error, next.to);
+          if (after === undefined) return this.#failed(error);
+          next = after;
         }
       }
-      return this.#failed(error);
     } finally {
-      clearTimeout(this.#timer);
+      this.#response.stop();
+      this.#forgetTries();
       stream.off("close", gone);
-      this.#to.ended(this.#status, this.#sent, this.#received);
+      if (!reader.done) this.#cut.abort();
     }
   }
+
+  // ---- one try after the other ----
+
+  /** What comes first: the request's only try yet, or, if a server has been lost already, what follows that. */
+  #afterLoss(): Next | Failure {
+    const { lost, request } = this.#asked;
+    const { first } = this.#to;
+    if (lost === undefined) return { to: first, fresh: false, delayMs: 0 };
+    this.#count++;
+    if (lost.server) this.#tried.push(lost.server);
+    this.#repeated = true;
+    const again = this.#retry(this.#tries?.afterReset("reset") ?? "no");
+    if (again !== undefined) return again;
+    if (REPEATABLE.has(request.method)) return { to: first, fresh: true, delayMs: 0 };
+    return failureOf(new Broken("the server closed"), false);
+  }
+
+  /** Undefined: there is no other try. */
+  #afterFailure(error: unknown, to: Try): Next | undefined {
+    const { request, body } = this.#asked;
+    const { stream, source } = this.#parties;
+    const attempt = this.#attempt;
+    this.#attempt = undefined;
+    this.#tried.push(to.address);
+    if (error instanceof AnotherTry) return this.#another();
+    const clientFails = (error instanceof Malformed && error.status < 500) || (source.over && !this.#upload.whole);
+    if (this.#started || this.#over !== undefined || stream.destroyed || clientFails) return undefined;
+    const again = this.#retry(this.#tries?.afterReset(howReset(error, attempt)) ?? "no");
+    if (again !== undefined) return again;
+    /* Also on a fresh connection: a server that ends every idle one may hit it before the request does. */
+    const safe = REPEATABLE.has(request.method) && body.kind === "none" && error instanceof Broken;
+    if (this.#repeated || !safe || this.#flag !== undefined || attempt === undefined) return undefined;
+    this.#repeated = true;
+    return { to, fresh: true, delayMs: 0 };
+  }
+
+  #retry(verdict: Verdict): Next | undefined {
+    return this.#admit(verdict) ? this.#another() : undefined;
+  }
+
+  /** Another try is due, and allowed. */
+  #another(): Next | undefined {
+    this.#retried = true;
+    const to = this.#to.again(this.#tried);
+    const delayMs = this.#tries!.delayMs(Math.floor(Math.random() * MAX_RANDOM));
+    return to && { to, fresh: false, delayMs };
+  }
+
+  /** Counts what the policy says of an end, and asks the circuit breaker. */
+  #admit(verdict: Verdict): boolean {
+    const { cluster, breakers } = this.#to;
+    const { resources } = this.#parties;
+    if (this.#retrying && verdict === "no") this.#counted("upstream_rq_retry_success");
+    this.#leaveRetries();
+    if (verdict === "no") return false;
+    if (verdict === "limit") {
+      this.#counted("upstream_rq_retry_limit_exceeded");
+      this.#flag = "URX";
+      return false;
+    }
+    if (!this.#upload.kept) return false;
+    if (!resources.mayRetry(cluster, this.#priority, breakers[this.#priority])) {
+      this.#counted("upstream_rq_retry_overflow");
+      this.#flag = "UO";
+      return false;
+    }
+    this.#counted("upstream_rq_retry");
+    resources.of(cluster, this.#priority).retries++;
+    this.#retrying = true;
+    return true;
+  }
+
+  #leaveRetries(): void {
+    if (this.#retrying) this.#parties.resources.of(this.#to.cluster, this.#priority).retries--;
+    this.#retrying = false;
+  }
+
+  #forgetTries(): void {
+    this.#leaveRetries();
+    this.#tries = undefined;
+  }
+
+  #counted(what: ClusterCounter): void {
+    this.#parties.ports.countCluster(this.#to.cluster, what);
+  }
+
+  async #pause(ms: number): Promise<void> {
+    const { signal } = this.#cut;
+    if (signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      signal.addEventListener("abort", () => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+
+  async #try(to: Try, fresh: boolean): Promise<Outcome> {
+    const { upstreams, tenant } = this.#parties;
+    const { cluster, connectTimeoutMs, breakers, upstream, action } = this.#to;
+    const target: Target = {
+      tenant,
+      cluster,
+      address: to.address,
+      connectTimeoutMs,
+      priority: this.#priority,
+      breakers,
+      upstream,
+    };
+    this.#count++;
+    if (action.countsAttempts && this.#count > 1)
+      this.#head = withField(this.#head, ATTEMPT_COUNT, String(this.#count));
+    const up = await upstreams.acquire(target, fresh, this.#cut.signal);
+    to.started();
+    const attempt = this.#begin(up, target);
+    try {
+      if (this.#parties.source.discarded) throw new Broken("the connection is being ended");
+      const keep = await attempt.run();
+      return { kind: "done", keep, flag: this.#flag };
+    } catch (error) {
+      up.socket.destroy();
+      throw attempt.expired ?? error;
+    } finally {
+      attempt.stop();
+      upstreams.detach(target);
+      to.ended(attempt.status, attempt.sent, attempt.received);
+    }
+  }
+
+  #begin(up: Upstream, target: Target): Attempt {
+    const { timeouts } = this.#asked;
+    const { upstream } = this.#to;
+    const attempt = new Attempt(this.#asked, this.#head, this.#upload, up, this.#parties, {
+      piece: (at) => this.#piece(at),
+      fields: (fields) => this.responseFields(fields),
+      mustContinue: () => {
+        const must = this.#expects && !this.#upload.whole;
+        this.#expects = false;
+        return must;
+      },
+      interim: () => {
+        this.#forgetTries();
+        this.#repeated = true;
+      },
+      final: (status, fields) => {
+        if (this.#tries === undefined || status < 200) return;
+        if (this.#admit(this.#tries.afterResponse(status, fields, Date.now()))) throw new AnotherTry();
+      },
+      started: () => {
+        this.#started = true;
+      },
+      giveBack: () => this.#parties.upstreams.giveBack(target, up),
+      tunnels: () => this.#response.stop(),
+    });
+    this.#attempt = attempt;
+    const late = () => this.#late();
+    if (upstream.maxStreamDurationMs > 0) {
+      attempt.limit(upstream.maxStreamDurationMs, () => {
+        this.#counted("upstream_rq_max_duration_reached");
+        return timedOut(this.#upload.whole, "UMSDR", "upstream max stream duration reached");
+      });
+    }
+    attempt.limitSilence(timeouts.perTryIdleMs, () => {
+      this.#counted("upstream_rq_per_try_idle_timeout");
+      return late();
+    });
+    if (this.#complete) this.#limitTry(attempt);
+    return attempt;
+  }
+
+  /** From the end of the request, or from the connection if that comes later, to the beginning of the answer. */
+  #limitTry(attempt: Attempt): void {
+    attempt.limitHead(this.#asked.timeouts.perTryMs, () => {
+      this.#counted("upstream_rq_per_try_timeout");
+      return this.#late();
+    });
+  }
+
+  #late(): Failure {
+    const { lateStatus } = this.#asked.timeouts;
+    return new Failure(lateStatus, "UT", lateStatus === 204 ? "" : "upstream request timeout");
+  }
+
+  // ---- the request ----
+
+  async #piece(at: number): Promise<Buffer | undefined> {
+    const piece = await this.#upload.piece(at);
+    this.#parties.heard();
+    if (this.#upload.whole) this.#requestIsWhole();
+    return piece;
+  }
+
+  /** Envoy's route timeout begins here, and mirrors get theirs. */
+  #requestIsWhole(): void {
+    if (this.#complete) return;
+    this.#complete = true;
+    this.#parties.whole();
+    this.#response.set(this.#asked.timeouts.wholeMs, () => {
+      this.#counted("upstream_rq_timeout");
+      this.abandon(this.#late());
+    });
+    if (this.#attempt) this.#limitTry(this.#attempt);
+    if (!this.#upload.kept || this.#to.action.mirrors === undefined) return;
+    const { upstreams, tenant } = this.#parties;
+    for (const mirror of this.#to.mirrors(this.#asked.routed)) {
+      const { request, body, timeouts } = this.#asked;
+      void sendMirror(
+        mirror,
+        { request, body, head: this.#head, timeouts, tenant, priority: this.#priority },
+        this.#upload,
+        upstreams,
+      );
+    }
+  }
+
+  // ---- the end ----
 
   /** A fault of the client's is thrown on, a fault of the server's is an answer. */
   #failed(error: unknown): Outcome {
-    if (this.#client.stream.destroyed) throw new Broken("the client has gone");
-    if (error instanceof Malformed && error.status < 500) {
-      return {
-        kind: "failed",
-        failure: new Failure(error.status, "DPE", REASONS[error.status] ?? ""),
-        started: this.#started,
-      };
-    }
-    return { kind: "failed", failure: failureOf(error, this.#timedOut), started: this.#started };
-  }
-
-  async #attempt(fresh = false): Promise<Outcome> {
-    const target = { tenant: this.#client.tenant, ...this.#to };
-    const idle = fresh ? undefined : this.#upstreams.reuse(target);
-    if (!idle && this.#upstreams.count(this.#to.cluster) >= this.#to.maxConnections) {
-      throw new Failure(503, "UO", `${before}overflow`, [["x-envoy-overloaded", "true"]]);
-    }
-    const up = idle ?? (await this.#upstreams.connect(target));
-    this.#up = up;
-    if (this.#client.source.discarded) throw new Broken("the connection is being ended");
-    const sending = this.#send(up);
-    /* Its failure shows in the response's, or right below. */
-    sending.catch(() => {});
-    const response = await this.#final(up, sending);
-    if (response.status === 101) return await this.#tunnel(up, response, sending);
-    return await this.#deliver(up, response, sending);
-  }
-
-  async #send(up: Upstream): Promise<void> {
-    const { request, reader, body } = this.#asked;
-    const expects = tokens(request.headers, "expect").includes("100-continue");
-    if (expects && request.minor === 1 && !reader.done) await this.#first(Buffer.from("HTTP/1.1 100 Continue\r\n\r\n"));
-    const head = writeHead(`${request.method} ${this.#head.path} HTTP/1.1`, this.#head.headers);
-    this.#sent += head.length;
-    await write(up.socket, head);
-    for (let data = await reader.next(); data; data = await reader.next()) {
-      this.#sent += data.length;
-      await write(up.socket, body.kind === "chunked" ? chunk(data) : data);
-    }
-    if (body.kind === "chunked") await write(up.socket, lastChunk(reader.trailers));
-    this.#startTimer(up);
-  }
-
-  /** Envoy's route timeout: from the end of the request to the end of the response. */
-  #startTimer(up: Upstream): void {
-    if (this.#to.timeoutMs === 0 || up.socket.destroyed) return;
-    /* Of the attempt before, if there was one. */
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => {
-      this.#timedOut = true;
-      up.socket.destroy();
-    }, this.#to.timeoutMs);
-  }
-
-  /** The final response's head; interim ones are handed on, but for 100, which we gave ourselves. */
-  async #final(up: Upstream, sending: Promise<void>): Promise<StatusLine> {
-    const refused = this.#refusal(sending, up);
-    for (;;) {
-      const head = await Promise.race([serverHead(up), refused]);
-      if (head === undefined) throw new Broken("the server closed");
-      this.#received += head.length;
-      const response = parseResponse(head);
-      if (response.status >= 200 || (response.status === 101 && this.#asked.upgrade !== undefined)) {
-        this.#status = response.status;
-        return { ...response, headers: this.#to.edits.response(response.headers, this.#head) };
-      }
-      if (response.status === 101) throw new Malformed(502, "nobody asked to switch protocols");
-      if (response.status === 100 || this.#asked.request.minor === 0) continue;
-      await this.#first(head);
-    }
-  }
-
-  async #deliver(up: Upstream, response: StatusLine, sending: Promise<void>): Promise<Outcome> {
-    const { request, reader: upload } = this.#asked;
-    const body = responseBody(response, request.method);
-    const serverCloses =
-      tokens(response.headers, "connection").includes("close") ||
-      (response.minor === 0 && !tokens(response.headers, "connection").includes("keep-alive"));
-    const dechunk = body.kind === "chunked" && request.minor === 0;
-    /* As on the kernel path, where a server's wish to close reaches the client as it was said. */
-    const keep = this.#asked.persistent && body.kind !== "untilClose" && !dechunk && !serverCloses;
-    const headers = response.headers.flatMap(([name, value]): Field[] => {
-      const lower = name.toLowerCase();
-      if (lower === "connection")
-        return [[name, keep || tokens([[name, value]], lower).includes("close") ? value : "close"]];
-      if (lower === "keep-alive" && !keep) return [];
-      if (lower === "transfer-encoding" && dechunk) return [];
-      return HOP_BY_HOP.has(lower) ? [] : [[name, value]];
-    });
-    const spoken = headers.some(([name]) => name.toLowerCase() === "connection");
-    if (!spoken && !this.#asked.persistent) headers.push(["Connection", "close"]);
-    else if (!spoken && keep && request.minor === 0) headers.push(["Connection", "keep-alive"]);
-    this.#started = true;
-    const reader = new BodyReader(up.source, body, 502);
-    let head: Buffer | undefined = writeHead(`HTTP/1.1 ${response.status} ${response.reason}`, headers);
-    if (up.source.buffer.length === 0 || reader.done) {
-      await this.#first(head);
-      head = undefined;
-    }
-    for (let data = await reader.next(); data; data = await reader.next()) {
-      this.#received += data.length;
-      const framed = body.kind === "chunked" && !dechunk ? chunk(data) : data;
-      if (head) await this.#first(Buffer.concat([head, framed]));
-      else await this.#write(framed);
-      head = undefined;
-    }
-    if (head) await this.#first(head);
-    if (body.kind === "chunked" && !dechunk) await this.#write(lastChunk(reader.trailers));
-    /* Where the answer came first, the rest of the request still belongs to the server. */
-    const whole = (await settled(sending)) && upload.done;
-    if (whole && !serverCloses && body.kind !== "untilClose" && up.source.empty) this.#giveBack(up);
-    else up.socket.destroy();
-    return { kind: "done", keep: keep && whole };
-  }
-
-  #giveBack(up: Upstream): void {
-    this.#upstreams.giveBack({ tenant: this.#client.tenant, ...this.#to }, up);
-  }
-
-  /** 101: the two sockets are one from now on; each end crosses in its own time. */
-  async #tunnel(up: Upstream, response: StatusLine, sending: Promise<void>): Promise<Outcome> {
-    const { stream, source } = this.#client;
-    this.#started = true;
-    clearTimeout(this.#timer);
-    await this.#first(writeHead(`HTTP/1.1 101 ${response.reason}`, response.headers));
-    /* The rest of the request comes before the first byte of the new protocol. */
-    const there = sending
-      .then(() => {
-        clearTimeout(this.#timer);
-        return pass(source, up.socket);
-      })
-      .then(
-        () => up.socket.end(),
-        () => breakOff(up.socket),
-      );
-    const back = pass(up.source, stream).then(
-      () => stream.end(),
-      () => breakOff(stream),
-    );
-    await Promise.all([there, back]);
-    up.socket.destroy();
-    return { kind: "done", keep: false };
-  }
-
-  /** A server that does not read may still answer: only the client's own faults end the wait for it. */
-  #refusal(sending: Promise<void>, up: Upstream): Promise<never> {
-    const refused = new Promise<never>((_, reject) => {
-      sending.catch((error) => {
-        if (!(error instanceof Malformed) && !this.#client.source.over) return;
-        up.socket.destroy();
-        reject(error);
-      });
-    });
-    refused.catch(() => {});
-    return refused;
+    const started = this.#started;
+    if (this.#over !== undefined) return { kind: "failed", failure: this.#over, started };
+    if (this.#parties.stream.destroyed) throw new Broken("the client has gone");
+    if (error instanceof Malformed && error.status < 500)
+      return { kind: "failed", failure: new Failure(error.status, "DPE", REASONS[error.status] ?? ""), started };
+    if (error instanceof AnotherTry) return { kind: "failed", failure: noHealthyUpstream(), started };
+    const failure = failureOf(error, this.#retried);
+    return { kind: "failed", failure, started };
   }
 }
 
-/** The next head from a server; what is wrong with it is the server's fault. */
-async function serverHead(up: Upstream): Promise<Buffer | undefined> {
-  try {
-    return await up.source.head(MAX_RESPONSE_HEAD);
-  } catch (error) {
-    throw error instanceof Malformed ? new Malformed(502, error.message) : error;
-  }
+interface Next {
+  readonly to: Try;
+  readonly fresh: boolean;
+  readonly delayMs: number;
 }
 
-const settled = (sending: Promise<void>) =>
-  sending.then(
-    () => true,
-    () => false,
-  );
+const noHealthyUpstream = () => new Failure(503, "UH", "no healthy upstream");
+
+/** How a try ended that brought no answer. */
+function howReset(error: unknown, attempt: Attempt | undefined): Reset {
+  if (error instanceof Overflow) return "overflow";
+  if (error instanceof ConnectFailed) return "connectFailure";
+  return attempt === undefined || attempt.sent === 0 ? "beforeRequest" : "reset";
+}

@@ -227,6 +227,12 @@ export function responseBody({ headers, status }: StatusLine, method: string): B
   return length === 0 ? { kind: "none" } : { kind: "length", length };
 }
 
+/** Whether the server ends the connection behind a response: RFC 9112 section 9.3. */
+export function closesAfter({ headers, minor }: StatusLine): boolean {
+  const words = tokens(headers, "connection");
+  return words.includes("close") || (minor === 0 && !words.includes("keep-alive"));
+}
+
 /** The one Host of an HTTP/1.1 request. */
 export function hostOf({ headers, minor }: RequestLine): string | undefined {
   const hosts = values(headers, "host");

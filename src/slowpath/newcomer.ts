@@ -2,7 +2,7 @@ import type { Duplex } from "node:stream";
 import type { Address, FilterChain, Listener } from "../model/config.ts";
 import { type Connection, chooseChain, needsInspection } from "../route/chain.ts";
 import { MAX_INSPECTED, whatSpeaks } from "./inspect.ts";
-import type { Served } from "./ports.ts";
+import type { Lost, Served } from "./ports.ts";
 import { breakOff } from "./source.ts";
 
 /** A connection whose filter chain has still to be chosen. */
@@ -19,7 +19,7 @@ export interface Arrival {
 export class Newcomer implements Served {
   readonly #stream: Duplex;
   readonly #arrival: Arrival;
-  readonly #serve: (chain: FilterChain, initial: Buffer | undefined) => Served;
+  readonly #serve: (chain: FilterChain, initial: Lost | undefined) => Served;
   #served: Served | undefined;
   /** Ends the listening: what is spoken is known now, or the connection is to be closed. */
   #tell: (protocols: readonly string[] | undefined) => void = () => {};
@@ -27,8 +27,8 @@ export class Newcomer implements Served {
   constructor(
     stream: Duplex,
     arrival: Arrival,
-    serve: (chain: FilterChain, initial: Buffer | undefined) => Served,
-    initial: Buffer | undefined,
+    serve: (chain: FilterChain, initial: Lost | undefined) => Served,
+    initial: Lost | undefined,
   ) {
     this.#stream = stream;
     this.#arrival = arrival;
@@ -38,16 +38,16 @@ export class Newcomer implements Served {
     else if (initial !== undefined || arrival.spokeHttp()) this.#settle(HTTP, initial);
   }
 
-  #settle(applicationProtocols: readonly string[], initial?: Buffer): void {
+  #settle(applicationProtocols: readonly string[], initial?: Lost): void {
     const { listener, connection } = this.#arrival;
     const chain = chooseChain(listener, { ...connection, applicationProtocols });
     if (chain === undefined) this.#stream.destroy();
     else this.#served = this.#serve(chain, initial);
   }
 
-  inject(request: Buffer): boolean {
-    if (this.#served !== undefined) return this.#served.inject(request);
-    this.#settle(HTTP, request);
+  inject(lost: Lost): boolean {
+    if (this.#served !== undefined) return this.#served.inject(lost);
+    this.#settle(HTTP, lost);
     this.#tell(HTTP);
     return true;
   }

@@ -1,5 +1,7 @@
 import type { Socket } from "node:net";
-import type { Address, HttpChain, TcpChain } from "../model/config.ts";
+import type { Address, ForwardAction, HttpChain, TcpChain } from "../model/config.ts";
+import type { Breakers, UpstreamOptions } from "../model/limits.ts";
+import type { ClusterCounter } from "./breakers.ts";
 import type { Field } from "./http1.ts";
 
 /** What the rules see of a request. */
@@ -32,21 +34,60 @@ export interface Edits {
 }
 
 /** Envoy's response flags, as far as they can occur here. */
-export type Flag = "NR" | "UH" | "NC" | "UF" | "UC" | "UT" | "UO" | "UPE" | "DC" | "DPE" | "DO";
+export type Flag =
+  | "NR"
+  | "UH"
+  | "NC"
+  | "UF"
+  | "UC"
+  | "UT"
+  | "UO"
+  | "URX"
+  | "SI"
+  | "DT"
+  | "UMSDR"
+  | "UPE"
+  | "DC"
+  | "DPE"
+  | "DO";
+
+/** What a listener counts of what it ended, by Envoy's names. */
+export type ListenerCounter =
+  | "downstream_cx_idle_timeout"
+  | "downstream_cx_max_duration_reached"
+  | "downstream_cx_max_requests_reached"
+  | "downstream_rq_idle_timeout"
+  | "downstream_rq_timeout"
+  | "downstream_rq_header_timeout"
+  | "downstream_rq_max_duration_reached";
+
+/** A cluster, as far as connections to it are concerned. */
+export interface Destination {
+  readonly cluster: string;
+  readonly connectTimeoutMs: number;
+  readonly breakers: Breakers;
+  readonly upstream: UpstreamOptions;
+}
+
+/** One request, or one more time the same, at one endpoint. */
+export interface Try {
+  readonly address: Address;
+  /** Called once when the request leaves for the endpoint, and once when it is over. */
+  started(): void;
+  ended(status: number | undefined, requestBytes: number, responseBytes: number): void;
+}
 
 export type Decision =
-  | {
+  | ({
       readonly kind: "forward";
-      readonly cluster: string;
-      readonly address: Address;
-      readonly timeoutMs: number;
-      readonly connectTimeoutMs: number;
-      readonly maxConnections: number;
+      readonly action: ForwardAction;
       readonly edits: Edits;
-      /** Called once when the request leaves for the endpoint, and once when it is over. */
-      started(): void;
-      ended(status: number | undefined, requestBytes: number, responseBytes: number): void;
-    }
+      readonly first: Try;
+      /** An endpoint for one more try, rather none of those; undefined: there is no healthy one. */
+      again(tried: readonly Address[]): Try | undefined;
+      /** Where else it goes. */
+      mirrors(head: RoutedHead): readonly MirrorTo[];
+    } & Destination)
   | {
       readonly kind: "reply";
       readonly status: number;
@@ -61,15 +102,18 @@ export type Decision =
 /** Where the bytes of a connection go, by tcp_proxy. */
 export type TcpDecision = TcpForward | { readonly kind: "close"; readonly flag: Flag };
 
-export interface TcpForward {
+export interface TcpForward extends Destination {
   readonly kind: "forward";
-  readonly cluster: string;
   readonly address: Address;
-  readonly connectTimeoutMs: number;
-  readonly maxConnections: number;
   /** Called once when the connection is there, and once when it is over. */
   started(): void;
   ended(requestBytes: number, responseBytes: number): void;
+}
+
+export interface MirrorTo extends Destination {
+  readonly to: Try;
+  /** `-shadow` goes behind the name of its host. */
+  readonly marksHost: boolean;
 }
 
 export interface Ports {
@@ -80,6 +124,10 @@ export interface Ports {
   decide(listener: HttpChain, head: RoutedHead, circumstances: Circumstances): Decision;
   /** One request, with the response flag of a local reply or failure, if any. */
   finished(listener: HttpChain, flag: Flag | undefined, details: string): void;
+  /** Requests that a cluster has in service, by both paths. */
+  active(cluster: string): number;
+  countCluster(cluster: string, what: ClusterCounter): void;
+  countListener(listener: HttpChain, what: ListenerCounter): void;
   log(fields: object, message: string): void;
   /** Asked at the end of a server's stream: did it come by a reset? Without it, resets that libuv hides go unseen. */
   wasReset?(socket: Socket): boolean;
@@ -96,8 +144,15 @@ export interface Downstream {
   gate?(): Promise<void>;
   /** Asked before bytes are taken for a request: true where they are none, and the connection is being ended. */
   broken?(): boolean;
-  /** A request that a server has seen once already: served before the stream's own, on a fresh connection, once. */
-  readonly initial?: Buffer;
+  /** A request that a server has seen once already: served before the stream's own, on a fresh connection. */
+  readonly initial?: Lost;
+}
+
+/** A request whose server went away without an answer. */
+export interface Lost {
+  readonly request: Buffer;
+  /** Missing: nobody knows it any more. */
+  readonly server: Address | undefined;
 }
 
 /** A connection that the slow path serves, for those who know what else happens to it. */
@@ -106,7 +161,7 @@ export interface Session {
    * Serves a request that a server has already seen once, as {@link Downstream.initial}. False, and nothing happens,
    * where another one is being served.
    */
-  inject(request: Buffer): boolean;
+  inject(lost: Lost): boolean;
   /** Answers a request that is lost to its server, and closes. False, and nothing happens, as above. */
   refuse(status: number, body: string): boolean;
   /** Nothing of this connection is read or served from now on; the caller ends it. */

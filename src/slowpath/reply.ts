@@ -1,7 +1,7 @@
 import { STATUS_CODES } from "node:http";
 import { type Field, Malformed, writeHead } from "./http1.ts";
 import type { Flag } from "./ports.ts";
-import { ConnectFailed } from "./upstream.ts";
+import { ConnectFailed, Overflow } from "./upstream.ts";
 
 /** What the slow path answers by itself. */
 
@@ -9,6 +9,7 @@ export const REASONS: Readonly<Record<number, string>> = {
   400: "Bad Request",
   403: "Forbidden",
   404: "Not Found",
+  408: "Request Timeout",
   426: "Upgrade Required",
   431: "Request Header Fields Too Large",
   501: "Not Implemented",
@@ -41,17 +42,14 @@ export function localReply(
 
 const reasonOf = (status: number) => REASONS[status] ?? STATUS_CODES[status] ?? "Unknown";
 
-/** What Envoy says of a server that failed before its answer. */
-export const before = "upstream connect error or disconnect/reset before headers. reset reason: ";
-
 /** What went wrong, as Envoy would put it. */
 export class Failure {
   readonly status: number;
-  readonly flag: Flag;
+  readonly flag: Flag | undefined;
   readonly body: string;
   readonly extra: readonly Field[];
 
-  constructor(status: number, flag: Flag, body: string, extra: readonly Field[] = []) {
+  constructor(status: number, flag: Flag | undefined, body: string, extra: readonly Field[] = []) {
     this.status = status;
     this.flag = flag;
     this.body = body;
@@ -59,13 +57,20 @@ export class Failure {
   }
 }
 
-export function failureOf(error: unknown, timedOut: boolean): Failure {
-  if (timedOut) return new Failure(504, "UT", "upstream request timeout");
+/** What is answered for a server that failed before its answer; `retried`: it was not the first. */
+export function failureOf(error: unknown, retried: boolean): Failure {
   if (error instanceof Failure) return error;
+  const before = "upstream connect error or disconnect/reset before headers. ";
+  const because = `${before}${retried ? "retried and the latest " : ""}reset reason: `;
   if (error instanceof ConnectFailed) {
-    if (error.code === "ETIMEDOUT") return new Failure(503, "UF", `${before}connection timeout`);
-    return new Failure(503, "UF", `${before}remote connection failure`);
+    if (error.code === "ETIMEDOUT") return new Failure(503, "UF", `${because}connection timeout`);
+    return new Failure(503, "UF", `${because}remote connection failure`);
   }
-  if (error instanceof Malformed) return new Failure(502, "UPE", `${before}protocol error`);
-  return new Failure(503, "UC", `${before}connection termination`);
+  if (error instanceof Overflow) return new Failure(503, "UO", `${because}overflow`, [["x-envoy-overloaded", "true"]]);
+  if (error instanceof Malformed) return new Failure(502, "UPE", `${because}protocol error`);
+  return new Failure(503, "UC", `${because}connection termination`);
 }
+
+/** Time is over for a request, of which `whole` says whether all of it has come: 504, or 408. */
+export const timedOut = (whole: boolean, flag: Flag | undefined, body: string) =>
+  new Failure(whole ? 504 : 408, flag, body);

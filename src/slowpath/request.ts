@@ -1,4 +1,6 @@
-import { type RequestLine, tokens } from "./http1.ts";
+import { RETRY_HEADERS } from "../route/retry.ts";
+import { TIMEOUT_HEADERS } from "../route/timeouts.ts";
+import { type Field, type RequestLine, tokens } from "./http1.ts";
 import type { RoutedHead } from "./ports.ts";
 
 /** RFC 9112 section 9.3. */
@@ -24,4 +26,29 @@ export function withoutHopByHop(request: RequestLine, routed: RoutedHead, upgrad
   if (request.minor === 0 && !headers.some(([n]) => n.toLowerCase() === "host"))
     headers.unshift(["Host", routed.authority]);
   return { ...routed, headers };
+}
+
+/**
+ * By these a request may say how long it may take and how often it is tried. Envoy takes them of internal addresses
+ * only, and there is none unless `internal_address_config` names it: of anybody else they are removed.
+ */
+const ADVICE: ReadonlySet<string> = new Set([...RETRY_HEADERS, ...TIMEOUT_HEADERS]);
+
+export const withoutAdvice = (head: RoutedHead) => withoutFields(head, ADVICE);
+
+const isField =
+  (wanted: string) =>
+  ([name]: Field) =>
+    name.toLowerCase() === wanted;
+
+/** In place of whatever was there by that name, which is in lower case. */
+export function withField(head: RoutedHead, name: string, value: string): RoutedHead {
+  const is = isField(name);
+  return { ...head, headers: [...head.headers.filter((field) => !is(field)), [name, value]] };
+}
+
+/** `names` are in lower case. */
+export function withoutFields(head: RoutedHead, names: ReadonlySet<string>): RoutedHead {
+  if (!head.headers.some(([name]) => names.has(name.toLowerCase()))) return head;
+  return { ...head, headers: head.headers.filter(([name]) => !names.has(name.toLowerCase())) };
 }

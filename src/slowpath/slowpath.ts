@@ -1,14 +1,19 @@
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Address, FilterChain } from "../model/config.ts";
+import { DEFAULT_DOWNSTREAM } from "../model/limits.ts";
+import { Headers } from "../route/match.ts";
+import { timeoutsOf } from "../route/timeouts.ts";
 import { unmapped } from "../tables/address.ts";
 import { type Admitted, admit } from "./admit.ts";
+import { Resources } from "./breakers.ts";
+import { Lifetime, StreamClock } from "./clock.ts";
 import { Exchange } from "./exchange.ts";
 import { type Field, Malformed, parseRequestLine, tokens } from "./http1.ts";
 import { type Arrival, Newcomer } from "./newcomer.ts";
-import type { Downstream, Flag, Ports, Served, Session } from "./ports.ts";
-import { localReply, REASONS } from "./reply.ts";
-import { wantsMore } from "./request.ts";
+import type { Downstream, Flag, ListenerCounter, Lost, Ports, Served, Session } from "./ports.ts";
+import { type Failure, localReply, REASONS, timedOut } from "./reply.ts";
+import { wantsMore, withoutAdvice } from "./request.ts";
 import { BodyReader, Broken, breakOff, flushed, Source, write } from "./source.ts";
 import { TcpRelay } from "./tcp.ts";
 import { Upstreams } from "./upstream.ts";
@@ -19,13 +24,19 @@ const LINGER_MS = 1_000;
 /** Serves in user space what the kernel path cannot, by the same rules: a strict, verbatim HTTP/1.1 proxy. */
 export class SlowPath {
   readonly #ports: Ports;
+  readonly #resources: Resources;
   readonly #upstreams: Upstreams;
   readonly #connections = new Set<Served>();
   #draining = false;
 
   constructor(ports: Ports) {
     this.#ports = ports;
-    this.#upstreams = new Upstreams(ports.wasReset);
+    this.#resources = new Resources((cluster) => ports.active(cluster));
+    this.#upstreams = new Upstreams(
+      this.#resources,
+      (cluster, what) => ports.countCluster(cluster, what),
+      ports.wasReset,
+    );
   }
 
   get open(): number {
@@ -34,7 +45,7 @@ export class SlowPath {
 
   /** Takes over the near end of a client's connection until it closes. */
   accept(stream: Duplex, arrival: Arrival, { initial, ...from }: Omit<Downstream, "listener">): Session {
-    const serve = (chain: FilterChain, initial: Buffer | undefined) =>
+    const serve = (chain: FilterChain, initial: Lost | undefined) =>
       this.#open(stream, chain, arrival, { ...from, ...(initial ? { initial } : {}) });
     const served = new Newcomer(stream, arrival, serve, initial);
     this.#connections.add(served);
@@ -45,7 +56,12 @@ export class SlowPath {
   #open(stream: Duplex, chain: FilterChain, { original }: Arrival, from: Omit<Downstream, "listener">): Served {
     if (chain.kind === "http") {
       const downstream = { ...from, listener: chain, original };
-      return new Connection(stream, downstream, this.#ports, this.#upstreams, () => this.#draining);
+      return new Connection(stream, downstream, {
+        ports: this.#ports,
+        upstreams: this.#upstreams,
+        resources: this.#resources,
+        draining: () => this.#draining,
+      });
     }
     const { tenant } = from;
     const pick = this.#ports.connect(chain, original);
@@ -71,30 +87,44 @@ export class SlowPath {
   }
 }
 
+/** What all connections have in common. */
+interface Common {
+  readonly ports: Ports;
+  readonly upstreams: Upstreams;
+  readonly resources: Resources;
+  draining(): boolean;
+}
+
 class Connection implements Served {
   readonly #stream: Duplex;
   readonly #from: Downstream;
+  readonly #common: Common;
   readonly #ports: Ports;
-  readonly #upstreams: Upstreams;
   readonly #source: Source;
-  readonly #draining: () => boolean;
+  readonly #lifetime: Lifetime;
+  readonly #clock: StreamClock;
   #written = 0;
   /** It waits for its next request. */
   #waits = false;
-  #repeats: boolean;
+  #lost: Lost | undefined;
   #refusal: Buffer | undefined;
   /** Somebody else ends it. */
   #abandoned = false;
   #exchange: Exchange | undefined;
+  /** Its request has taken too long before it was whole enough to be served. */
+  #late: Failure | undefined;
 
-  constructor(stream: Duplex, from: Downstream, ports: Ports, upstreams: Upstreams, draining: () => boolean) {
+  constructor(stream: Duplex, from: Downstream, common: Common) {
+    const limits = from.listener.http.limits ?? DEFAULT_DOWNSTREAM;
     this.#stream = stream;
     this.#from = from;
-    this.#ports = ports;
-    this.#upstreams = upstreams;
-    this.#draining = draining;
-    this.#source = new Source(stream, from.initial, () => this.#wasReset());
-    this.#repeats = from.initial !== undefined;
+    this.#common = common;
+    this.#ports = common.ports;
+    this.#source = new Source(stream, from.initial?.request, () => this.#wasReset());
+    this.#lost = from.initial;
+    const count = (what: ListenerCounter) => this.#ports.countListener(from.listener, what);
+    this.#lifetime = new Lifetime(limits, from.onIdle !== undefined, count, () => void this.endIfIdle());
+    this.#clock = new StreamClock(limits, count, (flag, body) => this.#tooLate(flag, body));
     stream.on("error", () => {});
   }
 
@@ -116,11 +146,11 @@ class Connection implements Served {
     if (this.#waits && this.#source.empty) this.#stream.end();
   }
 
-  inject(request: Buffer): boolean {
+  inject(lost: Lost): boolean {
     if (!this.#waits) return false;
     this.#waits = false;
-    this.#repeats = true;
-    this.#source.insert(request);
+    this.#lost = lost;
+    this.#source.insert(lost.request);
     return true;
   }
 
@@ -139,6 +169,16 @@ class Connection implements Served {
     this.#exchange?.abandon();
   }
 
+  /** Time is over for the request: 504, or 408 where not all of it has come. */
+  #tooLate(flag: Flag | undefined, body: string): void {
+    if (this.#exchange !== undefined) {
+      this.#exchange.abandon(timedOut(this.#exchange.whole, flag, body));
+      return;
+    }
+    this.#late = timedOut(false, flag, body);
+    void this.#source.discard();
+  }
+
   async serve(): Promise<void> {
     try {
       while (await this.#one()) {
@@ -146,8 +186,9 @@ class Connection implements Served {
         if (this.#source.empty && !this.#stream.destroyed && !this.#abandoned) {
           this.#from.onIdle?.(this.#source.taken, this.#written);
         }
-        if (this.#draining()) break;
+        if (this.#common.draining()) break;
       }
+      this.#clock.stop();
       if (!this.#abandoned) await this.#close();
     } catch (error) {
       const known = error instanceof Broken;
@@ -155,7 +196,9 @@ class Connection implements Served {
       if (!this.#abandoned && known) this.#stream.destroy();
       else if (!this.#abandoned) breakOff(this.#stream);
     }
+    this.#clock.stop();
     if (!this.#stream.closed) await new Promise((resolve) => this.#stream.once("close", resolve));
+    this.#lifetime.stop();
   }
 
   /** Ends the stream, and takes in what the client still sends, so that no reset runs over the last answer. */
@@ -170,7 +213,9 @@ class Connection implements Served {
   /** Waits for a request. False: there will be none. */
   async #next(): Promise<boolean> {
     this.#waits = true;
+    this.#lifetime.waits();
     await this.#source.some();
+    this.#lifetime.works();
     /* A client that has ended its side may still be due an answer of the kernel path, or its repetition. */
     if (this.#source.buffer.length === 0) await this.#from.gate?.();
     this.#waits = false;
@@ -195,16 +240,27 @@ class Connection implements Served {
     await this.#write(localReply(status, body, { close: how.close, head: how.head ?? false, extra: how.extra ?? [] }));
   }
 
+  /** The request itself has not come in time. */
+  async #refuseLate({ status, flag, body }: Failure): Promise<false> {
+    await this.#from.gate?.();
+    await this.#reply(status, flag, body, { close: true });
+    return false;
+  }
+
   /** Serves one request. False when the connection is to be closed. */
   async #one(): Promise<boolean> {
     const { listener } = this.#from;
     let admitted: Admitted;
     try {
       if (!(await this.#next()) || this.#from.broken?.()) return false;
+      this.#clock.begin();
       const head = await this.#source.head(listener.http.maxRequestHeadersKb * 1_024, parseRequestLine);
+      if (this.#late !== undefined) return await this.#refuseLate(this.#late);
       if (head === undefined) return false;
+      this.#clock.headIsWhole();
       admitted = admit(head, listener.http);
     } catch (error) {
+      if (this.#late !== undefined) return await this.#refuseLate(this.#late);
       await this.#from.gate?.();
       if (!(error instanceof Malformed)) throw error;
       await this.#reply(error.status, "DPE", REASONS[error.status] ?? "Bad Request", { close: true });
@@ -216,8 +272,9 @@ class Connection implements Served {
       await this.#reply(404, "NR", "", { close: true });
       return false;
     }
-    const persistent = wantsMore(request);
-    const decision = this.#ports.decide(listener, routed, {
+    const persistent = wantsMore(request) && !this.#lifetime.isLast();
+    const asked = withoutAdvice(routed);
+    const decision = this.#ports.decide(listener, asked, {
       tenant: this.#from.tenant,
       client: clientOf(this.#stream),
       original: this.#from.original,
@@ -227,6 +284,7 @@ class Connection implements Served {
     });
     const reader = new BodyReader(this.#source, body, 400);
     if (decision.kind === "reply") {
+      this.#clock.stop();
       await this.#from.gate?.();
       const close = !persistent || !reader.done || upgrade !== undefined;
       const head = request.method === "HEAD";
@@ -237,27 +295,42 @@ class Connection implements Served {
       try {
         await reader.prefetch();
       } catch (error) {
+        if (this.#late !== undefined) return await this.#refuseLate(this.#late);
         if (!(error instanceof Malformed)) throw error;
         await this.#from.gate?.();
         await this.#reply(error.status, "DPE", REASONS[error.status] ?? "Bad Request", { close: true });
         return false;
       }
     }
+    const timeouts = timeoutsOf(decision.action, listener.http.limits, new Headers(asked, "each"));
+    this.#clock.allow(timeouts.idleMs, timeouts.durationMs);
+    const lost = this.#lost;
+    this.#lost = undefined;
+    const { ports, upstreams, resources } = this.#common;
     const exchange = new Exchange(
-      { request, routed, body, reader, persistent, upgrade, repeats: this.#repeats },
+      { request, routed: asked, body, reader, persistent, upgrade, timeouts, lost },
       decision,
-      { stream: this.#stream, source: this.#source, tenant: this.#from.tenant },
-      this.#upstreams,
-      async (bytes) => {
-        await this.#from.gate?.();
-        await this.#write(bytes);
+      {
+        stream: this.#stream,
+        source: this.#source,
+        tenant: this.#from.tenant,
+        ports,
+        upstreams,
+        resources,
+        first: async (bytes) => {
+          await this.#from.gate?.();
+          this.#clock.heard();
+          await this.#write(bytes);
+        },
+        rest: (bytes) => this.#write(bytes),
+        heard: () => this.#clock.heard(),
+        whole: () => this.#clock.requestIsWhole(),
       },
-      (bytes) => this.#write(bytes),
     );
-    this.#repeats = false;
     this.#exchange = exchange;
     const outcome = await exchange.run();
     this.#exchange = undefined;
+    this.#clock.stop();
     if (outcome.kind === "failed") {
       const { failure } = outcome;
       if (outcome.started) {
@@ -270,11 +343,11 @@ class Connection implements Served {
       await this.#from.gate?.();
       const close = !persistent || !reader.done;
       const head = request.method === "HEAD";
-      const extra = decision.edits.response(failure.extra, exchange.head);
+      const extra = exchange.responseFields(failure.extra);
       await this.#reply(failure.status, failure.flag, failure.body, { close, head, extra });
       return !close;
     }
-    this.#ports.finished(listener, undefined, "via_upstream");
+    this.#ports.finished(listener, outcome.flag, "via_upstream");
     return outcome.keep;
   }
 }

@@ -2,7 +2,7 @@ import type { Duplex } from "node:stream";
 import type { TcpChain } from "../model/config.ts";
 import type { Flag, Ports, Served, TcpForward } from "./ports.ts";
 import { breakOff, pass, Source } from "./source.ts";
-import { ConnectFailed, type Upstream, type Upstreams } from "./upstream.ts";
+import { ConnectFailed, Overflow, type Upstream, type Upstreams } from "./upstream.ts";
 
 /** Envoy's default of `idle_timeout`. */
 const IDLE_MS = 3_600_000;
@@ -72,13 +72,13 @@ export class TcpRelay implements Served {
     for (let attempt = 0; attempt < chain.maxConnectAttempts; attempt++) {
       const to = pick();
       if (to.kind === "close") return to.flag;
-      if (this.#upstreams.count(to.cluster) >= to.maxConnections) return "UO";
       try {
-        const up = await this.#upstreams.connect({ tenant, ...to });
+        const up = await this.#upstreams.open({ tenant, priority: "default", ...to });
         if (!stream.destroyed) return { up, to };
         up.socket.destroy();
         return "DC";
       } catch (error) {
+        if (error instanceof Overflow) return "UO";
         if (!(error instanceof ConnectFailed)) throw error;
         failed = "UF";
       }

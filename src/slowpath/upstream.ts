@@ -1,5 +1,7 @@
 import { connect as netConnect, type Socket } from "node:net";
 import type { Address } from "../model/config.ts";
+import type { Breakers, Priority, UpstreamOptions } from "../model/limits.ts";
+import { type ClusterCounter, perHost, type Resources } from "./breakers.ts";
 import { Source } from "./source.ts";
 
 /** Idle connections to servers are closed after this long: before most servers do it. Milliseconds. */
@@ -15,14 +17,24 @@ export class ConnectFailed extends Error {
   }
 }
 
+/** A circuit breaker has no room for the request. */
+export class Overflow extends Error {}
+
+/** It is not wanted any more. */
+export class Cancelled extends Error {}
+
 type WasReset = (socket: Socket) => boolean;
 
 /** One connection to a server. */
 export class Upstream {
   readonly socket: Socket;
   readonly source: Source;
-  /** Undoes what waiting in the idle list had set up. */
-  leaveIdle: () => void = () => {};
+  /** Requests it has had. */
+  requests = 0;
+  /** It has come to its end, and is closed after the request that it is at. */
+  worn = false;
+  /** While it waits for a request: undoes what waiting had set up. */
+  leaveIdle: (() => void) | undefined;
 
   constructor(socket: Socket, wasReset: WasReset | undefined) {
     this.socket = socket;
@@ -30,97 +42,228 @@ export class Upstream {
   }
 }
 
-interface Target {
+export interface Target {
   readonly tenant: number;
   readonly cluster: string;
   readonly address: Address;
   readonly connectTimeoutMs: number;
+  readonly priority: Priority;
+  readonly breakers: Breakers;
+  readonly upstream: UpstreamOptions;
 }
 
-const keyOf = ({ tenant, cluster, address }: Target) => `${tenant} ${cluster} ${address.ip} ${address.port}`;
+/** A request that waits for somebody else's connection. */
+interface Waiter {
+  take(up: Upstream): void;
+  fail(error: Error): void;
+}
 
-/** Connections to servers, per tenant and endpoint. What has served one tenant never serves another. */
+/** The connections to one endpoint, of one tenant and priority. */
+interface Pool {
+  readonly idle: Upstream[];
+  readonly waiting: Waiter[];
+  open: number;
+}
+
+/** An endpoint has its own connections per priority, as in Envoy; what has served one tenant never serves another. */
+const keyOf = ({ tenant, cluster, address, priority }: Target) =>
+  `${tenant} ${priority} ${cluster} ${address.ip} ${address.port}`;
+
+/** Connections to servers, and the requests that wait for one: Envoy's ConnPoolImplBase. */
 export class Upstreams {
-  readonly #idle = new Map<string, Upstream[]>();
-  readonly #counts = new Map<string, number>();
+  readonly #pools = new Map<string, Pool>();
+  /** Connections of an endpoint, over all tenants. */
+  readonly #perHost = new Map<string, number>();
+  readonly #resources: Resources;
+  readonly #count: (cluster: string, what: ClusterCounter) => void;
   readonly #wasReset: WasReset | undefined;
-  #open = 0;
 
-  constructor(wasReset?: WasReset) {
+  constructor(resources: Resources, count: (cluster: string, what: ClusterCounter) => void, wasReset?: WasReset) {
+    this.#resources = resources;
+    this.#count = count;
     this.#wasReset = wasReset;
   }
 
-  get open(): number {
-    return this.#open;
-  }
-
-  /** Connections of a cluster, idle ones included. */
-  count(cluster: string): number {
-    return this.#counts.get(cluster) ?? 0;
-  }
-
-  /** The idle connection that was used last, if it is still good. */
-  reuse(target: Target): Upstream | undefined {
-    const list = this.#idle.get(keyOf(target));
-    for (let up = list?.pop(); up; up = list?.pop()) {
-      up.leaveIdle();
-      if (!up.socket.destroyed && !up.source.broken && up.source.empty && up.socket.readable) {
-        return up;
-      }
-      up.socket.destroy();
+  /**
+   * A connection for one request: an idle one unless a `fresh` one is asked for, a new one, or, where there may be no
+   * more of them, the next that is given back. Throws Overflow, ConnectFailed, or Cancelled when `signal` says so.
+   */
+  async acquire(target: Target, fresh: boolean, signal: AbortSignal): Promise<Upstream> {
+    const { cluster, priority, breakers } = target;
+    const pool = this.#poolOf(target);
+    const inUse = this.#resources.of(cluster, priority);
+    const thresholds = breakers[priority];
+    const idle = fresh ? undefined : reuse(pool);
+    const room = this.#resources.mayRequest(cluster, priority, thresholds);
+    if (idle !== undefined) {
+      if (room) return this.#attach(target, idle);
+      this.giveBack(target, idle);
     }
-    return undefined;
+    if (!room || inUse.pending >= thresholds.maxPendingRequests) {
+      this.#count(cluster, "upstream_rq_pending_overflow");
+      throw new Overflow();
+    }
+    inUse.pending++;
+    let up: Upstream;
+    try {
+      up = await this.#obtain(target, pool, signal);
+    } finally {
+      inUse.pending--;
+    }
+    if (signal.aborted) {
+      this.giveBack(target, up);
+      throw new Cancelled();
+    }
+    /* Others may have been attached while it waited. */
+    if (this.#resources.mayRequest(cluster, priority, thresholds)) return this.#attach(target, up);
+    this.giveBack(target, up);
+    this.#count(cluster, "upstream_rq_pending_overflow");
+    throw new Overflow();
   }
 
-  async connect(target: Target): Promise<Upstream> {
-    const { cluster, address, connectTimeoutMs } = target;
-    this.#counts.set(cluster, this.count(cluster) + 1);
-    this.#open++;
+  #attach(target: Target, up: Upstream): Upstream {
+    this.#resources.of(target.cluster, target.priority).requests++;
+    up.requests++;
+    const most = target.upstream.maxRequestsPerConnection;
+    if (most > 0 && up.requests >= most) this.#wearOut(target, up, "upstream_cx_max_requests");
+    return up;
+  }
+
+  /** A new connection for something else than requests, which ends with it. Throws Overflow or ConnectFailed. */
+  async open(target: Target): Promise<Upstream> {
+    if (!this.#mayConnect(target)) {
+      this.#count(target.cluster, "upstream_cx_overflow");
+      throw new Overflow();
+    }
+    return await this.#connect(target, this.#poolOf(target), new AbortController().signal);
+  }
+
+  /** The request that a connection was acquired for is over. */
+  detach({ cluster, priority }: Target): void {
+    this.#resources.of(cluster, priority).requests--;
+  }
+
+  async #obtain(target: Target, pool: Pool, signal: AbortSignal): Promise<Upstream> {
+    const may = this.#mayConnect(target);
+    if (!may) this.#count(target.cluster, "upstream_cx_overflow");
+    /* One that has none at all may always have one, or nobody would ever give one back. */
+    if (may || pool.open === 0) return await this.#connect(target, pool, signal);
+    return await new Promise<Upstream>((resolve, reject) => {
+      const waiter: Waiter = { take: resolve, fail: reject };
+      pool.waiting.push(waiter);
+      signal.addEventListener(
+        "abort",
+        () => {
+          const at = pool.waiting.indexOf(waiter);
+          if (at < 0) return;
+          pool.waiting.splice(at, 1);
+          reject(new Cancelled());
+        },
+        { once: true },
+      );
+    });
+  }
+
+  #mayConnect(target: Target): boolean {
+    const { cluster, priority, breakers } = target;
+    const { connections } = this.#resources.of(cluster, priority);
+    const ofHost = this.#perHost.get(hostOf(target)) ?? 0;
+    return connections < breakers[priority].maxConnections && ofHost < perHost(breakers, priority);
+  }
+
+  async #connect(target: Target, pool: Pool, signal: AbortSignal): Promise<Upstream> {
+    const { address, connectTimeoutMs } = target;
     const socket = netConnect({ host: address.ip, port: address.port, noDelay: true, allowHalfOpen: true });
-    socket.once("close", () => {
-      this.#counts.set(cluster, this.count(cluster) - 1);
-      this.#open--;
-    });
-    await new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => {
-        socket.destroy();
-        reject(new ConnectFailed("ETIMEDOUT", "connection timeout"));
-      }, connectTimeoutMs);
-      socket.once("connect", () => {
-        clearTimeout(timer);
-        socket.off("error", fail);
-        resolve();
-      });
-      const fail = (error: NodeJS.ErrnoException) => {
-        clearTimeout(timer);
-        reject(new ConnectFailed(error.code ?? "EUNKNOWN", error.message));
-      };
-      socket.once("error", fail);
-    });
+    this.#opened(target, pool, socket);
+    try {
+      await connected(socket, connectTimeoutMs, signal);
+    } catch (error) {
+      /* Whoever waits for a connection to this endpoint has waited for this one. */
+      if (error instanceof ConnectFailed) for (const waiter of pool.waiting.splice(0)) waiter.fail(error);
+      throw error;
+    }
     socket.on("error", () => {});
-    return new Upstream(socket, this.#wasReset);
+    const up = new Upstream(socket, this.#wasReset);
+    const { maxConnectionDurationMs } = target.upstream;
+    if (maxConnectionDurationMs > 0) {
+      const timer = setTimeout(
+        () => this.#wearOut(target, up, "upstream_cx_max_duration_reached"),
+        maxConnectionDurationMs,
+      );
+      socket.once("close", () => clearTimeout(timer));
+    }
+    return up;
+  }
+
+  #opened(target: Target, pool: Pool, socket: Socket): void {
+    const inUse = this.#resources.of(target.cluster, target.priority);
+    const host = hostOf(target);
+    inUse.connections++;
+    pool.open++;
+    this.#perHost.set(host, (this.#perHost.get(host) ?? 0) + 1);
+    socket.once("close", () => {
+      inUse.connections--;
+      pool.open--;
+      const left = this.#perHost.get(host)! - 1;
+      if (left > 0) this.#perHost.set(host, left);
+      else this.#perHost.delete(host);
+      this.#replace(target, pool);
+      if (pool.open === 0 && pool.waiting.length === 0) this.#pools.delete(keyOf(target));
+    });
+  }
+
+  /** A connection has gone, and somebody waited for it. */
+  #replace(target: Target, pool: Pool): void {
+    const waiter = pool.waiting[0];
+    if (waiter === undefined || !(this.#mayConnect(target) || pool.open === 0)) return;
+    pool.waiting.shift();
+    this.#connect(target, pool, new AbortController().signal).then(
+      (up) => waiter.take(up),
+      (error) => waiter.fail(error as Error),
+    );
+  }
+
+  #wearOut({ cluster }: Target, up: Upstream, why: ClusterCounter): void {
+    this.#count(cluster, why);
+    up.worn = true;
+    if (up.leaveIdle !== undefined) up.socket.destroy();
+  }
+
+  #poolOf(target: Target): Pool {
+    const key = keyOf(target);
+    let pool = this.#pools.get(key);
+    if (pool === undefined) {
+      pool = { idle: [], waiting: [], open: 0 };
+      this.#pools.set(key, pool);
+    }
+    return pool;
   }
 
   /** Gives a connection back after a complete, clean exchange. Whatever comes on it now is unasked, and ends it. */
   giveBack(target: Target, up: Upstream): void {
     const { socket } = up;
-    if (socket.destroyed || !socket.writable || !up.source.empty) {
+    if (up.worn || socket.destroyed || !socket.writable || !up.source.empty) {
       socket.destroy();
       return;
     }
-    const key = keyOf(target);
-    const list = this.#idle.get(key) ?? [];
-    this.#idle.set(key, list);
-    list.push(up);
+    const pool = this.#poolOf(target);
+    const waiter = pool.waiting.shift();
+    if (waiter !== undefined) {
+      waiter.take(up);
+      return;
+    }
+    const { idle } = pool;
+    idle.push(up);
     const remove = () => {
-      const at = list.indexOf(up);
-      if (at >= 0) list.splice(at, 1);
+      const at = idle.indexOf(up);
+      if (at >= 0) idle.splice(at, 1);
       socket.destroy();
     };
-    socket.setTimeout(IDLE_MS, remove);
+    socket.setTimeout(Math.min(IDLE_MS, target.upstream.idleTimeoutMs || IDLE_MS), remove);
     socket.on("readable", remove);
     socket.on("close", remove);
     up.leaveIdle = () => {
+      up.leaveIdle = undefined;
       socket.setTimeout(0);
       socket.off("timeout", remove);
       socket.off("readable", remove);
@@ -129,6 +272,46 @@ export class Upstreams {
   }
 
   closeIdle(): void {
-    for (const list of this.#idle.values()) for (const up of list.splice(0)) up.socket.destroy();
+    for (const { idle } of this.#pools.values()) for (const up of idle.splice(0)) up.socket.destroy();
   }
+}
+
+const hostOf = ({ cluster, address }: Target) => `${cluster} ${address.ip} ${address.port}`;
+
+/** The idle connection that was used last, if it is still good. */
+function reuse({ idle }: Pool): Upstream | undefined {
+  for (let up = idle.pop(); up; up = idle.pop()) {
+    up.leaveIdle?.();
+    if (!up.socket.destroyed && !up.source.broken && up.source.empty && up.socket.readable) return up;
+    up.socket.destroy();
+  }
+  return undefined;
+}
+
+async function connected(socket: Socket, timeoutMs: number, signal: AbortSignal): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const fail = (error: Error) => {
+      settle();
+      socket.on("error", () => {});
+      socket.destroy();
+      reject(error);
+    };
+    const timer = setTimeout(() => fail(new ConnectFailed("ETIMEDOUT", "connection timeout")), timeoutMs);
+    const onConnect = () => {
+      settle();
+      resolve();
+    };
+    const onError = (error: NodeJS.ErrnoException) => fail(new ConnectFailed(error.code ?? "EUNKNOWN", error.message));
+    const onAbort = () => fail(new Cancelled());
+    const settle = () => {
+      clearTimeout(timer);
+      socket.off("connect", onConnect);
+      socket.off("error", onError);
+      signal.removeEventListener("abort", onAbort);
+    };
+    socket.once("connect", onConnect);
+    socket.once("error", onError);
+    signal.addEventListener("abort", onAbort);
+    if (signal.aborted) onAbort();
+  });
 }

@@ -1,25 +1,17 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
-import { hostname, tmpdir } from "node:os";
-import { join } from "node:path";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { connect, type Server } from "node:net";
+import { hostname } from "node:os";
 import { after, before, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { pino } from "pino";
 import { parse } from "yaml";
-import { SlowCounters } from "../../src/daemon/counters.ts";
-import { ReferenceRouter } from "../../src/daemon/router.ts";
-import { SlowSide } from "../../src/daemon/slow.ts";
-import { parseBootstrap } from "../../src/envoy/parse.ts";
+import { ENVOY, listen, portOf, type SlowPathUnderTest, startSlowPath, withEnvoy } from "./parties.ts";
 
 /**
  * What the rules do to messages, bytes in and bytes out: the slow path without a kernel, and a real Envoy where there
  * is one, on one configuration (rules.yaml) and before one upstream. Both must give rules.expected.txt; `UPDATE=1`
  * writes what the slow path gave.
  */
-const ENVOY = process.env.XLB_ENVOY ?? fileURLToPath(new URL("../../.envoy/bin/envoy", import.meta.url));
 const file = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 
 /** Of the first listener, unless it says otherwise. */
@@ -113,8 +105,7 @@ const titleOf = ({ method = "GET", target, host, headers = [], listener }: Asked
 // ---- the parties ----
 
 let upstream: Server;
-let side: SlowSide;
-let slowPath: Server[] = [];
+let slowPath: SlowPathUnderTest | undefined;
 let closedPort: number;
 
 before(async () => {
@@ -132,23 +123,12 @@ before(async () => {
   const unused = await listen(() => {});
   closedPort = portOf(unused);
   await new Promise((resolve) => unused.close(resolve));
-  const parsed = parseBootstrap(JSON.stringify(bootstrap(1, 2)));
-  assert.ok(parsed.ok, JSON.stringify(parsed));
-  const { config } = parsed.value;
-  const log = pino({ level: "silent" });
-  side = new SlowSide(
-    new ReferenceRouter(config, (cluster, endpoint) => side.active(cluster, endpoint), 0),
-    new SlowCounters(),
-    log,
-  );
-  slowPath = await Promise.all(
-    config.listeners.map((listener) => listen((socket) => side.serveSocket(socket, listener))),
-  );
+  slowPath = await startSlowPath(bootstrap(1, 2));
 });
 
 after(async () => {
-  await side?.drain(0);
-  for (const server of [upstream, ...slowPath]) server?.close();
+  await slowPath?.stop();
+  upstream?.close();
 });
 
 /** Tells the head that came, in a body. */
@@ -168,14 +148,6 @@ function answerTo(head: string): string {
     `Content-Length: ${body.length}`,
   ];
   return `HTTP/1.1 200 OK\r\n${fields.join("\r\n")}\r\n\r\n${head.startsWith("HEAD ") ? "" : body}`;
-}
-
-const portOf = (server: Server) => (server.address() as AddressInfo).port;
-
-async function listen(serve: (socket: Socket) => void): Promise<Server> {
-  const server = createServer({ allowHalfOpen: true }, serve);
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return server;
 }
 
 function bootstrap(first: number, second: number): unknown {
@@ -257,45 +229,24 @@ const expected = () => readFileSync(file("rules.expected.txt"), "utf8").trimEnd(
 
 test("the slow path does to messages what the rules say", async () => {
   const told: string[] = [];
-  for (const asked of ALL) told.push(format(asked, await ask(portOf(slowPath[asked.listener ?? 0]!), asked)));
+  for (const asked of ALL) told.push(format(asked, await ask(slowPath!.ports[asked.listener ?? 0]!, asked)));
   if (process.env.UPDATE === "1") writeFileSync(file("rules.expected.txt"), `${told.join("\n\n")}\n`);
   assert.deepEqual(told, expected());
 });
 
 test("so does Envoy", { skip: !existsSync(ENVOY) && "no Envoy here", timeout: 120_000 }, async () => {
-  const free = await Promise.all([listen(() => {}), listen(() => {})]);
-  const ports = free.map(portOf);
-  for (const server of free) await new Promise((resolve) => server.close(resolve));
-  const folder = mkdtempSync(join(tmpdir(), "xlb-envoy-"));
-  const config = join(folder, "envoy.json");
-  writeFileSync(config, JSON.stringify(bootstrap(ports[0]!, ports[1]!)));
-  const envoy = spawn(ENVOY, ["-c", config, "-l", "error", "--concurrency", "1", "--use-dynamic-base-id"], {
-    stdio: "inherit",
-  });
-  try {
-    const told: string[] = [];
-    for (const port of ports) await untilAccepting(port);
-    for (const asked of ALL) told.push(format(asked, withoutOwn(await ask(ports[asked.listener ?? 0]!, asked))));
-    assert.deepEqual(told, expected());
-  } finally {
-    envoy.kill();
-    rmSync(folder, { recursive: true, force: true });
-  }
+  await withEnvoy(
+    2,
+    (ports) => bootstrap(ports[0]!, ports[1]!),
+    async (ports) => {
+      const told: string[] = [];
+      for (const asked of ALL) told.push(format(asked, withoutOwn(await ask(ports[asked.listener ?? 0]!, asked))));
+      assert.deepEqual(told, expected());
+    },
+  );
 });
 
 /** Envoy makes up an x-request-id for every request. */
 function withoutOwn({ upstream, ...told }: Told): Told {
   return { ...told, upstream: upstream?.filter((line) => !/^x-request-id: .{36}$/.test(line)) };
-}
-
-async function untilAccepting(port: number): Promise<void> {
-  for (let tries = 0; tries < 600; tries++) {
-    const accepted = await new Promise<boolean>((resolve) => {
-      const socket = connect(port, "127.0.0.1", () => resolve(true)).on("error", () => resolve(false));
-      socket.once("connect", () => socket.destroy());
-    });
-    if (accepted) return;
-    await sleep(50);
-  }
-  assert.fail(`Envoy does not listen on port ${port}`);
 }

@@ -1,0 +1,117 @@
+import type { Priority } from "../model/limits.ts";
+import type { Timeouts } from "../route/timeouts.ts";
+import {
+  type Body,
+  closesAfter,
+  type Field,
+  parseResponse,
+  type RequestLine,
+  responseBody,
+  writeHead,
+} from "./http1.ts";
+import type { MirrorTo, RoutedHead } from "./ports.ts";
+import { BodyReader, chunk, lastChunk, write } from "./source.ts";
+import type { Upload } from "./upload.ts";
+import type { Upstream, Upstreams } from "./upstream.ts";
+import { Deadline } from "./watch.ts";
+
+const MAX_RESPONSE_HEAD = 64 << 10;
+
+interface Mirrored {
+  readonly request: RequestLine;
+  /** As it went on to the first server. */
+  readonly head: RoutedHead;
+  readonly body: Body;
+  readonly timeouts: Timeouts;
+  readonly tenant: number;
+  readonly priority: Priority;
+}
+
+/**
+ * Sends a request that has come whole to one more server, and drops what that answers. It never fails: nobody waits for
+ * it. As in Envoy (source/common/router/shadow_writer_impl.cc) its route's timeout holds for it too.
+ */
+export async function sendMirror(
+  mirror: MirrorTo,
+  what: Mirrored,
+  upload: Upload,
+  upstreams: Upstreams,
+): Promise<void> {
+  const { to, marksHost, ...destination } = mirror;
+  const { tenant, priority } = what;
+  const target = { ...destination, tenant, priority, address: to.address };
+  const up = await upstreams.acquire(target, false, new AbortController().signal).catch(() => undefined);
+  if (up === undefined) return;
+  const copy = new Copy(what, upload, up);
+  const limit = new Deadline();
+  limit.set(what.timeouts.wholeMs, () => up.socket.destroy());
+  to.started();
+  try {
+    await copy.send(marksHost);
+    if (await copy.drop()) upstreams.giveBack(target, up);
+    else up.socket.destroy();
+  } catch {
+    up.socket.destroy();
+  } finally {
+    limit.stop();
+    upstreams.detach(target);
+    to.ended(copy.status, copy.sent, copy.received);
+  }
+}
+
+/** One request on its way to the server that only gets a copy. */
+class Copy {
+  sent = 0;
+  received = 0;
+  status: number | undefined;
+  readonly #what: Mirrored;
+  readonly #upload: Upload;
+  readonly #up: Upstream;
+
+  constructor(what: Mirrored, upload: Upload, up: Upstream) {
+    this.#what = what;
+    this.#upload = upload;
+    this.#up = up;
+  }
+
+  async send(marksHost: boolean): Promise<void> {
+    const { request, head, body } = this.#what;
+    const host = marksHost ? withMark(head.authority) : head.authority;
+    const headers = head.headers.map(([name, value]): Field => [name, name.toLowerCase() === "host" ? host : value]);
+    await this.#write(writeHead(`${request.method} ${head.path} HTTP/1.1`, headers));
+    for (let at = 0; ; at++) {
+      const data = await this.#upload.piece(at);
+      if (data === undefined) break;
+      await this.#write(body.kind === "chunked" ? chunk(data) : data);
+    }
+    if (body.kind === "chunked") await this.#write(lastChunk(this.#upload.trailers));
+  }
+
+  async #write(bytes: Buffer): Promise<void> {
+    this.sent += bytes.length;
+    await write(this.#up.socket, bytes);
+  }
+
+  /** Takes the answer in. True: the connection may serve another request. */
+  async drop(): Promise<boolean> {
+    for (;;) {
+      const head = await this.#up.source.head(MAX_RESPONSE_HEAD);
+      if (head === undefined) return false;
+      this.received += head.length;
+      const response = parseResponse(head);
+      if (response.status === 101) return false;
+      if (response.status < 200) continue;
+      this.status = response.status;
+      const body = responseBody(response, this.#what.request.method);
+      const reader = new BodyReader(this.#up.source, body, 502);
+      for (let data = await reader.next(); data; data = await reader.next()) this.received += data.length;
+      return body.kind !== "untilClose" && !closesAfter(response);
+    }
+  }
+}
+
+/** `a.test:80` -> `a.test-shadow:80`: Utility::appendToHost in source/common/http/utility.cc. */
+export function withMark(host: string): string {
+  const port = /:\d+$/.exec(host)?.[0] ?? "";
+  return `${host.slice(0, host.length - port.length)}-shadow${port}`;
+}
