@@ -64,8 +64,10 @@ export class Newcomer implements Served {
   }
 
   discard(): void {
-    if (this.#served === undefined) this.#tell(undefined);
-    else this.#served.discard();
+    /* The caller ends it, not before the kernel path's answer has arrived. */
+    if (this.#served === undefined) this.#settle(HTTP);
+    this.#tell(HTTP);
+    this.#served?.discard();
   }
 
   destroy(): void {

@@ -308,6 +308,51 @@ for (const server of SERVERS) {
   });
 }
 
+/* The kernel path answers, while the slow path has the connection already and waits for what it speaks. */
+describe("http_inspector beside the kernel path", { skip: withoutKernel(), timeout: 60_000 }, () => {
+  test("what the kernel path has heard counts, after the time-out too", async () => {
+    const http = createServer((_, answer) => answer.end("from there"));
+    await new Promise<void>((resolve) => http.listen(0, OTHER, resolve));
+    const { port } = http.address() as { port: number };
+    const greeter = await new NamedServer("hello", OTHER, { first: true }).listen();
+    const manager = httpAnswer("");
+    const route = { match: { prefix: "/" }, route: { cluster: "http" } };
+    manager.typed_config.route_config.virtual_hosts[0]!.routes = [route as never];
+    const listener = {
+      name: "both",
+      address: address(IP, 281),
+      listener_filters: [inspector],
+      listener_filters_timeout: "0.2s",
+      continue_on_listener_filters_timeout: true,
+      filter_chains: [{ filter_chain_match: { application_protocols: ["http/1.1"] }, filters: [manager] }],
+      default_filter_chain: { filters: [tcpProxy("greeter")] },
+    };
+    const bed = await TcpBed.open(
+      "kernel",
+      [listener],
+      [cluster("http", [{ ip: OTHER, port }]), cluster("greeter", [greeter])],
+    );
+    try {
+      const request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+      const last = request.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+      const kept = { ip: IP, port: 281, say: request, until: 100_000, ms: 1_000 };
+      const [quiet, closing] = await bed.talk(kept, { ip: IP, port: 281, say: last, until: 0 });
+      /* Neither the greeting nor an end came after the answer. */
+      assert.match(quiet!.text, /from there$/);
+      assert.equal(quiet!.end, "timeout");
+      assert.match(closing!.text, /from there$/);
+      assert.equal(closing!.end, "eof");
+      const stats = await bed.daemon.stats();
+      assert.equal(greeter.accepted, 0);
+      assert.ok(stats.listeners[0]!.cross_host + stats.listeners[0]!.slow >= 2);
+    } finally {
+      await bed.close();
+      await greeter.close();
+      http.close();
+    }
+  });
+});
+
 describe("where the client wants to go", { skip: withoutKernel(), timeout: 120_000 }, () => {
   const server = new NamedServer("there", OTHER);
   const greeter = new NamedServer("hello", OTHER, { first: true });

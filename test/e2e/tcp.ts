@@ -127,18 +127,19 @@ export function without(server: Server): string | false {
 
 export class TcpBed {
   readonly daemon = new Daemon();
-  readonly #cgroup: string | undefined;
+  /** Where its clients are; undefined where any will do. */
+  readonly cgroup: string | undefined;
   #envoy: ChildProcess | undefined;
 
   private constructor(cgroup: string | undefined) {
-    this.#cgroup = cgroup;
+    this.cgroup = cgroup;
   }
 
   static async open(server: Server, listeners: readonly object[], clusters: readonly object[]): Promise<TcpBed> {
     const bed = new TcpBed(server === "kernel" ? makeCgroup(`tcp-${beds++}`) : undefined);
     const config = JSON.stringify({ static_resources: { listeners, clusters } });
     if (server === "envoy") await bed.#startEnvoy(config);
-    else await bed.daemon.start(config, server, bed.#cgroup === undefined ? [] : [bed.#cgroup]);
+    else await bed.daemon.start(config, server, bed.cgroup === undefined ? [] : [bed.cgroup]);
     return bed;
   }
 
@@ -160,7 +161,7 @@ export class TcpBed {
 
   /** One connection after the other, by one process. */
   async talk(...connections: readonly Talk[]): Promise<Told[]> {
-    const child = start(inCgroup(this.#cgroup, [process.execPath, CLIENT, JSON.stringify(connections)]));
+    const child = start(inCgroup(this.cgroup, [process.execPath, CLIENT, JSON.stringify(connections)]));
     let [text, complaints] = ["", ""];
     child.stdout!.on("data", (data) => {
       text += data;
@@ -176,6 +177,6 @@ export class TcpBed {
   async close(): Promise<void> {
     if (this.#envoy !== undefined) await stop(this.#envoy);
     await this.daemon.stop();
-    if (this.#cgroup !== undefined) removeCgroup(this.#cgroup);
+    if (this.cgroup !== undefined) removeCgroup(this.cgroup);
   }
 }
