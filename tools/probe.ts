@@ -184,7 +184,7 @@ const UNSUPPORTED = /is not supported yet$/;
 function judge(whole: Json): Verdict {
   const parsed = parseBootstrap(JSON.stringify(whole));
   if (parsed.ok) {
-    const [why] = explainConfig(parsed.value.config);
+    const [why] = explainConfig(parsed.value.config).filter((line) => line.includes("needs the slow path"));
     return {
       kind: "ok",
       model: JSON.stringify(parsed.value.config),
