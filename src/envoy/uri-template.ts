@@ -14,10 +14,11 @@ export interface UriTemplate {
 /** What has to be done, or why the text is none. */
 type Parsed<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly problem: string };
 
-/** Of a path's characters (RFC 3986, appendix A) those but * and =. */
-const CHARACTERS = "-a-zA-Z0-9._~%!$&'()+,;:@";
-const ONE_SEGMENT = `[${CHARACTERS}]+`;
-const ANY_SEGMENTS = `[${CHARACTERS}/]*`;
+/** Of a path's characters (RFC 3986, appendix A) all but *. */
+const CHARACTERS = "-a-zA-Z0-9._~%!$&'()+,;:@=";
+/* So does Envoy 1.40: * and = too. In a literal it takes a * for an operator of the expression, which we refuse. */
+const ONE_SEGMENT = `[${CHARACTERS}*]+`;
+const ANY_SEGMENTS = `[${CHARACTERS}*/]*`;
 const LITERAL = new RegExp(`^[${CHARACTERS}]+$`);
 const REWRITE_LITERAL = new RegExp(`^[${CHARACTERS}/]+$`);
 const NAME = /^[a-zA-Z][a-zA-Z0-9_]*$/;

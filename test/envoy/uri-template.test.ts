@@ -10,9 +10,9 @@ const takes: readonly (readonly [template: string, yes: readonly string[], no: r
   ["/", ["/"], ["/a", ""]],
   ["/a/", ["/a/"], ["/a", "/a//"]],
   ["/videos/*/*/*.m4s", ["/videos/1/hls/1080p5_01.m4s"], ["/videos/1/1080p5_01.m4s", "/videos/1/2/3/4.m4s"]],
-  ["/videos/{file}", ["/videos/a.m4s", "/videos/%41:@~"], ["/videos/", "/videos/a/b", "/videos/a=b", "/videos/a*"]],
+  ["/videos/{file}", ["/videos/a.m4s", "/videos/%41:@~", "/videos/a=b*"], ["/videos/", "/videos/a/b", "/videos/a|b"]],
   ["/**.mpd", ["/content/123/manifest.mpd", "/.mpd"], ["/content/mpd", "/a.mpd/"]],
-  ["/{all=**}", ["/", "/a", "/a/b//"], ["/a=b"]],
+  ["/{all=**}", ["/", "/a", "/a/b//", "/a=b"], ['/a"b']],
   ["/{x=*/**}/end", ["/a//end", "/a/b/c/end"], ["/a/end"]],
   ["/{x=videos/*}/y", ["/videos/1/y"], ["/videos/y", "/audio/1/y"]],
   ["/a$b+(c).d", ["/a$b+(c).d"], ["/a$b+(c)xd"]],
@@ -34,14 +34,14 @@ for (const [template, yes, no] of takes) {
 test("what Envoy refuses is refused", () => {
   const long = "abcdefghijklmnopq";
   for (const template of [
-    ...["", "a", "/a b", "//", "/a//b", "/a*b", "/***", "/ä", "/a?b", "/a=b", "/{a}{b}", "/*{b}", "/{a}.b/c"],
+    ...["", "a", "/a b", "//", "/a//b", "/a*b", "/***", "/ä", "/a?b", "/{a}{b}", "/*{b}", "/{a}.b/c"],
     ...["/{a", "/a}", "/{}", "/{1}", "/{a-b}", "/{a=}", "/{a=x/}", "/{a=/x}", "/{a=x*}", `/{${long}}`],
     ...["/**/*", "/**/{x}", "/**/{x=*}", "/{x=**}/*", "/{x=**/*}", "/{a}/{a}", "/{a}/{b}/{c}/{d}/{e}/{f}"],
   ]) {
     assert.equal(parseUriTemplate(template).ok, false, template);
   }
   const names = ["a", "b"];
-  for (const rewrite of ["", "x", "//", "/x{", "/}", "/{c}", "/{}", "/{a}?b", "/*", "/a=b"])
+  for (const rewrite of ["", "x", "//", "/x{", "/}", "/{c}", "/{}", "/{a}?b", "/*"])
     assert.equal(parseUriRewrite(rewrite, names).ok, false, rewrite);
 });
 

@@ -122,7 +122,7 @@ const regexPath: PathPart = {
 /** Segments of a URI template; `**` stands last, as nothing but text may follow it. */
 function templateFor(dice: Dice): string {
   const open = ["*", "{one}", "{two=*}", "{three=a/*}", "{four=b/*/v1}"];
-  const literals = SEGMENTS.filter((segment) => segment !== "" && !segment.includes("="));
+  const literals = SEGMENTS.filter((segment) => segment !== "");
   const segments: string[] = [];
   for (let n = dice.between(0, 3); n > 0; n--) {
     const segment = dice.chance(0.5) ? dice.one(open) : dice.one(literals);
