@@ -1,9 +1,15 @@
 import type { Cluster, ForwardAction, HttpOptions } from "../model/config.ts";
-import { DEFAULT_DOWNSTREAM, GRPC_RETRY_CONDITIONS, type RetryCondition, type RetryPolicy } from "../model/limits.ts";
+import {
+  DEFAULT_DOWNSTREAM,
+  DEFAULT_THRESHOLDS,
+  GRPC_RETRY_CONDITIONS,
+  type RetryCondition,
+  type RetryPolicy,
+} from "../model/limits.ts";
 
 /**
- * Which limits the kernel path leaves to the slow path. What it keeps by itself: timeouts of routes, streams that fall
- * silent, and, with the slow path's help, what is tried again because a server went away.
+ * Which limits the kernel path leaves to the slow path. What it keeps by itself: timeouts of routes, and, with the slow
+ * path's help, what is tried again because a server went away.
  */
 
 /** Why a route's requests take the slow path; undefined: they need not. */
@@ -12,6 +18,8 @@ export function whyNotLimits({ priority, retry, mirrors, stream, tellsAttempts }
   if (retry !== undefined && looksAtAnswers(retry)) return "its retry policy asks for more than connections that fail";
   if (mirrors !== undefined) return "it mirrors requests";
   if (tellsAttempts) return "it tells clients how many attempts there were";
+  if (stream?.idleTimeoutMs) return "it has an idle_timeout";
+  if (stream?.duration?.maxMs) return "it has a max_stream_duration";
   return stream?.duration?.grpcHeaderMaxMs === undefined ? undefined : "it takes grpc-timeout for its duration";
 }
 
@@ -41,11 +49,18 @@ export function whyNotDownstream({ limits = DEFAULT_DOWNSTREAM }: HttpOptions): 
   if (limits.maxRequestsPerConnection > 0) return "max_requests_per_connection bounds its connections";
   if (limits.maxConnectionDurationMs > 0) return "max_connection_duration bounds its connections";
   if (limits.idleTimeoutMs !== DEFAULT_DOWNSTREAM.idleTimeoutMs) return "idle_timeout bounds its connections";
+  if (limits.maxStreamDurationMs > 0) return "max_stream_duration bounds its requests";
+  const { streamIdleTimeoutMs } = limits;
+  if (streamIdleTimeoutMs > 0 && streamIdleTimeoutMs !== DEFAULT_DOWNSTREAM.streamIdleTimeoutMs)
+    return "stream_idle_timeout bounds its requests";
   return limits.requestTimeoutMs > 0 ? "request_timeout bounds its requests" : undefined;
 }
 
 /** The same for what goes to a cluster. */
-export function whyNotUpstream({ upstream }: Cluster): string | undefined {
+export function whyNotUpstream({ upstream, breakers }: Cluster): string | undefined {
+  /* As many as the pools are bounded by need no counting. */
+  if (breakers !== undefined && breakers.default.maxRequests < DEFAULT_THRESHOLDS.maxRequests)
+    return "max_requests bounds its requests";
   if (upstream === undefined) return undefined;
   if (upstream.maxRequestsPerConnection > 0) return "max_requests_per_connection bounds its connections";
   if (upstream.maxConnectionDurationMs > 0) return "max_connection_duration bounds its connections";
