@@ -15,7 +15,8 @@ export type Choice =
   | (Chosen & { readonly kind: "answer"; readonly answer: Answer; readonly head: RequestHead })
   | (Chosen & { readonly kind: "noCluster"; readonly status: number })
   | (Chosen & { readonly kind: "noHost"; readonly cluster: Cluster })
-  | (Chosen & { readonly kind: "dropped" })
+  /** `whole`: all of the cluster's requests are. */
+  | (Chosen & { readonly kind: "dropped"; readonly whole: boolean })
   | (Chosen & {
       readonly kind: "endpoint";
       readonly cluster: Cluster;
@@ -95,7 +96,8 @@ export class ReferenceRouter {
     if (!state) return { ...chosen, kind: "noCluster", status: action.notFoundStatus ?? 503 };
     const { cluster } = state;
     const { drop } = cluster;
-    if (drop !== undefined && random(drop.outOf) < drop.share) return { ...chosen, kind: "dropped" };
+    if (drop !== undefined && random(drop.outOf) < drop.share)
+      return { ...chosen, kind: "dropped", whole: drop.share === drop.outOf };
     const endpoint = this.#pick(state, original);
     if (!endpoint) return { ...chosen, kind: "noHost", cluster };
     return { ...chosen, kind: "endpoint", cluster, endpoint, action };

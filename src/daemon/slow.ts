@@ -169,8 +169,11 @@ export class SlowSide {
         return { kind: "reply", status: choice.status, flag: "NC", fields: editor.response([], head), body: "" };
       case "dropped": {
         this.#counters.route(choice.route.name);
-        const fields = editor.response([["x-envoy-drop-overload", "true"]], head);
-        return { kind: "reply", status: 503, flag: "DO", fields, body: "drop overload" };
+        /* Envoy has other words for dropping them all. */
+        const whole = choice.whole ? "unconditional-" : "";
+        const fields = editor.response([[`x-envoy-${whole}drop-overload`, "true"]], head);
+        const body = `${whole.replace("-", " ")}drop overload`;
+        return { kind: "reply", status: 503, flag: "DO", fields, body };
       }
       case "noHost": {
         this.#counters.route(choice.route.name);

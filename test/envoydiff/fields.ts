@@ -618,4 +618,72 @@ export const CLUSTER: readonly OptionPart<Balanced>[] = [
       for (const endpoint of endpoints) if (dice.chance(0.7)) endpoint.health_status = dice.one(HEALTH);
     },
   },
+  {
+    name: "priority",
+    kernel: true,
+    chance: 0.2,
+    put({ endpoints }, dice) {
+      for (const endpoint of endpoints) if (dice.chance(0.5)) endpoint.priority = dice.between(0, 2);
+    },
+  },
+  {
+    name: "zone",
+    kernel: true,
+    chance: 0.2,
+    put({ options, endpoints }, dice) {
+      for (const endpoint of endpoints) endpoint.zone = dice.one(["a", "bb"]);
+      if (dice.chance(0.5)) options.common_lb_config = { locality_weighted_lb_config: {} };
+    },
+  },
+  {
+    name: "healthy_panic_threshold",
+    kernel: true,
+    chance: 0.15,
+    put({ options }, dice) {
+      const before = options.common_lb_config as Json | undefined;
+      const zones = before === undefined && dice.chance(0.5) ? { fail_traffic_on_panic: true } : undefined;
+      options.common_lb_config = {
+        ...before,
+        healthy_panic_threshold: { value: dice.one([0, 20, 50, 66.7, 100]) },
+        ...(zones ? { zone_aware_lb_config: zones } : {}),
+      };
+    },
+  },
+  {
+    name: "load_balancing_policy",
+    kernel: true,
+    chance: 0.15,
+    put({ options }, dice) {
+      const { locality_weighted_lb_config, zone_aware_lb_config, ...common } = (options.common_lb_config ?? {}) as Json;
+      const localities = locality_weighted_lb_config
+        ? { locality_lb_config: { locality_weighted_lb_config } }
+        : zone_aware_lb_config
+          ? { locality_lb_config: { zone_aware_lb_config } }
+          : {};
+      delete options.least_request_lb_config;
+      options.common_lb_config = common;
+      const [type, more] = dice.one([
+        ["round_robin.v3.RoundRobin", {}],
+        ["least_request.v3.LeastRequest", { selection_method: "FULL_SCAN" }],
+        ["random.v3.Random", {}],
+      ] as const);
+      const name = `type.googleapis.com/envoy.extensions.load_balancing_policies.${type}`;
+      const typed_config = { "@type": name, ...more, ...localities };
+      options.load_balancing_policy = { policies: [{ typed_extension_config: { name: "x", typed_config } }] };
+    },
+  },
+  {
+    name: "overprovisioning_factor",
+    kernel: true,
+    chance: 0.15,
+    put(cluster, dice) {
+      cluster.policy = {
+        overprovisioning_factor: dice.one([100, 140, 200]),
+        ...(dice.chance(0.3) ? { weighted_priority_health: true } : {}),
+        ...(dice.chance(0.2)
+          ? { drop_overloads: [{ category: "c", drop_percentage: { numerator: dice.one([0, 50, 100]) } }] }
+          : {}),
+      };
+    },
+  },
 ];

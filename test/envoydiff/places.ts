@@ -64,10 +64,17 @@ const manager = (spec: Spec, name: string) => ({
 
 function clusterJson(cluster: ClusterSpec, ports: Ports): Json {
   const ips = ipsOf(cluster);
-  const endpoints = cluster.endpoints.map(({ near, dead, ...rest }, e) => ({
-    endpoint: { address: socketAddress(ips[e]!, dead ? ports.dead : near ? ports.near : ports.far) },
-    ...rest,
-  }));
+  /* Neighbours of one priority and zone share an entry; both readers see to those that are not neighbours. */
+  const groups: { key: string; entry: Json & { lb_endpoints: Json[] } }[] = [];
+  cluster.endpoints.forEach(({ near, dead, priority = 0, zone, ...rest }, e) => {
+    const address = socketAddress(ips[e]!, dead ? ports.dead : near ? ports.near : ports.far);
+    const key = `${priority} ${zone}`;
+    if (groups.at(-1)?.key !== key) {
+      const locality = zone === undefined ? {} : { locality: { zone }, load_balancing_weight: zone.length };
+      groups.push({ key, entry: { priority, ...locality, lb_endpoints: [] } });
+    }
+    groups.at(-1)!.entry.lb_endpoints.push({ endpoint: { address }, ...rest });
+  });
   return {
     name: cluster.name,
     type: "STATIC",
@@ -75,7 +82,8 @@ function clusterJson(cluster: ClusterSpec, ports: Ports): Json {
     ...cluster.options,
     load_assignment: {
       cluster_name: cluster.name,
-      endpoints: endpoints.length > 0 ? [{ lb_endpoints: endpoints }] : [],
+      endpoints: groups.map(({ entry }) => entry),
+      ...(cluster.policy ? { policy: cluster.policy } : {}),
     },
   };
 }

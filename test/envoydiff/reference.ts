@@ -133,6 +133,13 @@ function outcomesOf(
       if (cluster === undefined) return [replyOf(action.notFoundStatus ?? 503, "", editor.response([], head))];
       const sent = editor.request(withoutHopByHop(request, head, upgrade));
       const lists = partsOf(cluster, config).flatMap(({ lists }) => lists.map(({ hosts }) => hosts));
+      const whole = cluster.drop !== undefined && cluster.drop.share === cluster.drop.outOf;
+      const drop = (words: string) => {
+        const field: Field = [`x-envoy-${words.replaceAll(" ", "-")}`, "true"];
+        return replyOf(503, words, editor.response([field], head));
+      };
+      if (whole) return [drop("unconditional drop overload")];
+      const dropped = cluster.drop ? [drop("drop overload")] : [];
       const none = lists.some((hosts) => hosts.length === 0)
         ? [replyOf(503, "no healthy upstream", editor.response([], sent))]
         : [];
@@ -149,7 +156,7 @@ function outcomesOf(
                 fields: comparableFields(editor.response(answered, sent)),
               },
       );
-      return [...none, ...outcomes];
+      return [...dropped, ...none, ...outcomes];
     });
 }
 

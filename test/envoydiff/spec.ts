@@ -14,6 +14,9 @@ export interface EndpointSpec {
   readonly dead: boolean;
   load_balancing_weight?: number;
   health_status?: string;
+  /** Of its locality. */
+  priority?: number;
+  zone?: string;
 }
 
 export interface ClusterSpec {
@@ -21,6 +24,8 @@ export interface ClusterSpec {
   /** `lb_policy` and what belongs to it. */
   readonly options: Json;
   readonly endpoints: readonly EndpointSpec[];
+  /** `policy` of the load assignment. */
+  policy?: Json;
 }
 
 export interface RouteSpec {
