@@ -89,7 +89,7 @@ fields: build ## write docs/fields.md anew: what becomes of each of Envoy's fiel
 demo: setup-peers build ## a small application balanced by XLB, measured against direct and its peers
 	@tsx examples/bookinfo/demo.ts
 
-bench: setup-peers build ## the table of issue 3, into bench/results/latest.json
+bench: setup-peers build ## the table of issue 3, and the cost of a match, into bench/results/latest.json
 	@tsx bench/bench.ts
 
 soak: setup-peers build ## millions of requests with aborts; looks for leaks

@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { EXPERIMENTS, type Experiment, Wrk } from "./load.ts";
+import { formatMatches, type MatchPlace, type MatchResult, measureMatch } from "./match.ts";
+import { MIXES, ROUTES } from "./mixes.ts";
 import { makeNamespace } from "./namespace.ts";
 import { type Cgroup, findProgram, machineMicros, makeCgroups, run, sleep } from "./party.ts";
 import { countPrograms, profiled } from "./profile.ts";
@@ -32,12 +34,14 @@ import { findXlb, startXlb } from "./systems/xlb.ts";
 
 const RESULTS = join(import.meta.dirname, "results");
 const PROFILES = join(RESULTS, "profile");
+const EXPERIMENT_NAMES: readonly string[] = [...EXPERIMENTS.map((each) => each.name), "match"];
 const HELP = `
 npx tsx bench/bench.ts [--rounds N] [--seconds S] [--only WORD,...] [--quick] [--sendfile on|off] [--profile]
 
   --rounds N     rounds over everything (5)
   --seconds S    seconds per cell (2)
-  --only WORDS   only these: experiments (${EXPERIMENTS.map((each) => each.name).join(", ")}),
+  --only WORDS   only these: experiments (${EXPERIMENT_NAMES.join(", ")}),
+                 mixes of rules of the experiment match (${MIXES.join(", ")}),
                  systems (${SYSTEMS.join(", ")}),
                  topologies (${TOPOLOGIES.join(", ")}), numbers of connections
   --quick        one round of one second
@@ -95,7 +99,7 @@ function readOptions(): Options | undefined {
     return value;
   };
   const only = values.only.split(",").filter(Boolean);
-  const known: readonly string[] = [...EXPERIMENTS.map((each) => each.name), ...SYSTEMS, ...TOPOLOGIES];
+  const known: readonly string[] = [...EXPERIMENT_NAMES, ...MIXES, ...SYSTEMS, ...TOPOLOGIES];
   for (const word of only)
     if (!known.includes(word) && !/^\d+$/.test(word)) throw new Error(`--only ${word}: nothing has this name`);
   return {
@@ -117,8 +121,13 @@ async function bench(scope: Scope, options: Options): Promise<void> {
   // In memory where possible: uploads must not measure a disk.
   const directory = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "xlb-bench-"));
   scope.add(() => rmSync(directory, { recursive: true, force: true }));
+  const experiments = choose(EXPERIMENT_NAMES, options.only, (name) => name);
+  const cgroup = await makeCgroups(scope);
+  const matches =
+    experiments.includes("match") && !options.profile ? await benchMatches(scope, directory, cgroup, options) : [];
+  if (experiments.length === 1 && matches.length > 0) return report([], {}, matches, options);
   const names = choose(SYSTEMS, options.only, (name) => name);
-  const { systems, skipped } = await startAll(scope, directory, names, options.sendfile);
+  const { systems, skipped } = await startAll(scope, directory, cgroup, names, options.sendfile);
   const cells = choose(TOPOLOGIES, options.only, (name) => name).flatMap((topology) =>
     choose(EXPERIMENTS, options.only, (each) => each.name).flatMap((experiment): Cell[] =>
       choose(experiment.connections, options.only, String).map((connections) => ({
@@ -144,7 +153,33 @@ async function bench(scope: Scope, options: Options): Promise<void> {
     return;
   }
   const samples = await measureAll(wrk, systems, cells, options);
-  report(samples, skipped, options);
+  report(samples, skipped, matches, options);
+}
+
+/** First, while nothing else runs. */
+async function benchMatches(
+  scope: Scope,
+  directory: string,
+  cgroup: (party: string) => Cgroup,
+  options: Options,
+): Promise<MatchResult[]> {
+  const home = join(directory, "match");
+  mkdirSync(home);
+  const own = { name: "match-backend", ip: "127.0.20.3", port: 8000, cgroup: cgroup("match-backend") };
+  await startBackend(scope, directory, options.sendfile, own);
+  const client = cgroup("match-client");
+  const place: MatchPlace = {
+    ...{ directory: home, ip: "127.0.20.23", backend: own, client },
+    ...{ daemon: cgroup("match-daemon"), enrolled: [own.cgroup, client] },
+  };
+  const results: MatchResult[] = [];
+  for (const mix of choose(MIXES, options.only, (name) => name)) {
+    for (const routes of choose(ROUTES, options.only, String)) {
+      results.push(await measureMatch(mix, routes, options.rounds, options.seconds, place));
+      say(JSON.stringify(results.at(-1)));
+    }
+  }
+  return results;
 }
 
 interface Started {
@@ -156,10 +191,10 @@ interface Started {
 async function startAll(
   scope: Scope,
   directory: string,
+  cgroup: (party: string) => Cgroup,
   names: readonly SystemName[],
   sendfile: "on" | "off",
 ): Promise<Started> {
-  const cgroup = await makeCgroups(scope);
   const namespace = makeNamespace(scope);
   const client = cgroup("client");
 
@@ -312,18 +347,22 @@ async function measure(wrk: Wrk, system: System, cell: Cell, seconds: number): P
   };
 }
 
-function report(samples: readonly Sample[], skipped: Started["skipped"], options: Options): void {
+function report(
+  samples: readonly Sample[],
+  skipped: Started["skipped"],
+  matches: readonly MatchResult[],
+  options: Options,
+): void {
   const results = summarise(samples);
   const goals = judge(results);
-  process.stdout.write(`\n${formatTable(results)}\n${formatVerdicts(goals)}\n`);
+  if (results.length > 0) process.stdout.write(`\n${formatTable(results)}\n${formatVerdicts(goals)}\n`);
+  if (matches.length > 0) process.stdout.write(`\n${formatMatches(matches)}\n`);
   for (const [name, why] of Object.entries(skipped)) process.stdout.write(`\nskipped: ${name} (${why})\n`);
   mkdirSync(RESULTS, { recursive: true });
   const { rounds, seconds, sendfile } = options;
   const file = join(RESULTS, "latest.json");
-  writeFileSync(
-    file,
-    `${JSON.stringify({ machine: describeMachine(), rounds, seconds, sendfile, results, goals, skipped }, null, 2)}\n`,
-  );
+  const told = { machine: describeMachine(), rounds, seconds, sendfile, results, matches, goals, skipped };
+  writeFileSync(file, `${JSON.stringify(told, null, 2)}\n`);
   process.stdout.write(`\nwritten to ${file}\n`);
 }
 

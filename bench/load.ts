@@ -31,10 +31,10 @@ export interface Load {
   readonly errors: number;
 }
 
-const MARK = "wrk-result ";
+export const MARK = "wrk-result ";
 
 // wrk's own text rounds to two digits; its summary does not.
-const DONE = `
+export const DONE = `
 done = function(summary, latency)
   local e = summary.errors
   io.write(string.format('${MARK}{"requests":%d,"seconds":%.6f,"p50":%d,"p99":%d,"bytes":%d,"errors":%d}\\n',

@@ -62,6 +62,7 @@ http {
     listen ${place.ip}:${place.port} backlog=4096;
     root ${home}/www;
     location = / { return 200 "${BODY.trim()}\\n"; }
+    location /match/ { return 200 "${BODY.trim()}\\n"; }
     location /4m { }
     # PUT reads the body to its end before it answers; "return" would answer at once and discard.
     location /upload/ { dav_methods PUT; }

@@ -42,11 +42,11 @@ function manager(cluster: string, options: object) {
     typed_config: {
       "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
       stat_prefix: cluster,
-      ...options,
       route_config: {
         name: cluster,
         virtual_hosts: [{ name: "all", domains: ["*"], routes: [{ match: { prefix: "/" }, route: { cluster } }] }],
       },
+      ...options,
       http_filters: [
         {
           name: "envoy.filters.http.router",

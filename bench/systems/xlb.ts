@@ -16,15 +16,35 @@ export function findXlb(): string {
   throw new Absent("bin/xlb is not built (make)");
 }
 
-interface Instance {
-  readonly name: "xlb" | "xlb-slow-path";
+interface Daemon {
+  readonly name: string;
   readonly datapath: "kernel" | "userspace";
-  readonly ip: string;
   /** The daemon's own. */
   readonly cgroup: Cgroup;
   /** Enrolled; empty in user space, where the daemon listens itself. */
   readonly enrolled: readonly Cgroup[];
+}
+
+interface Instance extends Daemon {
+  readonly name: "xlb" | "xlb-slow-path";
+  readonly ip: string;
   readonly client: Cgroup;
+}
+
+/** A daemon with that bootstrap, whose listeners are ready. */
+export async function runXlb(
+  scope: Scope,
+  directory: string,
+  daemon: Daemon & { readonly config: object; readonly socket: string },
+): Promise<Party> {
+  const { name, datapath, cgroup, enrolled, config, socket } = daemon;
+  const file = join(directory, `${name}.json`);
+  writeFileSync(file, JSON.stringify(config));
+  const cgroups = enrolled.flatMap((each) => ["--cgroup", each.path]);
+  const command = [findXlb(), "run", "-c", file, "--datapath", datapath, ...cgroups, "--admin-socket", socket];
+  const party = new Party(scope, name, command, { cgroup });
+  await party.says(READY, 60_000);
+  return party;
 }
 
 export async function startXlb(
@@ -33,15 +53,9 @@ export async function startXlb(
   backends: Backends,
   instance: Instance,
 ): Promise<System> {
-  const { name, datapath, ip, cgroup, enrolled, client } = instance;
-  const program = findXlb();
-  const config = join(directory, `${name}.json`);
+  const { name, ip, cgroup, client } = instance;
   const socket = join(directory, `${name}.sock`);
-  writeFileSync(config, JSON.stringify(bootstrap(hopsTo(backends, ip))));
-  const cgroups = enrolled.flatMap((each) => ["--cgroup", each.path]);
-  const command = [program, "run", "-c", config, "--datapath", datapath, ...cgroups, "--admin-socket", socket];
-  const party = new Party(scope, name, command, { cgroup });
-  await party.says(READY, 20_000);
+  await runXlb(scope, directory, { ...instance, config: bootstrap(hopsTo(backends, ip)), socket });
   return {
     name,
     client,
