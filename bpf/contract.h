@@ -16,7 +16,7 @@
 #define XLB_POOL_CHUNKS 128     /* chunks of one pool: at most 1,024 i-socks per tenant and endpoint */
 #define XLB_STASH_BYTES 512     /* requests up to this size can be served again when their server dies */
 #define XLB_YOUNG_NS 20000000   /* after an accept the daemon looks each millisecond for twice this time and more */
-#define XLB_MAX_HEADERS 16      /* header names that the rules of all listeners may ask for, in the kernel */
+#define XLB_MAX_HEADERS 16      /* headers and query parameters that all listeners' rules may ask for, in the kernel */
 #define XLB_MAX_HEADER_NAME 62  /* bytes of such a name */
 #define XLB_MAX_HEAD 8192       /* bytes of a request head that the kernel path parses */
 #define XLB_MAX_BODY 262144     /* bytes of a request body that the kernel path relays: fits an i-sock's send buffer */
@@ -75,11 +75,31 @@ struct word {
 enum {
 	HOSTS_STRIP_PORT = 1, /* ignore_port_in_host_matching */
 	HOSTS_HEADERS = 2,    /* some rule asks for an ordinary header */
+	HOSTS_QUERY = 4,      /* ... for a parameter of the query */
 };
 
 enum {
 	RULES_NONE = 0,        /* no virtual host: no route */
 	RULES_SLOW = 0xffffffff, /* rules that only the slow path can follow */
+};
+
+#define XLB_TAIL 2147483648u /* in `a` of a state: where the rest of the only text below it lies, instead of a base */
+
+/* What an entry of a run is; none of the first two: a candidate. */
+enum entry_flag {
+	ENTRY_SWITCH = 0x40000000, /* the run that it leads to comes first, if any */
+	ENTRY_LINK = 0x20000000,   /* the run goes on elsewhere */
+	ENTRY_LAST = 0x10000000,   /* nothing follows */
+};
+
+/* In `d` of an entry: how many words further the link lies, if a better route may be there; below it, conditions. */
+#define XLB_SKIP_SHIFT 8
+#define XLB_SKIP_MASK 1048575
+
+enum switch_kind {
+	SWITCH_FORWARD = 0,  /* a trie, from the first byte of the text */
+	SWITCH_BACKWARD = 1, /* ... from the last */
+	SWITCH_UNION = 2,    /* a table of many regular expressions */
 };
 
 enum condition_kind {

@@ -26,6 +26,8 @@ struct layout {
 	struct reason_stats reason_stats;
 	struct endpoint_state endpoint_state;
 	struct cluster_state cluster_state;
+	enum entry_flag entry_flag;
+	enum switch_kind switch_kind;
 	enum condition_kind condition_kind;
 	enum connect_way connect_way;
 	enum policy policy;

@@ -114,7 +114,7 @@ __noinline int read_head(struct sk_msg_md *msg, struct p_state *p)
 	hosts_word = word_at(hosts, 0);
 	want_headers = hosts_word && hosts_word->a & HOSTS_HEADERS;
 	__builtin_memset(r, 0, sizeof(*r));
-	if (want_headers)
+	if (hosts_word && hosts_word->a & (HOSTS_HEADERS | HOSTS_QUERY))
 		__builtin_memset(p->header, 0, sizeof(p->header));
 	{
 		const __u8 *data = msg->data, *end = msg->data_end;

@@ -31,6 +31,89 @@ static __always_inline __u32 without_port(const struct request_head *r, const __
 }
 
 /*
+ * Are the head's bytes there those of a blob? `length` with bit 31: as lower-case ones. The blob is looked up once more
+ * so that this can be a function of its own to the verifier: its loop is seen once.
+ */
+__noinline int same_bytes(struct sk_msg_md *msg, __u32 rules_index, __u32 value, __u32 offset, __u32 length)
+{
+	const __u8 *data = msg->data, *end = msg->data_end;
+	void *blob = bpf_map_lookup_elem(&rules, &rules_index);
+
+	return blob && equals(blob, value, length & ~XLB_TAIL, data, end, offset, length & XLB_TAIL);
+}
+
+/* The record of the tail that a walk came to, if the text goes on as it says. `left`: bytes behind the walk. */
+static __always_inline struct word *tail_of(struct sk_msg_md *msg, __u32 rules_index, void *blob,
+					    const struct walk *walk, __u32 offset, __u32 left, bool fold, bool backward)
+{
+	struct word *tail = word_at(blob, walk->tail);
+
+	if (!tail || tail->a > left)
+		return NULL;
+	offset += backward ? left - tail->a : walk->at;
+	return same_bytes(msg, rules_index, walk->tail + 1, offset, tail->a | (fold ? XLB_TAIL : 0)) ? tail : NULL;
+}
+
+static __always_inline void walk_host_to_end(struct sk_msg_md *msg, __u32 rules_index, void *blob, __u32 root,
+					     __u32 offset, __u32 length, bool backward, struct walk *out)
+{
+	struct word *tail;
+
+	walk_host(blob, root, msg->data, msg->data_end, offset, length, backward, out);
+	if (!out->tail)
+		return;
+	tail = tail_of(msg, rules_index, blob, out, offset, length - out->at, true, backward);
+	if (!tail)
+		return;
+	if (tail->a == length - out->at)
+		out->exact = tail->c;
+	else if (tail->d)
+		out->wildcard = tail->d;
+}
+
+/* The rules of the virtual host that Envoy would search: exact, suffix, prefix, `*`. */
+static __always_inline __u32 match_host(struct sk_msg_md *msg, __u32 rules_index, void *blob, __u32 offset,
+					__u32 length)
+{
+	struct word *head = word_at(blob, 0);
+	__u32 prefix = 0;
+	struct walk walk;
+
+	if (!head)
+		return RULES_NONE;
+	if (head->b) {
+		walk_host_to_end(msg, rules_index, blob, head->b, offset, length, false, &walk);
+		if (walk.exact)
+			return walk.exact;
+		prefix = walk.wildcard;
+	}
+	if (head->c) {
+		walk_host_to_end(msg, rules_index, blob, head->c, offset, length, true, &walk);
+		if (walk.wildcard)
+			return walk.wildcard;
+	}
+	return prefix ? prefix : head->d;
+}
+
+/* The run that a trie has for a text; 0: none. */
+static __always_inline __u32 run_of(struct sk_msg_md *msg, __u32 vhost, void *blob, __u32 root, __u32 offset,
+				    __u32 length, bool fold, bool backward)
+{
+	struct word *tail;
+	struct walk walk;
+
+	walk_text(blob, root, msg->data, msg->data_end, offset, length, fold, backward, &walk);
+	if (!walk.tail)
+		return walk.exact;
+	tail = tail_of(msg, vhost, blob, &walk, offset, length - walk.at, fold, backward);
+	if (!tail)
+		return walk.exact;
+	if (tail->a == length - walk.at)
+		return tail->d;
+	return tail->c ? tail->c : walk.exact;
+}
+
+/*
  * Is the text of that place and length what a condition of the virtual host asks for? Places are words of its blob,
  * which is looked up once more so that this can be a function of its own to the verifier: its loops are seen once.
  */
@@ -52,8 +135,12 @@ __noinline int text_matches(struct sk_msg_md *msg, __u32 vhost, __u32 place, __u
 	fold = condition->a >> 16 & CONDITION_IGNORE_CASE;
 	value = condition->b;
 	length = condition->c;
-	if (kind == CONDITION_REGEX)
-		return walk_table(blob, value, data, end, offset, have);
+	if (kind == CONDITION_REGEX) {
+		/* The path's trie has compared what the expression begins with. */
+		if (have < condition->d)
+			return 0;
+		return walk_table(blob, value, data, end, offset + condition->d, have - condition->d);
+	}
 	if (length > have || (kind == CONDITION_EXACT && length != have))
 		return 0;
 	if (kind == CONDITION_SUFFIX)
@@ -63,40 +150,52 @@ __noinline int text_matches(struct sk_msg_md *msg, __u32 vhost, __u32 place, __u
 	return found(blob, value, length, data, end, offset, places, fold);
 }
 
-/* One header condition. An absent header matches no value, not even inverted: Envoy's header_utility.cc. */
+/* Where a text that rules ask for lies. An absent one has no place and no length. */
+struct text {
+	__u32 offset;
+	__u32 length;
+	bool present;
+};
+
+static __always_inline void find_text(const struct p_state *p, __u32 index, struct text *out)
+{
+	const struct request_head *r = &p->request;
+
+	out->present = true;
+	if (index == HEADER_METHOD) {
+		out->offset = 0;
+		out->length = r->method_length;
+	} else if (index == HEADER_AUTHORITY) {
+		out->offset = r->host;
+		out->length = r->host_length;
+	} else if (index == HEADER_PATH) {
+		out->offset = r->target;
+		out->length = r->target_length;
+	} else if (index == HEADER_PATH_ALONE) {
+		out->offset = r->target;
+		out->length = r->path_length;
+	} else {
+		out->offset = p->header[index & (XLB_MAX_HEADERS - 1)].offset;
+		out->length = p->header[index & (XLB_MAX_HEADERS - 1)].length;
+		out->present = out->offset != 0;
+	}
+}
+
+/* One condition. An absent header matches no value, not even inverted: Envoy's header_utility.cc. */
 static __always_inline bool holds(struct sk_msg_md *msg, __u32 vhost, __u32 place, const struct word *condition,
 				  const struct p_state *p)
 {
-	const struct request_head *r = &p->request;
-	__u32 index = condition->a & 0xff, kind = condition->a >> 8 & 0xff, flags = condition->a >> 16 & 0xff;
-	__u32 offset, have;
-	bool present = true;
+	__u32 kind = condition->a >> 8 & 0xff, flags = condition->a >> 16 & 0xff;
+	struct text text;
 
-	if (index == HEADER_METHOD) {
-		offset = 0;
-		have = r->method_length;
-	} else if (index == HEADER_AUTHORITY) {
-		offset = r->host;
-		have = r->host_length;
-	} else if (index == HEADER_PATH) {
-		offset = r->target;
-		have = r->target_length;
-	} else if (index == HEADER_PATH_ALONE) {
-		offset = r->target;
-		have = r->path_length;
-	} else {
-		offset = p->header[index & (XLB_MAX_HEADERS - 1)].offset;
-		have = p->header[index & (XLB_MAX_HEADERS - 1)].length;
-		present = offset != 0;
-	}
-	/* An absent one has no place and no length: an empty text. */
+	find_text(p, condition->a & 0xff, &text);
 	if (flags & CONDITION_MISSING_AS_EMPTY)
-		present = true;
+		text.present = true;
 	if (kind == CONDITION_PRESENT)
-		return (present == (condition->c != 0)) != ((flags & CONDITION_INVERT) != 0);
-	if (!present)
+		return (text.present == (condition->c != 0)) != ((flags & CONDITION_INVERT) != 0);
+	if (!text.present)
 		return false;
-	return text_matches(msg, vhost, place, offset, have) != ((flags & CONDITION_INVERT) != 0);
+	return text_matches(msg, vhost, place, text.offset, text.length) != ((flags & CONDITION_INVERT) != 0);
 }
 
 static __always_inline bool all_hold(struct sk_msg_md *msg, __u32 vhost, void *blob, __u32 first, __u32 count,
@@ -106,7 +205,7 @@ static __always_inline bool all_hold(struct sk_msg_md *msg, __u32 vhost, void *b
 
 	if (!count)
 		return true;
-	repeat_far(64) {
+	repeat_far(192) {
 		struct word *condition;
 
 		if (at >= count)
@@ -119,47 +218,90 @@ static __always_inline bool all_hold(struct sk_msg_md *msg, __u32 vhost, void *b
 	return false;
 }
 
-#define LAST_CANDIDATE (1u << 31)
-
-/* The action word of the first route that matches, 0 if none does. */
-static __always_inline __u32 match_route(struct sk_msg_md *msg, __u32 vhost, void *blob, const struct p_state *p)
+/* The run behind a switch that the text leads to; 0: none. A function of its own as text_matches is, and for it. */
+__noinline int follow_switch(struct sk_msg_md *msg, __u32 vhost, __u32 place, __u32 offset, __u32 have)
 {
 	const __u8 *data = msg->data, *end = msg->data_end;
+	__u32 kind, root, skip;
+	struct word *entry;
+	void *blob;
+	bool fold;
+
+	blob = bpf_map_lookup_elem(&rules, &vhost);
+	if (!blob)
+		return 0;
+	entry = word_at(blob, place);
+	if (!entry)
+		return 0;
+	root = entry->a;
+	kind = entry->c >> 5 & 7;
+	fold = entry->c >> 8 & CONDITION_IGNORE_CASE;
+	skip = entry->c >> 16;
+	if (have < skip)
+		return 0;
+	if (kind == SWITCH_UNION)
+		return walk_union(blob, root, data, end, offset + skip, have - skip);
+	return run_of(msg, vhost, blob, root, offset, have, fold, kind == SWITCH_BACKWARD);
+}
+
+static __always_inline __u32 switched(struct sk_msg_md *msg, __u32 vhost, __u32 place, const struct word *entry,
+				      const struct p_state *p)
+{
+	struct text text;
+
+	find_text(p, entry->c & 31, &text);
+	if (!text.present && !(entry->c >> 8 & CONDITION_MISSING_AS_EMPTY))
+		return 0;
+	return follow_switch(msg, vhost, place, text.offset, text.length);
+}
+
+/*
+ * The action word of the first route that matches, 0 if none does. Runs ascend by route, and `b` of an entry is the
+ * first route that it can bring; where one has matched, only an earlier one is of interest.
+ */
+static __always_inline __u32 match_route(struct sk_msg_md *msg, __u32 vhost, void *blob, const struct p_state *p)
+{
 	const struct request_head *r = &p->request;
 	struct word *head = word_at(blob, 0);
-	__u32 first, second = 0;
+	__u32 at, action = 0, best = ~0u, fold_root, fold_low;
 
 	if (!head)
 		return 0;
-	first = walk_path(blob, head->a, data, end, r->target, r->path_length, false);
-	if (head->b)
-		second = walk_path(blob, head->b, data, end, r->target, r->path_length, true);
-	/* Both lists ascend: take the earlier route of the two each time. */
+	fold_root = head->b;
+	fold_low = head->c;
+	at = run_of(msg, vhost, blob, head->a, r->target, r->path_length, false, false);
 	repeat_far(4096) {
-		struct word *candidate, *other;
+		struct word *entry;
+		__u32 d, skip, to;
 
-		if (!first) {
-			first = second;
-			second = 0;
+		if (!at) {
+			if (!fold_root || best < fold_low)
+				return action;
+			at = run_of(msg, vhost, blob, fold_root, r->target, r->path_length, true, false);
+			fold_root = 0;
+			if (!at)
+				return action;
 		}
-		if (!first)
+		entry = word_at(blob, at);
+		if (!entry)
 			return 0;
-		candidate = word_at(blob, first);
-		if (!candidate)
-			return 0;
-		if (second) {
-			other = word_at(blob, second);
-			if (other && other->b < candidate->b) {
-				__u32 swap = first;
+		d = entry->d;
+		skip = d >> XLB_SKIP_SHIFT & XLB_SKIP_MASK;
+		to = d & ENTRY_LAST ? 0 : at + 1;
+		if (entry->b >= best) {
+			to = skip && !(d & ENTRY_LINK) ? at + skip : 0;
+		} else if (d & ENTRY_LINK) {
+			to = entry->a;
+		} else if (d & ENTRY_SWITCH) {
+			__u32 run = switched(msg, vhost, at, entry, p);
 
-				first = second;
-				second = swap;
-				candidate = other;
-			}
+			to = run ? run : to;
+		} else if (all_hold(msg, vhost, blob, entry->c, d & 0xff, p)) {
+			best = entry->b;
+			action = entry->a;
+			to = skip ? at + skip : 0;
 		}
-		if (all_hold(msg, vhost, blob, candidate->c, candidate->d & ~LAST_CANDIDATE, p))
-			return candidate->a;
-		first = candidate->d & LAST_CANDIDATE ? 0 : first + 1;
+		at = to;
 	}
 	return 0;
 }
@@ -174,6 +316,59 @@ struct choice {
 };
 
 /*
+ * Finds the parameters of the query that rules ask for: as they are written; of several of one name the first. What it
+ * remembers lies where the reading of headers had it: `mark` is where the value begins, `name_length` where the name.
+ */
+__noinline int read_query(struct sk_msg_md *msg, struct p_state *p)
+{
+	const __u8 *data = msg->data, *end = msg->data_end;
+	struct request_head *r;
+	__u32 at, stop;
+
+	if (!p)
+		return 0;
+	r = &p->request;
+	at = from(0) + r->target + r->path_length + 1;
+	stop = r->target + r->target_length;
+	r->name_length = at;
+	r->mark = 0;
+	r->hash = QUERY_BASIS;
+	repeat (XLB_MAX_HEAD) {
+		const __u8 *c = at < stop ? byte_at(data, end, at) : NULL;
+		struct header_name *asked;
+		__u32 name_end;
+
+		if (c && *c != '&') {
+			if (!r->mark) {
+				if (*c == '=')
+					r->mark = at + 1;
+				else
+					r->hash = (r->hash ^ *c) * FNV_PRIME;
+			}
+			at++;
+			continue;
+		}
+		asked = bpf_map_lookup_elem(&header_names, &r->hash);
+		name_end = r->mark ? r->mark - 1 : at;
+		if (asked && asked->length == name_end - r->name_length + 1) {
+			__u32 index = asked->index & (XLB_MAX_HEADERS - 1);
+
+			if (!p->header[index].offset) {
+				p->header[index].offset = r->mark ? r->mark : at;
+				p->header[index].length = r->mark ? at - r->mark : 0;
+			}
+		}
+		if (!c)
+			return 0;
+		at++;
+		r->name_length = at;
+		r->mark = 0;
+		r->hash = QUERY_BASIS;
+	}
+	return 0;
+}
+
+/*
  * Where this request goes, by one configuration from beginning to end. 0, or the reason to decline.
  * A function of its own to the verifier too: its loops need not be followed again for each way that leads here.
  */
@@ -181,7 +376,7 @@ __noinline int choose(struct sk_msg_md *msg, struct p_state *p, struct choice *o
 {
 	struct request_head *r;
 	const __u8 *data, *end;
-	__u32 vhost, action, listener, *index;
+	__u32 vhost, action, listener, flags, *index;
 	struct word *route, *head, *entry;
 	void *hosts, *blob;
 
@@ -200,8 +395,9 @@ __noinline int choose(struct sk_msg_md *msg, struct p_state *p, struct choice *o
 	head = word_at(hosts, 0);
 	if (!head)
 		return REASON_RULES;
-	vhost = match_host(hosts, data, end, r->host,
-			   head->a & HOSTS_STRIP_PORT ? without_port(r, data, end) : r->host_length);
+	flags = head->a;
+	vhost = match_host(msg, *index, hosts, r->host,
+			   flags & HOSTS_STRIP_PORT ? without_port(r, data, end) : r->host_length);
 	if (vhost == RULES_NONE)
 		return REASON_NO_VIRTUAL_HOST;
 	if (vhost == RULES_SLOW)
@@ -211,6 +407,8 @@ __noinline int choose(struct sk_msg_md *msg, struct p_state *p, struct choice *o
 		return REASON_RULES;
 	if (r->path_length > XLB_MAX_PATH)
 		return REASON_HEAD_TOO_LARGE;
+	if (flags & HOSTS_QUERY && r->flags & REQUEST_HAS_QUERY)
+		read_query(msg, p);
 	action = match_route(msg, vhost, blob, p);
 	if (!action)
 		return REASON_NO_ROUTE;

@@ -27,102 +27,6 @@ static __always_inline const __u64 *eight_at(const __u8 *data, const __u8 *end, 
 	return data + at + 8 > end ? NULL : (const __u64 *)(data + at);
 }
 
-/* What a walk brought: the last state's values. */
-struct walk {
-	__u32 below;    /* c of the deepest state reached */
-	__u32 exact;    /* d, if the walk used up the text, else 0 */
-	__u32 wildcard; /* host tries: d of the deepest state that had one with text left over */
-};
-
-/* Host tries: forward `c` = ends here, `d` = at least one byte follows; backward: `d` only. */
-static __always_inline void walk_host(void *blob, __u32 root, const __u8 *data, const __u8 *end, __u32 offset,
-				      __u32 length, bool backward, struct walk *out)
-{
-	__u32 state = root, at = from(0);
-	struct word *w = word_at(blob, root);
-
-	out->exact = 0;
-	out->wildcard = 0;
-	if (!w)
-		return;
-	repeat (XLB_MAX_HOST + 1) {
-		__u32 where, next;
-		const __u8 *p;
-
-		if (at >= length) {
-			out->exact = w->c;
-			return;
-		}
-		if (w->d)
-			out->wildcard = w->d;
-		where = offset + (backward ? length - 1 - at : at);
-		p = byte_at(data, end, where);
-		if (!p || !w->a)
-			return;
-		next = w->a + lower(*p);
-		w = word_at(blob, next);
-		if (!w || w->b != state)
-			return;
-		state = next;
-		at++;
-	}
-}
-
-/* The rules of the virtual host that Envoy would search: exact, suffix, prefix, `*`. */
-static __always_inline __u32 match_host(void *blob, const __u8 *data, const __u8 *end, __u32 offset, __u32 length)
-{
-	struct word *head = word_at(blob, 0);
-	__u32 prefix = 0;
-	struct walk walk;
-
-	if (!head)
-		return RULES_NONE;
-	if (head->b) {
-		walk_host(blob, head->b, data, end, offset, length, false, &walk);
-		if (walk.exact)
-			return walk.exact;
-		prefix = walk.wildcard;
-	}
-	if (head->c) {
-		walk_host(blob, head->c, data, end, offset, length, true, &walk);
-		if (walk.wildcard)
-			return walk.wildcard;
-	}
-	return prefix ? prefix : head->d;
-}
-
-/* The list of candidates for a path: prefix semantics at the deepest state, or exact where the path ends on it. */
-static __always_inline __u32 walk_path(void *blob, __u32 root, const __u8 *data, const __u8 *end, __u32 offset,
-				       __u32 length, bool fold)
-{
-	__u32 state = root, at = from(0);
-	struct word *w = word_at(blob, root);
-
-	if (!w)
-		return 0;
-	repeat (XLB_MAX_PATH + 1) {
-		struct word *child;
-		__u32 next;
-		const __u8 *p;
-
-		if (at >= length)
-			return w->d;
-		p = byte_at(data, end, offset + at);
-		if (!p)
-			return 0;
-		if (!w->a)
-			return w->c;
-		next = w->a + (fold ? lower(*p) : *p);
-		child = word_at(blob, next);
-		if (!child || child->b != state)
-			return w->c;
-		w = child;
-		state = next;
-		at++;
-	}
-	return 0;
-}
-
 static __always_inline __u8 byte_of(const struct word *w, __u32 at)
 {
 	return ((const __u8 *)w)[at & 15];
@@ -144,14 +48,112 @@ static __always_inline bool equals(void *blob, __u32 value, __u32 length, const 
 			break;
 		}
 		w = word_at(blob, value + at / 16);
+		if (!w)
+			break;
+		if (length - at >= 8 && !(at & 7)) {
+			const __u64 *eight = eight_at(data, end, offset + at);
+
+			if (!eight || (fold ? lower_all(*eight) : *eight) != ((const __u64 *)w)[at >> 3 & 1])
+				break;
+			at += 8;
+			continue;
+		}
 		p = byte_at(data, end, offset + at);
-		if (!w || !p)
+		if (!p)
 			break;
 		if ((fold ? lower(*p) : *p) != byte_of(w, at))
 			break;
 		at++;
 	}
 	return same;
+}
+
+/* What a walk brought: the last state's values. */
+struct walk {
+	__u32 exact;    /* host tries: c of the last state, if the walk used up the text, else 0; others: the run */
+	__u32 wildcard; /* host tries: d of the deepest state that had one with text left over */
+	__u32 tail;     /* where the only way on lies, if the walk came to a tail, else 0; ... */
+	__u32 at;       /* ... and how many bytes it had used up */
+};
+
+/* Host tries: forward `c` = ends here, `d` = at least one byte follows; backward: `d` only. */
+static __always_inline void walk_host(void *blob, __u32 root, const __u8 *data, const __u8 *end, __u32 offset,
+				      __u32 length, bool backward, struct walk *out)
+{
+	__u32 state = root, at = from(0);
+	struct word *w = word_at(blob, root);
+
+	out->exact = 0;
+	out->wildcard = 0;
+	out->tail = 0;
+	if (!w)
+		return;
+	repeat (XLB_MAX_HOST + 1) {
+		__u32 where, next;
+		const __u8 *p;
+
+		if (at >= length) {
+			out->exact = w->c;
+			return;
+		}
+		if (w->d)
+			out->wildcard = w->d;
+		if (w->a & XLB_TAIL) {
+			out->tail = w->a & ~XLB_TAIL;
+			out->at = at;
+			return;
+		}
+		where = offset + (backward ? length - 1 - at : at);
+		p = byte_at(data, end, where);
+		if (!p || !w->a)
+			return;
+		next = w->a + lower(*p);
+		w = word_at(blob, next);
+		if (!w || w->b != state)
+			return;
+		state = next;
+		at++;
+	}
+}
+
+/* The run for a text: prefix semantics at the deepest state, exact where the text ends on it. No `wildcard`. */
+static __always_inline void walk_text(void *blob, __u32 root, const __u8 *data, const __u8 *end, __u32 offset,
+				      __u32 length, bool fold, bool backward, struct walk *out)
+{
+	__u32 state = root, at = from(0);
+	struct word *w = word_at(blob, root);
+
+	out->exact = 0;
+	out->tail = 0;
+	if (!w)
+		return;
+	repeat (XLB_MAX_HEAD) {
+		struct word *child;
+		__u32 next;
+		const __u8 *p;
+
+		if (at >= length) {
+			out->exact = w->d;
+			return;
+		}
+		if (!w->a || w->a & XLB_TAIL)
+			break;
+		p = byte_at(data, end, offset + (backward ? length - 1 - at : at));
+		if (!p)
+			return;
+		next = w->a + (fold ? lower(*p) : *p);
+		child = word_at(blob, next);
+		if (!child || child->b != state)
+			break;
+		w = child;
+		state = next;
+		at++;
+	}
+	out->exact = w->c;
+	out->at = at;
+	/* The walk has come to a tail, or not past one. */
+	if (w->a & XLB_TAIL)
+		out->tail = w->a & ~XLB_TAIL;
 }
 
 /* The same at any of `places` offsets in a row. */
@@ -215,6 +217,50 @@ static __always_inline bool walk_table(void *blob, __u32 head, const __u8 *data,
 		at++;
 	}
 	return accepts;
+}
+
+/*
+ * The same for many expressions at once: the value of the row where the text ends. Here places are of 32 bits, and a
+ * row's value is its last one: d of the head word is how many there are before it.
+ */
+static __always_inline __u32 walk_union(void *blob, __u32 head, const __u8 *data, const __u8 *end, __u32 offset,
+					__u32 length)
+{
+	struct word *w = word_at(blob, head);
+	__u32 at = from(0), state, classes, rows, width;
+
+	if (!w)
+		return 0;
+	state = w->a;
+	classes = w->b;
+	rows = w->c;
+	width = w->d;
+	repeat (XLB_MAX_HEAD + 1) {
+		bool over = at >= length;
+		__u32 place = width;
+		const __u8 *p;
+
+		if (!state)
+			return 0;
+		if (!over) {
+			p = byte_at(data, end, offset + at);
+			if (!p)
+				return 0;
+			w = word_at(blob, classes + (*p >> 4));
+			if (!w)
+				return 0;
+			place = byte_of(w, *p);
+		}
+		place += state;
+		w = word_at(blob, rows + (place >> 2));
+		if (!w)
+			return 0;
+		state = ((const __u32 *)w)[place & 3];
+		if (over)
+			return state;
+		at++;
+	}
+	return 0;
 }
 
 /* The entry of an action that is taken, by weight: a cluster and its edits. */

@@ -5,6 +5,7 @@
 
 #define FNV_BASIS 0xcbf29ce484222325ULL
 #define FNV_PRIME 0x100000001b3ULL
+#define QUERY_BASIS ((FNV_BASIS ^ '?') * FNV_PRIME) /* names of query parameters are hashed behind a question mark */
 #define FNV32_BASIS 0x811c9dc5u
 #define FNV32_PRIME 0x01000193u
 
@@ -25,6 +26,16 @@ static __always_inline __u8 lower(__u8 c)
 }
 
 #define EVERY_BYTE(x) (0x0101010101010101ULL * (x))
+
+/* `lower` of eight bytes. */
+static __always_inline __u64 lower_all(__u64 word)
+{
+	__u64 low = word & EVERY_BYTE(0x7f);
+	__u64 from_a = low + EVERY_BYTE(0x80 - 'A');
+	__u64 behind_z = low + EVERY_BYTE(0x7f - 'Z');
+
+	return word | ((from_a ^ behind_z) & ~word & EVERY_BYTE(0x80)) >> 2;
+}
 
 /* True when all eight bytes are 0x20..0x7e, so that none of them can end a header value. May say false for others. */
 static __always_inline bool all_printable(__u64 word)

@@ -1,10 +1,10 @@
+import { createHash } from "node:crypto";
 import { allChains, httpChains } from "../model/chains.ts";
 import type {
   Address,
   Cluster,
   Config,
   FilterChain,
-  HeaderMatch,
   HttpChain,
   Listener,
   PathMatch,
@@ -17,45 +17,52 @@ import type {
 } from "../model/config.ts";
 import { addressText } from "../tables/address.ts";
 import { BlobBuilder } from "../tables/blob.ts";
-import type { ConnectWay, HostBlob, Ids, PlainWay, SlowRoute, SlowRule, Tables } from "../tables/compiled.ts";
+import type {
+  CompiledVirtualHost,
+  ConnectWay,
+  HostBlob,
+  Ids,
+  LongRule,
+  PlainWay,
+  SlowRoute,
+  SlowRule,
+  Tables,
+} from "../tables/compiled.ts";
 import {
-  CONDITION_IGNORE_CASE,
-  CONDITION_INVERT,
-  CONDITION_MISSING_AS_EMPTY,
-  ConditionKind,
-  HEADER_AUTHORITY,
-  HEADER_FIRST,
-  HEADER_METHOD,
-  HEADER_PATH,
-  HEADER_PATH_ALONE,
   HOSTS_HEADERS,
+  HOSTS_QUERY,
   HOSTS_STRIP_PORT,
   RULES_NONE,
   XLB_MAX_HEAD,
   XLB_MAX_HEADER_COUNT,
-  XLB_MAX_HEADER_NAME,
-  XLB_MAX_HEADERS,
 } from "../tables/layout.gen.ts";
 import { isAscii } from "../tables/text.ts";
-import { packTrie, Trie } from "../tables/trie.ts";
+import { packTries, putTail, reserveTail, Trie, tailsOf } from "../tables/trie.ts";
 import { type Balancing, compileCluster } from "./cluster.ts";
-import { type Dfa, toDfa } from "./dfa.ts";
+import { conditionsOf, MAX_CONDITIONS, whyNotHeader, whyNotQuery } from "./conditions.ts";
 import { type EditProgram, programOf, writeProgram } from "./edits.ts";
 import { whyNotDownstream, whyNotLimits } from "./limits.ts";
-import { fits, writeTable } from "./table.ts";
+import { isPseudo, type NameIndex, Names, queryName } from "./names.ts";
+import { cut, hasAutomaton, TOO_LARGE } from "./pattern.ts";
+import { MOST_WORDS, Planner } from "./plan.ts";
+
+/** A host's state: the rules if it ends here, and if at least one byte is left. */
+interface HostState {
+  ends: number;
+  goesOn: number;
+  tail?: number;
+}
 
 class HostTable implements HostBlob {
   readonly #routes: RouteConfig;
-  readonly #asksHeaders: boolean;
 
-  constructor(routes: RouteConfig, asksHeaders: boolean) {
+  constructor(routes: RouteConfig) {
     this.#routes = routes;
-    this.#asksHeaders = asksHeaders;
   }
 
   blob(rulesOf: (place: number) => number): Uint32Array {
-    const forward = new Trie<{ exact: number; prefix: number }>(() => ({ exact: RULES_NONE, prefix: RULES_NONE }));
-    const backward = new Trie<{ suffix: number }>(() => ({ suffix: RULES_NONE }));
+    const none = (): HostState => ({ ends: RULES_NONE, goesOn: RULES_NONE });
+    const [forward, backward] = [new Trie(none), new Trie(none)];
     let any: number = RULES_NONE;
     let [hasForward, hasBackward] = [false, false];
     this.#routes.virtualHosts.forEach((vhost, place) => {
@@ -65,39 +72,44 @@ class HostTable implements HostBlob {
         if (domain === "*") {
           any = rules;
         } else if (domain.startsWith("*")) {
-          backward.at([...bytes.subarray(1)].reverse()).value.suffix = rules;
+          backward.at([...bytes.subarray(1)].reverse()).value.goesOn = rules;
           hasBackward = true;
         } else if (domain.endsWith("*")) {
-          forward.at(bytes.subarray(0, -1)).value.prefix = rules;
+          forward.at(bytes.subarray(0, -1)).value.goesOn = rules;
           hasForward = true;
         } else {
-          forward.at(bytes).value.exact = rules;
+          forward.at(bytes).value.ends = rules;
           hasForward = true;
         }
       }
     });
     const blob = new BlobBuilder();
     blob.reserve(1);
-    const f = hasForward ? packTrie(blob, forward, (v) => [v.exact, v.prefix]) : 0;
-    const b = hasBackward ? packTrie(blob, backward, (v) => [RULES_NONE, v.suffix]) : 0;
-    const flags =
-      (this.#routes.ignorePortInHostMatching ? HOSTS_STRIP_PORT : 0) | (this.#asksHeaders ? HOSTS_HEADERS : 0);
-    blob.put(0, flags, f, b, any);
+    const tries = [...(hasForward ? [forward] : []), ...(hasBackward ? [backward] : [])];
+    for (const trie of tries) {
+      for (const [node, tail] of tailsOf(trie, ({ ends, goesOn }) => ends === RULES_NONE && goesOn === RULES_NONE)) {
+        node.value.tail = reserveTail(blob, tail, trie === backward);
+        putTail(blob, node.value.tail, tail, tail.leaf.value.ends, tail.leaf.value.goesOn);
+      }
+    }
+    const roots = packTries(blob, tries, ({ ends, goesOn, tail }) => [ends, goesOn, tail]);
+    const f = hasForward ? roots[0]! : 0;
+    const b = hasBackward ? roots.at(-1)! : 0;
+    blob.put(0, this.#flags(), f, b, any);
     return blob.finish();
   }
-}
 
-/** All candidates of one virtual host may not be more: nested prefixes with many conditions multiply. */
-const MAX_CANDIDATES = 262_144;
-const MAX_CONDITIONS = 64;
-const MAX_VALUE = 1_024;
-const LAST = 0x80000000;
-const PSEUDO: Readonly<Record<string, number>> = {
-  ":method": HEADER_METHOD,
-  ":authority": HEADER_AUTHORITY,
-  host: HEADER_AUTHORITY,
-  ":path": HEADER_PATH,
-};
+  #flags(): number {
+    const routes = this.#routes.virtualHosts.flatMap((vhost) => vhost.routes);
+    const asksHeaders = routes.some(({ headers }) => headers.some(({ name }) => !isPseudo(name)));
+    const asksQuery = routes.some(({ query }) => query !== undefined && query.length > 0);
+    return (
+      (this.#routes.ignorePortInHostMatching ? HOSTS_STRIP_PORT : 0) |
+      (asksHeaders ? HOSTS_HEADERS : 0) |
+      (asksQuery ? HOSTS_QUERY : 0)
+    );
+  }
+}
 
 /** What can be said of all plain connections to a listener when they are made. */
 export type Entrance =
@@ -107,20 +119,23 @@ export type Entrance =
 
 /**
  * Compiles a configuration for the kernel. Pure: equal input gives equal bytes. `balancing` says who takes part,
- * `entrance` which filter chain connections take; without it, listeners have one that takes all.
+ * `entrance` which filter chain connections take; without it, listeners have one that takes all. What did not change
+ * since the tables of `previous` keeps its numbers, and virtual hosts that did not are not made again.
  */
 export function compile(
   config: Config,
   balancing: (cluster: Cluster) => Balancing,
-  previous?: Ids,
+  previous?: Tables,
   entrance: EntranceOf = soleChain,
 ): Tables {
-  const ids = assignIds(config, previous);
+  const ids = assignIds(config, previous?.ids);
   const slow: SlowRule[] = [];
-  const names = new HeaderNames();
+  const long: LongRule[] = [];
+  const names = new Names(keptNames(config, previous));
+  const sources = new Map<string, CompiledVirtualHost>();
+  const context = { ids, names, slow, long, sources, before: previous?.sources ?? new Map() };
   const listeners = config.listeners.map((listener) => {
     const { name, address } = listener;
-    const context = { ids, names, slow };
     const way = compileEntrance(config, listener, entrance(listener, address.port), context);
     const others = listener.takesRest ? compileRest(config, listener, entrance, context) : [];
     return { name, id: ids.listeners.get(name)!, address, way, others };
@@ -133,7 +148,8 @@ export function compile(
       (endpoint) => ids.endpoints.get(`${cluster.name} ${addressText(endpoint.address)}`)!,
     ),
   }));
-  return { ids, listeners, clusters, endpoints: directEndpoints(config, ids), headerNames: names.list(), slow };
+  const endpoints = directEndpoints(config, ids);
+  return { ids, listeners, clusters, endpoints, headerNames: names.list(), slow, long, sources };
 }
 
 type EntranceOf = (listener: Listener, port: number) => Entrance;
@@ -163,8 +179,12 @@ function soleChain(listener: Listener): Entrance {
 /** What the parts of a configuration are compiled into. */
 interface Context {
   readonly ids: Ids;
-  readonly names: HeaderNames;
+  readonly names: Names;
   readonly slow: SlowRule[];
+  readonly long: LongRule[];
+  /** Virtual hosts by what they are compiled from: these, and those of the tables before. */
+  readonly sources: Map<string, CompiledVirtualHost>;
+  readonly before: ReadonlyMap<string, CompiledVirtualHost>;
 }
 
 function compileEntrance(config: Config, { name }: Listener, entrance: Entrance, context: Context): ConnectWay {
@@ -218,57 +238,109 @@ function directEndpoints({ listeners, clusters }: Config, ids: Ids): { id: numbe
 /** Envoy's own default is there to protect Envoy. */
 const isLimited = (maxConnections: number) => maxConnections !== 1_024 && maxConnections < 2 ** 32 - 1;
 
-function compileHttp(chain: HttpChain, { ids, names, slow }: Context) {
-  const asksHeaders = chain.routes.virtualHosts.some((v) =>
-    v.routes.some((r) => r.headers.some((h) => PSEUDO[h.name] === undefined)),
-  );
+function compileHttp(chain: HttpChain, context: Context) {
   return {
     kind: "requests" as const,
-    hosts: new HostTable(chain.routes, asksHeaders),
+    hosts: new HostTable(chain.routes),
     virtualHosts: chain.routes.virtualHosts.map((vhost) => {
-      const where = { listener: chain.listener, virtualHost: vhost.name };
-      const text = `${chain.listener}: virtual host ${vhost.name}`;
-      const whole = tooStrict(chain) ?? whyNotDomains(vhost);
-      const seen =
-        whole === undefined ? vhost.routes.map((route, place) => seenBy(chain.routes, vhost, route, place, names)) : [];
-      const routes = seen.map(({ route }) => route);
-      const programs = new Map(seen.map(({ route, programs }) => [route, programs]));
-      const blob = whole === undefined ? compileVirtualHost({ ...vhost, routes }, ids, names, programs) : undefined;
-      if (!blob) {
-        const reason = whole ?? `its routes combine to more than ${MAX_CANDIDATES} candidates`;
-        slow.push({ ...where, where: text, reason });
-        return undefined;
+      const { blob, slow, longest } = sameOrCompiled(chain, vhost, context);
+      const where = `${chain.listener}: virtual host ${vhost.name}`;
+      for (const { route, reason } of slow) {
+        const rule = { listener: chain.listener, virtualHost: vhost.name, reason };
+        if (route === undefined) context.slow.push({ ...rule, where });
+        else context.slow.push({ ...rule, where: `${where}: route ${vhost.routes[route.place]!.name}`, route });
       }
-      for (const { route, slowly } of seen) {
-        if (slowly === undefined) continue;
-        const { whyNot: reason, ...how } = slowly;
-        slow.push({ ...where, route: how, where: `${text}: route ${route.name}`, reason });
-      }
+      const reason = `up to ${longest} of its rules are asked one after the other`;
+      if (longest > LONG) context.long.push({ where, reason });
       return blob;
     }),
   };
 }
 
-class HeaderNames {
-  readonly #index = new Map<string, number>();
-
-  /** The index of an ordinary header; undefined when there are too many, or its name is too long. */
-  index(name: string): number | undefined {
-    const found = PSEUDO[name] ?? this.#index.get(name);
-    if (found !== undefined) return found;
-    const next = HEADER_FIRST + this.#index.size;
-    if (name.startsWith(":") || name.length > XLB_MAX_HEADER_NAME || next >= XLB_MAX_HEADERS) return undefined;
-    this.#index.set(name, next);
-    return next;
-  }
-
-  list(): { name: string; index: number }[] {
-    return [...this.#index].map(([name, index]) => ({ name, index }));
-  }
+function sameOrCompiled(chain: HttpChain, vhost: VirtualHost, context: Context): CompiledVirtualHost {
+  const { ids, names, before, sources } = context;
+  const source = sourceOf(chain, vhost, ids);
+  const known = sources.get(source) ?? before.get(source);
+  const compiled = known && isAsBefore(known, names) ? known : compileVirtualHost(chain, vhost, ids, names);
+  sources.set(source, compiled);
+  return compiled;
 }
 
-/** Headers that the kernel path reads for itself and never keeps for the rules. */
-const NOT_KEPT = ["content-length", "transfer-encoding", "connection", "upgrade", "expect", "te"];
+/** So many rules, asked one after the other, are worth a word. */
+const LONG = 32;
+
+/** Names that rules still ask for keep their indexes: a hook may be reading a head by the old ones. */
+function keptNames(config: Config, previous: Tables | undefined): ReadonlyMap<string, number> {
+  if (previous === undefined) return new Map();
+  const chains = config.listeners.flatMap(httpChains);
+  const routes = chains.flatMap(({ routes }) => routes.virtualHosts.flatMap((v) => v.routes));
+  const asked = new Set(
+    routes.flatMap(({ headers, query }) => [
+      ...headers.map(({ name }) => name),
+      ...(query ?? []).map(({ name }) => queryName(name)),
+    ]),
+  );
+  return new Map(previous.headerNames.filter(({ name }) => asked.has(name)).map(({ name, index }) => [name, index]));
+}
+
+/** All that a virtual host is compiled from, but for the names' indexes. */
+function sourceOf(chain: HttpChain, vhost: VirtualHost, ids: Ids): string {
+  const numbers = vhost.routes.map(({ name, action }) => [
+    ids.routes.get(name),
+    ...(action.kind === "forward" ? action.clusters.map((c) => "name" in c && ids.clusters.get(c.name)) : []),
+  ]);
+  const around = [tooStrict(chain), { ...chain.routes, virtualHosts: [] }];
+  return createHash("sha256")
+    .update(JSON.stringify([vhost, numbers, around]))
+    .digest("base64");
+}
+
+const isAsBefore = (before: CompiledVirtualHost, names: NameIndex) =>
+  before.names.every(([name, index]) => names.index(name) === index);
+
+function compileVirtualHost(chain: HttpChain, vhost: VirtualHost, ids: Ids, all: Names): CompiledVirtualHost {
+  const whole = tooStrict(chain) ?? whyNotDomains(vhost);
+  if (whole !== undefined) return { blob: undefined, slow: [{ reason: whole }], names: [], longest: 0 };
+  const asked = new Map<string, number | undefined>();
+  const names: NameIndex = {
+    index(name) {
+      const index = all.index(name);
+      asked.set(name, index);
+      return index;
+    },
+  };
+  const seen = vhost.routes.map((route, place) => seenBy(chain.routes, vhost, route, place, names));
+  const blob = new BlobBuilder();
+  blob.reserve(1);
+  const actions = new Map<Route, number>();
+  const programs = new Map(seen.map(({ route, programs }) => [route, programs]));
+  const written = new Map<string, number>();
+  const programOfEntry = (route: Route) => (entry: WeightedCluster) => {
+    const program = programs.get(route)?.get(entry);
+    if (program === undefined) return 0;
+    const key = JSON.stringify(program);
+    const place = written.get(key) ?? writeProgram(blob, program);
+    written.set(key, place);
+    return place;
+  };
+  const planner = new Planner(blob, (route) => {
+    const at = actions.get(route) ?? writeAction(blob, route, ids, programOfEntry(route));
+    actions.set(route, at);
+    return at;
+  });
+  const plan = planner.write(seen.map(({ route }, order) => ({ order, route, left: conditionsOf(route, names) })));
+  if (plan === undefined) {
+    const reason = `its routes combine to more than ${MOST_WORDS >> 16} MiB of tables`;
+    return { blob: undefined, slow: [{ reason }], names: [...asked], longest: 0 };
+  }
+  blob.put(0, plan.exact, plan.fold, plan.foldLow, 0);
+  const slow = seen.flatMap(({ slowly }) => {
+    if (slowly === undefined) return [];
+    const { whyNot: reason, ...route } = slowly;
+    return [{ route, reason }];
+  });
+  return { blob: blob.finish(), slow, names: [...asked], longest: plan.longest };
+}
 
 /** The kernel path knows Envoy's default limits of a head only. */
 function tooStrict({ http }: HttpChain): string | undefined {
@@ -292,32 +364,39 @@ interface SeenRoute {
   readonly slowly?: SlowRoute & { readonly whyNot: string };
 }
 
-function seenBy(routes: RouteConfig, vhost: VirtualHost, route: Route, place: number, names: HeaderNames): SeenRoute {
-  const isTooLarge = route.path.kind === "regex" && automaton(route.path.pattern) === undefined;
-  const ofHeaders = route.headers.map((header, at) =>
+function seenBy(routes: RouteConfig, vhost: VirtualHost, route: Route, place: number, names: NameIndex): SeenRoute {
+  const isTooLarge = route.path.kind === "regex" && !hasAutomaton(cut(route.path.pattern).rest);
+  const { headers: asked, query = [] } = route;
+  const ofHeaders = asked.map((header, at) =>
     at < MAX_CONDITIONS ? whyNotHeader(header, names) : `more than ${MAX_CONDITIONS} header conditions`,
   );
   const { programs, whyNot: whyNotActing } = programsOf(routes, vhost, route);
+  const ofQuery = query.map((parameter, at) =>
+    at < MAX_CONDITIONS ? whyNotQuery(parameter, names) : `more than ${MAX_CONDITIONS} query conditions`,
+  );
   const whyNot =
     (isTooLarge ? TOO_LARGE : undefined) ??
-    ofHeaders.find((reason) => reason !== undefined) ??
+    [...ofHeaders, ...ofQuery].find((reason) => reason !== undefined) ??
     whyNotConditions(route) ??
     whyNotActing;
   if (whyNot === undefined) return { route, programs };
-  const asksHeaders = ofHeaders.flatMap((reason, at) => (reason === undefined ? [at] : []));
-  const headers = asksHeaders.map((at) => route.headers[at]!);
+  const can = (reasons: readonly (string | undefined)[]) =>
+    reasons.flatMap((reason, at) => (reason === undefined ? [at] : []));
+  const [asksHeaders, asksQuery] = [can(ofHeaders), can(ofQuery)];
   return {
-    route: { ...route, path: isTooLarge ? ANY_PATH : route.path, headers, action: GO_SLOW },
+    route: {
+      ...{ ...route, path: isTooLarge ? ANY_PATH : route.path, action: GO_SLOW },
+      ...{ headers: asksHeaders.map((at) => asked[at]!), query: asksQuery.map((at) => query[at]!) },
+    },
     programs: new Map(),
-    slowly: { place, asksPath: !isTooLarge, asksHeaders, whyNot },
+    slowly: { place, asksPath: !isTooLarge, asksHeaders, asksQuery, whyNot },
   };
 }
 
 const ANY_PATH: PathMatch = { kind: "prefix", value: "", caseSensitive: true };
 
-function whyNotConditions({ path, query, fraction, grpc }: Route): string | undefined {
+function whyNotConditions({ path, fraction, grpc }: Route): string | undefined {
   if (path.kind !== "regex" && !isAscii(path.value)) return "its path is not ASCII";
-  if (query !== undefined && query.length > 0) return "it asks for query parameters";
   if (fraction !== undefined) return "it takes a fraction of the requests";
   return grpc ? "it asks for gRPC" : undefined;
 }
@@ -348,203 +427,8 @@ function programsOf(
   return { programs };
 }
 
-function whyNotHeader({ name, value }: HeaderMatch, names: HeaderNames): string | undefined {
-  if (NOT_KEPT.includes(name)) return `the kernel path does not match ${name}`;
-  if (value.kind === "range") return `it matches ${name} by a range of numbers`;
-  if (names.index(name) === undefined) return `header ${name} is a name too many, too long or not for the kernel path`;
-  if (value.kind === "present") return undefined;
-  if (value.kind === "regex")
-    return automaton(value.pattern) === undefined ? `header ${name}: ${TOO_LARGE}` : undefined;
-  return isAscii(value.value) && value.value.length <= MAX_VALUE
-    ? undefined
-    : `the value asked of ${name} is not ASCII or too long`;
-}
-
-/** Of a regular expression in the kernel: one beyond it takes the slow path. */
-const MAX_STATES = 1_024;
-const TOO_LARGE = `its regular expression needs more than ${MAX_STATES} states, or too large a table`;
-
-const automata = new Map<string, Dfa | undefined>();
-
-/** The same for equal patterns; a few thousand are remembered, for the next configuration is much like this one. */
-function automaton(pattern: string): Dfa | undefined {
-  if (automata.has(pattern)) return automata.get(pattern);
-  if (automata.size >= 4_096) automata.clear();
-  const dfa = toDfa(pattern, MAX_STATES);
-  const usable = dfa && fits(dfa) ? dfa : undefined;
-  automata.set(pattern, usable);
-  return usable;
-}
-
 /** A rule that {@link seenBy} leaves to the slow path has come to the tables all the same. */
 const forSlowPath = (what: string) => new Error(`${what} is for the slow path`);
-
-interface Candidate {
-  readonly order: number;
-  readonly route: Route;
-}
-
-/** Routes whose path matches in a state: if the text goes on below it, and if it ends there. */
-interface PathState {
-  below: Candidate[];
-  exact: Candidate[];
-}
-
-function addPath(trie: Trie<PathState>, path: PathMatch, candidate: Candidate): void {
-  if (path.kind === "regex") {
-    /* Any path comes to it; a condition asks. */
-    trie.root.value.below.push(candidate);
-    return;
-  }
-  const value = path.caseSensitive ? path.value : path.value.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
-  const bytes = Buffer.from(value);
-  switch (path.kind) {
-    case "path":
-      trie.at(bytes).value.exact.push(candidate);
-      return;
-    case "prefix":
-      trie.at(bytes).value.below.push(candidate);
-      return;
-    case "pathSeparatedPrefix":
-      trie.at(bytes).value.exact.push(candidate);
-      trie.at([...bytes, 0x2f]).value.below.push(candidate);
-      return;
-    default:
-      path satisfies never;
-  }
-}
-
-const conditionsOf = ({ path, headers }: Route) => headers.length + (path.kind === "regex" ? 1 : 0);
-
-/** Both ascend; what follows the first candidate without conditions can never be asked. */
-function merge(a: readonly Candidate[], b: readonly Candidate[]): Candidate[] {
-  const all = b.length === 0 ? a : [...a, ...b].sort((x, y) => x.order - y.order);
-  const last = all.findIndex((c) => conditionsOf(c.route) === 0);
-  return last < 0 ? [...all] : all.slice(0, last + 1);
-}
-
-/** The virtual host's blob; undefined when its lists would grow out of hand. */
-function compileVirtualHost(
-  vhost: VirtualHost,
-  ids: Ids,
-  names: HeaderNames,
-  programs: ReadonlyMap<Route, Programs>,
-): Uint32Array | undefined {
-  const exactTrie = new Trie<PathState>(() => ({ below: [], exact: [] }));
-  const foldTrie = new Trie<PathState>(() => ({ below: [], exact: [] }));
-  let folds = false;
-  vhost.routes.forEach((route, order) => {
-    const anyCase = route.path.kind !== "regex" && !route.path.caseSensitive;
-    if (anyCase) folds = true;
-    addPath(anyCase ? foldTrie : exactTrie, route.path, { order, route });
-  });
-  let total = 0;
-  const inherit = (trie: Trie<PathState>): boolean => {
-    const stack = [{ node: trie.root, above: [] as Candidate[] }];
-    for (let top = stack.pop(); top; top = stack.pop()) {
-      const { node, above } = top;
-      const own = node.value.below.length > 0;
-      const below = own ? merge(above, node.value.below) : above;
-      const ends = node.value.exact.length > 0;
-      const exact = ends ? merge(below, node.value.exact) : below;
-      total += (own ? below.length : 0) + (ends ? exact.length : 0);
-      if (total > MAX_CANDIDATES) return false;
-      node.value = { below, exact };
-      for (const child of node.children.values()) stack.push({ node: child, above: below });
-    }
-    return true;
-  };
-  if (!inherit(exactTrie) || !inherit(foldTrie)) return undefined;
-
-  const blob = new BlobBuilder();
-  blob.reserve(1);
-  const tables = new Map<string, number>();
-  const writtenPrograms = new Map<string, number>();
-  const programOfEntry = (route: Route) => (entry: WeightedCluster) => {
-    const program = programs.get(route)?.get(entry);
-    if (program === undefined) return 0;
-    const key = JSON.stringify(program);
-    const place = writtenPrograms.get(key) ?? writeProgram(blob, program);
-    writtenPrograms.set(key, place);
-    return place;
-  };
-  const written = new Map<Route, readonly [action: number, conditions: number]>();
-  const candidate = (route: Route): readonly [number, number] => {
-    let at = written.get(route);
-    if (!at) {
-      at = [writeAction(blob, route, ids, programOfEntry(route)), writeConditions(blob, route, names, tables)];
-      written.set(route, at);
-    }
-    return at;
-  };
-  const lists = new Map<Candidate[], number>();
-  const list = (candidates: Candidate[]): number => {
-    if (candidates.length === 0) return 0;
-    let first = lists.get(candidates);
-    if (first === undefined) {
-      const rows = candidates.map(({ route, order }) => ({ order, count: conditionsOf(route), at: candidate(route) }));
-      first = blob.reserve(rows.length);
-      rows.forEach(({ order, count, at }, i) => {
-        blob.put(first! + i, at[0], order, at[1], (count | (i === rows.length - 1 ? LAST : 0)) >>> 0);
-      });
-      lists.set(candidates, first);
-    }
-    return first;
-  };
-  /* The lists are written first: a trie takes the end of the blob. */
-  const values = new Map<PathState, readonly [number, number]>();
-  const visit = (trie: Trie<PathState>) => {
-    const stack = [trie.root];
-    for (let node = stack.pop(); node; node = stack.pop()) {
-      values.set(node.value, [list(node.value.below), list(node.value.exact)]);
-      for (const child of node.children.values()) stack.push(child);
-    }
-  };
-  visit(exactTrie);
-  if (folds) visit(foldTrie);
-  const root = packTrie(blob, exactTrie, (v) => values.get(v)!);
-  const foldRoot = folds ? packTrie(blob, foldTrie, (v) => values.get(v)!) : 0;
-  blob.put(0, root, foldRoot, 0, 0);
-  return blob.finish();
-}
-
-/** `tables` are those that lie in the blob already, by their patterns. */
-function writeConditions(
-  blob: BlobBuilder,
-  { path, headers }: Route,
-  names: HeaderNames,
-  tables: Map<string, number>,
-): number {
-  if (path.kind !== "regex" && headers.length === 0) return 0;
-  const table = (pattern: string): number => {
-    const head = tables.get(pattern) ?? writeTable(blob, automaton(pattern)!);
-    tables.set(pattern, head);
-    return head;
-  };
-  const ofPath =
-    path.kind === "regex" ? [[HEADER_PATH_ALONE | (ConditionKind.regex << 8), table(path.pattern), 0] as const] : [];
-  const ofHeaders = headers.map((header) => {
-    const index = names.index(header.name)!;
-    const flags = (header.invert ? CONDITION_INVERT : 0) | (header.missingIsEmpty ? CONDITION_MISSING_AS_EMPTY : 0);
-    const value = header.value;
-    if (value.kind === "present") {
-      return [index | (ConditionKind.present << 8) | (flags << 16), 0, value.present ? 1 : 0] as const;
-    }
-    if (value.kind === "range") throw forSlowPath("a range");
-    if (value.kind === "regex")
-      return [index | (ConditionKind.regex << 8) | (flags << 16), table(value.pattern), 0] as const;
-    const fold = value.ignoreCase ? CONDITION_IGNORE_CASE : 0;
-    const bytes = Buffer.from(value.ignoreCase ? value.value.toLowerCase() : value.value, "latin1");
-    const kind = ConditionKind[value.kind];
-    return [index | (kind << 8) | ((flags | fold) << 16), blob.bytes(bytes), bytes.length] as const;
-  });
-  const rows = [...ofPath, ...ofHeaders];
-  const first = blob.reserve(rows.length);
-  rows.forEach(([a, b, c], i) => {
-    blob.put(first + i, a, b, c, 0);
-  });
-  return first;
-}
 
 function writeAction(
   blob: BlobBuilder,

@@ -33,6 +33,8 @@ const MOST_STATES = 0x10000;
 const SLACK = 4;
 /** Bounds time and memory where patterns explode: some tenths of a second. */
 const MAX_WORK = 1_000_000;
+/** Places of a table that is made the smallest there is: of a larger one that takes longer than to make it. */
+const MOST_MINIMISED = 0x20000;
 
 /** A pattern's automaton; undefined if it needs more states, or too long to make. Throws as compileProgram does. */
 export function toDfa(pattern: string, maxStates: number): Dfa | undefined {
@@ -42,11 +44,23 @@ export function toDfa(pattern: string, maxStates: number): Dfa | undefined {
   return { ...automaton, accepts: Uint8Array.from(accepting, (patterns) => patterns.length) };
 }
 
-/** One automaton for several patterns; undefined and errors as with `toDfa`. */
-export function toUnionDfa(patterns: readonly string[], maxStates: number): UnionDfa | undefined {
+/** Is it plain that a pattern's automaton has so few states? It says no where only the smallest one would tell. */
+export function isPlainlySmall(pattern: string, maxStates: number): boolean {
+  return new Subsets([pattern]).automaton(maxStates, MAX_WORK) !== undefined;
+}
+
+/** One automaton for several patterns; undefined and errors as with `toDfa`. `maxWork` is in steps followed. */
+export function toUnionDfa(
+  patterns: readonly string[],
+  maxStates: number,
+  maxWork: number = MAX_WORK,
+): UnionDfa | undefined {
   const limit = Math.min(maxStates, MOST_STATES);
-  const large = new Subsets(patterns).automaton(limit * SLACK);
+  const large = new Subsets(patterns).automaton(limit * SLACK, maxWork);
   if (large === undefined) return undefined;
+  const states = large.accepting.length;
+  if (states <= limit && large.next.length > MOST_MINIMISED)
+    return { ...large, states, next: Uint16Array.from(large.next) };
   const small = minimise(large);
   return small.states > limit ? undefined : small;
 }
@@ -126,7 +140,7 @@ class Subsets {
     }
   }
 
-  automaton(maxStates: number): Large | undefined {
+  automaton(maxStates: number, maxWork: number): Large | undefined {
     const classCount = this.#kinds.length;
     const next: number[] = [];
     const start = this.#state(this.#starts, Neighbour.EDGE);
@@ -134,7 +148,7 @@ class Subsets {
       if (this.#subsets.length > maxStates) return undefined;
       for (const [c, steps] of this.#targets(this.#subsets[state]!).entries()) {
         next.push(this.#state(steps, this.#kinds[c]!));
-        if (++this.#work > MAX_WORK) return undefined;
+        if (++this.#work > maxWork) return undefined;
       }
     }
     const accepting = this.#subsets.map((subset) => this.#accepting(subset));

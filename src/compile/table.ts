@@ -1,8 +1,11 @@
 import type { BlobBuilder } from "../tables/blob.ts";
-import type { Dfa } from "./dfa.ts";
+import type { Dfa, UnionDfa } from "./dfa.ts";
 
 /** A walk's place in the rows is a number of 16 bits. */
 const MOST_PLACES = 0x10000;
+
+/** So few states fit, whatever their classes. */
+export const PLAIN_STATES = MOST_PLACES / 256;
 
 export const fits = ({ states, classCount }: Dfa) => states * classCount <= MOST_PLACES;
 
@@ -23,5 +26,25 @@ export function writeTable(blob: BlobBuilder, { classes, classCount, states, nex
   const refusing = accepts.reduce((count, accepting) => count + (accepting ? 0 : 1), 0);
   const head = blob.reserve(1);
   blob.put(head, place[start]!, blob.bytes(Buffer.from(classes)), blob.bytes(rows), refusing * classCount);
+  return head;
+}
+
+/**
+ * Writes an automaton of several patterns as `walk_union` of bpf/steps/match.h reads it, and gives its head word.
+ * `values` has what the walk gives where a text ends, by state; 0: none of the patterns.
+ */
+export function writeUnion(
+  blob: BlobBuilder,
+  { classes, classCount, states, next, start }: UnionDfa,
+  values: readonly number[],
+): number {
+  const width = classCount + 1;
+  const rows = new Uint32Array(states * width);
+  for (let state = 0; state < states; state++) {
+    for (let c = 0; c < classCount; c++) rows[state * width + c] = next[state * classCount + c]! * width;
+    rows[state * width + classCount] = values[state]!;
+  }
+  const head = blob.reserve(1);
+  blob.put(head, start * width, blob.bytes(classes), blob.bytes(new Uint8Array(rows.buffer)), classCount);
   return head;
 }

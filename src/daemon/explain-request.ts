@@ -144,7 +144,7 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
   const place = "none" in outcome ? virtualHost.routes.length : outcome.routeIndex;
   const values = new Headers(admitted, "each");
   const byRules =
-    declinedAtEntrance(listener, tables) ?? declineByRules(tables, listener, virtualHost, place, path, values);
+    declinedAtEntrance(listener, tables) ?? declineByRules(tables, listener, virtualHost, place, admitted.path, values);
   const found = {
     ...where,
     virtualHost: { name: virtualHost.name, domain: domainOf(chain, virtualHost, admitted.authority) },
@@ -252,7 +252,7 @@ function declineByRules(
   listener: Listener,
   { name, routes }: VirtualHost,
   place: number,
-  path: string,
+  target: string,
   values: HeaderValues,
 ): Declined | undefined {
   for (const { route: slowly, reason, ...rule } of slow) {
@@ -261,8 +261,12 @@ function declineByRules(
     const route = routes[slowly.place]!;
     const mayMatch =
       slowly.place <= place &&
-      (!slowly.asksPath || matchPath(route.path, path)) &&
-      slowly.asksHeaders.every((at) => matchHeader(route.headers[at]!, values));
+      (!slowly.asksPath || matchPath(route.path, withoutQuery(target))) &&
+      slowly.asksHeaders.every((at) => matchHeader(route.headers[at]!, values)) &&
+      matchQuery(
+        slowly.asksQuery.map((at) => route.query![at]!),
+        target,
+      );
     if (mayMatch) return declined("route", `route ${route.name}: ${reason}`);
   }
   return undefined;

@@ -4,11 +4,12 @@ import type { Config } from "../model/config.ts";
 import { entranceOf } from "../route/chain.ts";
 import { slowClusters } from "./balancing.ts";
 
-/** What of a valid configuration the kernel path will leave to the slow path or leads nowhere, a line for each. */
+/** What of a valid configuration the kernel path will leave to the slow path, takes its time for, or leads nowhere. */
 export function explainConfig(config: Config): string[] {
-  const { slow } = compile(config, () => ({ lists: [] }), undefined, entranceOf);
+  const { slow, long } = compile(config, () => ({ lists: [] }), undefined, entranceOf);
   return [
     ...[...slow, ...slowClusters(config)].map(({ where, reason }) => `${where} needs the slow path: ${reason}`),
+    ...long.map(({ where, reason }) => `${where}: ${reason}`),
     ...missingClusters(config),
   ];
 }

@@ -228,6 +228,8 @@ class Daemon {
       this.#log.warn({ where, reason }, "rules for the slow path only");
     if (slow.length > MOST_NOTES)
       this.#log.warn({ more: slow.length - MOST_NOTES }, "and more: xlb validate prints all");
+    for (const { where, reason } of tables.long.slice(0, MOST_NOTES))
+      this.#log.warn({ where, reason }, "rules that take their time");
     const listeners = new Map([...tables.ids.listeners].map(([name, id]) => [id, name]));
     const byName = new Map(this.#config.listeners.map((l) => [l.name, l]));
     const listenerOf = (id: number): Listener | undefined => byName.get(listeners.get(id) ?? "");
@@ -288,7 +290,7 @@ class Daemon {
       return;
     }
     const ids = withRetired(kernel.tables.ids, config, kernel.datapath.capacity("endpoint_states"));
-    const tables = compile(config, kernelBalancing(config), ids, entranceOf);
+    const tables = compile(config, kernelBalancing(config), { ...kernel.tables, ids }, entranceOf);
     const most = kernel.datapath.capacity("endpoint_states");
     if (Math.max(0, ...tables.ids.endpoints.values()) >= most) {
       this.#log.warn({ most }, "DNS tells of more endpoints than the kernel path holds: they stay as they were");

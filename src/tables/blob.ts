@@ -2,7 +2,7 @@
  * Blobs of docs/tables.md: 16-byte words {a, b, c, d} that only ever grow while they are built and never change after.
  */
 export class BlobBuilder {
-  #words = new Uint32Array(4 * 64);
+  #words = new Uint32Array(4 * 16);
   #length = 0;
 
   get length(): number {

@@ -28,6 +28,14 @@ export interface SlowRoute {
   readonly asksPath: boolean;
   /** Which of its header conditions the hook asks, by their places. */
   readonly asksHeaders: readonly number[];
+  /** The same of its query parameters. */
+  readonly asksQuery: readonly number[];
+}
+
+/** Rules that the kernel follows, but not at a cost that stays the same however many they are. */
+export interface LongRule {
+  readonly where: string;
+  readonly reason: string;
 }
 
 export interface CompiledListener {
@@ -59,15 +67,28 @@ export type ConnectWay =
   /** It goes to an endpoint that the hook picks by this blob of clusters, and to the anchor where there is none. */
   | { readonly kind: "direct"; readonly blob: Uint32Array };
 
+export interface CompiledVirtualHost {
+  /** Undefined: the slow path's. */
+  readonly blob: Uint32Array | undefined;
+  readonly slow: readonly { readonly route?: SlowRoute; readonly reason: string }[];
+  /** The names that it asked for, and what indexes they had. */
+  readonly names: readonly (readonly [name: string, index: number | undefined])[];
+  /** Of the rules that are asked one after the other, the longest row. */
+  readonly longest: number;
+}
+
 export interface Tables {
   readonly ids: Ids;
   readonly listeners: readonly CompiledListener[];
   readonly clusters: readonly { readonly name: string; readonly id: number; readonly blob: Uint32Array }[];
   /** Where endpoints are that connections are made to. */
   readonly endpoints: readonly { readonly id: number; readonly address: Address }[];
-  /** Ordinary header names that the rules ask for, with their indexes. */
+  /** Ordinary header names that the rules ask for, and `?name` for parameters of the query, with their indexes. */
   readonly headerNames: readonly { readonly name: string; readonly index: number }[];
   readonly slow: readonly SlowRule[];
+  readonly long: readonly LongRule[];
+  /** By what they were compiled from: for the next compilation, which leaves alone what did not change. */
+  readonly sources: ReadonlyMap<string, CompiledVirtualHost>;
 }
 
 /** Host names, still with the virtual hosts' places instead of their rules' indexes, which only sync knows. */

@@ -42,8 +42,12 @@ export const XLB_MAX_EDIT_PIECES = 64;
 export const XLB_MAX_HOST = 255;
 export const XLB_USERSPACE_TENANT = 2147483648;
 export const XLB_MAX_PATH = 2048;
+export const XLB_TAIL = 2147483648;
+export const XLB_SKIP_SHIFT = 8;
+export const XLB_SKIP_MASK = 1048575;
 export const HOSTS_STRIP_PORT = 1;
 export const HOSTS_HEADERS = 2;
+export const HOSTS_QUERY = 4;
 export const RULES_NONE = 0;
 export const RULES_SLOW = 4294967295;
 export const CONDITION_INVERT = 1;
@@ -728,6 +732,30 @@ export const clusterStateRow: Row<ClusterState> = row({
     for (let i = 0; i < 8; i++) view.setBigUint64(at + 0 + i * 8, value.cursor[i] ?? 0n, true);
   },
 });
+
+export const EntryFlag = {
+  switch: 1073741824,
+  link: 536870912,
+  last: 268435456,
+} as const;
+
+export const entryFlagWords: Readonly<Record<number, string>> = {
+  1073741824: "switch",
+  536870912: "link",
+  268435456: "last",
+};
+
+export const SwitchKind = {
+  forward: 0,
+  backward: 1,
+  union: 2,
+} as const;
+
+export const switchKindWords: Readonly<Record<number, string>> = {
+  0: "forward",
+  1: "backward",
+  2: "union",
+};
 
 export const ConditionKind = {
   present: 0,

@@ -73,7 +73,7 @@ const chain: HttpChain = {
         name: "slow",
         domains: ["slow"],
         routes: [
-          { ...route("asks", "/q", ["fair", 1]), query: [{ name: "v", value: { kind: "present", present: true } }] },
+          { ...route("asks", "/q", ["fair", 1]), fraction: { share: 1, outOf: 2 } },
           { ...route("edits", "/e", ["fair", 1]), responseEdits: { remove: ["x"], add: [] } },
           route("plain", "/", ["fair", 1]),
         ],

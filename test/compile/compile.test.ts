@@ -10,6 +10,7 @@ import type {
   HeaderMatch,
   PathMatch,
   PresentMatch,
+  QueryMatch,
   RegexMatch,
   Route,
   RouteAction,
@@ -20,7 +21,14 @@ import type {
 import { matchRoute, type RequestHead } from "../../src/route/match.ts";
 import { schedule } from "../../src/route/schedule.ts";
 import type { Tables } from "../../src/tables/compiled.ts";
-import { interpretCluster, interpretEndpoint, interpretPlace, interpretRoute, isLeftToSlowPath } from "./interpret.ts";
+import {
+  hasSwitches,
+  interpretCluster,
+  interpretEndpoint,
+  interpretPlace,
+  interpretRoute,
+  isLeftToSlowPath,
+} from "./interpret.ts";
 import { compileRoutes, listener, only } from "./tables.ts";
 
 const everyone = (cluster: Cluster): Balancing => ({
@@ -85,45 +93,60 @@ const NAMES = ["x-a", "x-b", "X-C", ":method", ":path", ":authority", "host"] as
 interface TableHeader extends HeaderMatch {
   readonly value: PresentMatch | StringMatch;
 }
+interface TableQuery extends QueryMatch {
+  readonly value: PresentMatch | StringMatch;
+}
 interface TableRoute extends Route {
+  readonly query?: readonly TableQuery[];
   readonly path: PathMatch;
   readonly headers: readonly TableHeader[];
 }
 interface TableRoutes extends RouteConfig {
   readonly virtualHosts: readonly { name: string; domains: readonly string[]; routes: readonly TableRoute[] }[];
 }
-const anyHeader: fc.Arbitrary<TableHeader> = fc.record({
-  name: fc.constantFrom(...NAMES).map((name) => name.toLowerCase()),
-  invert: fc.boolean(),
-  missingIsEmpty: fc.boolean(),
-  value: fc.oneof(
-    anyRegex,
-    fc.record({ kind: fc.constant("present" as const), present: fc.boolean() }),
-    fc.record({
-      kind: fc.constantFrom("exact" as const, "prefix" as const, "suffix" as const, "contains" as const),
-      value: fc.oneof(
-        letters("aAb", 3),
-        fc.constantFrom("GET", "a.com", "/a", "an ordinary value of more than 32 bytes, in three words"),
-      ),
-      ignoreCase: fc.boolean(),
-    }),
-  ),
-});
-const anyRoute: fc.Arbitrary<TableRoute> = fc
-  .record({
-    path: anyPath,
-    headers: fc.oneof(
-      { weight: 3, arbitrary: fc.constant([]) },
-      { weight: 2, arbitrary: fc.array(anyHeader, { maxLength: 3 }) },
+const headerWith = (names: readonly string[], flag: fc.Arbitrary<boolean>): fc.Arbitrary<TableHeader> =>
+  fc.record({
+    name: fc.constantFrom(...names).map((name) => name.toLowerCase()),
+    invert: flag,
+    missingIsEmpty: flag,
+    value: fc.oneof(
+      anyRegex,
+      fc.record({ kind: fc.constant("present" as const), present: fc.boolean() }),
+      fc.record({
+        kind: fc.constantFrom("exact" as const, "prefix" as const, "suffix" as const, "contains" as const),
+        value: fc.oneof(
+          letters("aAb", 3),
+          fc.constantFrom("GET", "a.com", "/a", "an ordinary value of more than 32 bytes, in three words"),
+        ),
+        ignoreCase: flag,
+      }),
     ),
-    weight: fc.integer({ min: 1, max: 700 }),
-  })
-  .map(({ path, headers, weight }) => ({
-    name: "r",
-    path,
-    headers,
-    action: { kind: "forward", clusters: [{ name: "c", weight }], timeoutMs: 0 },
-  }));
+  });
+const anyHeader = headerWith(NAMES, fc.boolean());
+const routeWith = (
+  path: fc.Arbitrary<PathMatch>,
+  conditions: readonly [without: number, withSome: number],
+  header = anyHeader,
+  parameters: readonly string[] = ["a", "A", "q", "x-a"],
+) => {
+  const parameter = fc
+    .tuple(fc.constantFrom(...parameters), header)
+    .map(([name, { value }]): TableQuery => ({ name, value }));
+  const some = <T>(one: fc.Arbitrary<T>) =>
+    fc.oneof(
+      { weight: conditions[0], arbitrary: fc.constant([]) },
+      { weight: conditions[1], arbitrary: fc.array(one, { minLength: 1, maxLength: 3 }) },
+    );
+  return fc
+    .record({ path, headers: some(header), query: some(parameter), weight: fc.integer({ min: 1, max: 700 }) })
+    .map(
+      ({ path, headers, query, weight }): TableRoute => ({
+        ...{ name: "r", path, headers, query },
+        action: { kind: "forward", clusters: [{ name: "c", weight }], timeoutMs: 0 },
+      }),
+    );
+};
+const anyRoute = routeWith(anyPath, [3, 1]);
 const hostText = letters("ab.lmo", 4, 1);
 const anyDomain = fc.oneof(
   { weight: 3, arbitrary: hostText },
@@ -132,19 +155,20 @@ const anyDomain = fc.oneof(
   { weight: 1, arbitrary: hostText.map((text) => `${text}:80`) },
   { weight: 1, arbitrary: fc.constantFrom("*", "**", "*-b", "a*b", "[::1]", "[::1]:80") },
 );
-const anyConfig: fc.Arbitrary<TableRoutes> = fc
-  .record({
-    domains: fc.uniqueArray(anyDomain, { minLength: 1, maxLength: 8 }),
-    routes: fc.array(fc.array(anyRoute, { maxLength: 8 }), { minLength: 3, maxLength: 3 }),
-    ignorePortInHostMatching: fc.boolean(),
-  })
-  .map(({ domains, routes, ignorePortInHostMatching }) => ({
-    name: "r",
-    ignorePortInHostMatching,
-    virtualHosts: routes
-      .map((some, i) => ({ name: `v${i}`, domains: domains.filter((_, at) => at % 3 === i), routes: some }))
-      .filter((host) => host.domains.length > 0),
-  }));
+const configWith = (routes: fc.Arbitrary<TableRoute[][]>): fc.Arbitrary<TableRoutes> =>
+  fc
+    .record({
+      domains: fc.uniqueArray(anyDomain, { minLength: 1, maxLength: 8 }),
+      routes,
+      ignorePortInHostMatching: fc.boolean(),
+    })
+    .map(({ domains, routes, ignorePortInHostMatching }) => ({
+      name: "r",
+      ignorePortInHostMatching,
+      virtualHosts: routes
+        .map((some, i) => ({ name: `v${i}`, domains: domains.filter((_, at) => at % 3 === i), routes: some }))
+        .filter((host) => host.domains.length > 0),
+    }));
 
 /** A text, or one a step away from it. */
 const near = (text: string): string[] => [
@@ -171,13 +195,20 @@ function edgeRequests(routes: TableRoutes): fc.Arbitrary<RequestHead> {
   if (aims.length === 0) {
     return hostText.map((authority) => ({ method: "GET", authority, path: "/", headers: [] }));
   }
-  return fc.constantFrom(...aims).chain(({ host, route: { path, headers } }) => {
+  return fc.constantFrom(...aims).chain(({ host, route: { path, headers, query } }) => {
     const aim = path.kind === "regex" ? "/a" : path.value;
     const paths = near(aim).map((text) => (text.startsWith("/") ? text : `/${text}`).replace(/[#?].*/, ""));
-    const values = headers.flatMap(({ value }) =>
-      value.kind === "present" || value.kind === "regex" ? ["a", "ab", "A.b"] : near(value.value),
+    const valuesOf = ({ value }: { readonly value: TableHeader["value"] }) =>
+      value.kind === "present" || value.kind === "regex" ? ["a", "ab", "A.b"] : near(value.value);
+    const values = headers.flatMap(valuesOf);
+    const queryValues = (query ?? []).flatMap(({ value }) =>
+      valuesOf({ value }).map((text) => `=${text.replace(/[ #?&]/g, "")}`),
     );
     const names = headers.map(({ name }) => name).filter((name) => name.startsWith("x-"));
+    const asked = (query ?? []).map(({ name }) => name);
+    const parameter = fc
+      .tuple(fc.constantFrom("a", "q", ...asked, ...asked), fc.constantFrom("", "=", "=b=", ...queryValues))
+      .map(([name, value]) => name + value);
     return fc.record({
       method: fc.constantFrom("GET", "GET", "POST", "HEAD", "PATCH"),
       authority: fc
@@ -189,7 +220,10 @@ function edgeRequests(routes: TableRoutes): fc.Arbitrary<RequestHead> {
       path: fc
         .tuple(
           fc.oneof({ weight: 9, arbitrary: fc.constantFrom(aim, ...paths) }, { weight: 1, arbitrary: pathText }),
-          fc.constantFrom("", "", "?", "?a=/b", "?/a?b"),
+          fc.oneof(
+            fc.constantFrom("", "", "?", "?a=/b", "?/a?b", "?&a=b&&a=c&"),
+            fc.array(parameter, { minLength: 1, maxLength: 4 }).map((all) => `?${all.join("&")}`),
+          ),
         )
         .map(([text, query]) => (text.startsWith("/") ? text : `/${text}`).replace(/[#?].*/, "") + query),
       headers: fc.array(
@@ -200,11 +234,12 @@ function edgeRequests(routes: TableRoutes): fc.Arbitrary<RequestHead> {
   });
 }
 
-test("the compiled rules and the reference agree on requests at the rules' edges", () => {
-  const count = { all: 0, slow: 0, matched: 0 };
+/** Compares what the tables say with what the reference says; gives how often what came out. */
+function compareAll(config: fc.Arbitrary<TableRoutes>, requests: number, runs: number) {
+  const count = { all: 0, slow: 0, matched: 0, switches: 0 };
   const property = fc.property(
-    anyConfig.chain((routes) =>
-      fc.tuple(fc.constant(routes), fc.array(edgeRequests(routes), { minLength: 12, maxLength: 12 })),
+    config.chain((routes) =>
+      fc.tuple(fc.constant(routes), fc.array(edgeRequests(routes), { minLength: requests, maxLength: requests })),
     ),
     ([routes, requests]) => {
       const tables = compileRoutes(routes);
@@ -215,11 +250,37 @@ test("the compiled rules and the reference agree on requests at the rules' edges
         else assert.equal(got, expected(routes, request), JSON.stringify(request));
         if (got.includes("/")) count.matched++;
       }
+      count.switches += only(tables).virtualHosts.filter((blob) => blob && hasSwitches(blob)).length;
     },
   );
-  fc.assert(property, { numRuns: Number(process.env.RUNS ?? 3_000) });
+  fc.assert(property, { numRuns: Number(process.env.RUNS ?? runs) });
   // A test that compares nothing proves nothing.
   assert.ok(count.matched > count.all / 10 && count.slow < count.all / 2, JSON.stringify(count));
+  return count;
+}
+
+test("the compiled rules and the reference agree on requests at the rules' edges", () => {
+  compareAll(configWith(fc.array(fc.array(anyRoute, { maxLength: 8 }), { minLength: 3, maxLength: 3 })), 12, 3_000);
+});
+
+test("they agree where many routes share few paths, so that switches tell them apart", () => {
+  const fewPaths: fc.Arbitrary<PathMatch> = fc.oneof(
+    fc.record({
+      kind: fc.constantFrom("prefix" as const, "path" as const, "pathSeparatedPrefix" as const),
+      value: fc.constantFrom("/", "/a", "/a/", "/a/b"),
+      caseSensitive: fc.constantFrom(true, true, false),
+    }),
+    anyRegex.map(({ kind, pattern }) => ({ kind, pattern: `/${pattern}` })),
+    anyRegex.map(({ kind, pattern }) => ({ kind, pattern: `/a/${pattern}` })),
+  );
+  const rarely = fc.integer({ min: 0, max: 9 }).map((n) => n === 0);
+  const fewHeaders = headerWith(["x-a", "x-a", ":method"], rarely);
+  const many = fc.array(routeWith(fewPaths, [1, 2], fewHeaders, ["a", "q"]), { minLength: 8, maxLength: 40 });
+  const config = many.map((routes): TableRoutes => {
+    return { name: "r", ignorePortInHostMatching: false, virtualHosts: [{ name: "v", domains: ["*"], routes }] };
+  });
+  const count = compareAll(config, 40, 400);
+  assert.ok(count.switches > 60, JSON.stringify(count));
 });
 
 // ---- many rules ----
@@ -384,7 +445,11 @@ test("a route that the hook can only recognise is left to the slow path, others 
   const acting = (action: RouteAction): Partial<Route> => ({ action });
   const cases: [change: Partial<Route>, reason: string, asksPath?: boolean, asksHeaders?: number[]][] = [
     [{ path: { kind: "regex", pattern: ".*a.{12}" } }, TOO_LARGE, false],
-    [{ query: [{ name: "q", value: { kind: "present", present: true } }] }, "it asks for query parameters"],
+    [
+      { query: [{ name: "é", value: { kind: "present", present: true } }] },
+      "query parameter é is a name too many, too long or not ASCII",
+    ],
+    [{ query: [{ name: "q", value: { kind: "regex", pattern: ".*a.{12}" } }] }, `query parameter q: ${TOO_LARGE}`],
     [{ fraction: { share: 100, outOf: 100 } }, "it takes a fraction of the requests"],
     [{ grpc: true }, "it asks for gRPC"],
     [header({ value: { kind: "regex", pattern: ".*a.{12}" } }), `header x: ${TOO_LARGE}`],
@@ -424,7 +489,7 @@ test("a route that the hook can only recognise is left to the slow path, others 
   for (const [change, reason, asksPath = true, asksHeaders = []] of cases) {
     const tables = compileWith({ ...plain("it", it, [["c", 1]]), ...change });
     const where = { where: "l: virtual host v: route it", listener: "l", virtualHost: "v" };
-    assert.deepEqual(tables.slow, [{ ...where, reason, route: { place: 1, asksPath, asksHeaders } }]);
+    assert.deepEqual(tables.slow, [{ ...where, reason, route: { place: 1, asksPath, asksHeaders, asksQuery: [] } }]);
     assert.equal(follow(tables, ask("h", "/first")), "0/0", reason);
     assert.equal(follow(tables, ask("h", "/it")), "slow", reason);
     assert.equal(follow(tables, ask("h", "/next")), asksPath ? "0/2" : "slow", reason);

@@ -7,6 +7,7 @@ import {
   ConditionKind,
   EDIT_DROP,
   EDIT_HOST,
+  EntryFlag,
   HEADER_AUTHORITY,
   HEADER_METHOD,
   HEADER_PATH,
@@ -15,9 +16,13 @@ import {
   Policy,
   RULES_NONE,
   RULES_SLOW,
+  SwitchKind,
   XLB_CURSORS,
   XLB_MAX_LISTS,
   XLB_MAX_SCAN,
+  XLB_SKIP_MASK,
+  XLB_SKIP_SHIFT,
+  XLB_TAIL,
   XLB_WEIGHED,
 } from "../../src/tables/layout.gen.ts";
 
@@ -26,12 +31,14 @@ import {
  * here without a kernel. What the hooks limit (turns of a loop) is limited here too.
  */
 
-const MAX_CONDITION_TURNS = 64;
+const MAX_CONDITION_TURNS = 192;
 const MAX_CANDIDATE_TURNS = 4_096;
 const MAX_CLUSTER_TURNS = 1_024;
-const LAST = 0x80000000;
 
 type Word = readonly [a: number, b: number, c: number, d: number];
+
+/** How many words were looked up: what a walk costs, told without a clock. */
+export const lookups = { count: 0 };
 
 class Blob {
   readonly #words: Uint32Array;
@@ -42,12 +49,14 @@ class Blob {
 
   /** A look-up beyond the end is a miss, as in an array map. */
   word(index: number): Word | undefined {
+    lookups.count++;
     if (index * 4 >= this.#words.length) return undefined;
     const [a = 0, b = 0, c = 0, d = 0] = this.#words.subarray(index * 4, index * 4 + 4);
     return [a, b, c, d];
   }
 
   byte(first: number, at: number): number {
+    lookups.count++;
     return new Uint8Array(this.#words.buffer, this.#words.byteOffset, this.#words.byteLength)[first * 16 + at] ?? -1;
   }
 }
@@ -62,12 +71,12 @@ export function interpretHost(words: Uint32Array, authority: string): number {
   const host = bytesOf(flags & HOSTS_STRIP_PORT ? withoutPort(authority) : authority).map(lower);
   let prefix = RULES_NONE;
   if (forward) {
-    const walk = walkHost(blob, forward, host);
+    const walk = walkHost(blob, forward, host, false);
     if (walk.exact) return walk.exact;
     prefix = walk.wildcard;
   }
   if (backward) {
-    const walk = walkHost(blob, backward, Buffer.from(host).reverse());
+    const walk = walkHost(blob, backward, Buffer.from(host).reverse(), true);
     if (walk.wildcard) return walk.wildcard;
   }
   return prefix || any;
@@ -78,12 +87,16 @@ function withoutPort(authority: string): string {
   return authority.replace(/:[^:\]]*$/, "");
 }
 
-function walkHost(blob: Blob, root: number, text: Uint8Array): { exact: number; wildcard: number } {
+function walkHost(blob: Blob, root: number, text: Uint8Array, backward: boolean): { exact: number; wildcard: number } {
   let [state, wildcard] = [root, 0];
   let word = blob.word(root)!;
-  for (const byte of text) {
+  for (const [at, byte] of text.entries()) {
     if (word[3]) wildcard = word[3];
     if (!word[0]) return { exact: 0, wildcard };
+    if (word[0] & XLB_TAIL) {
+      const tail = walkTail(blob, word[0], text.subarray(at), backward);
+      return tail.whole ? { exact: tail.c, wildcard } : { exact: 0, wildcard: tail.d || wildcard };
+    }
     const next = word[0] + byte;
     const child = blob.word(next);
     if (child?.[1] !== state) return { exact: 0, wildcard };
@@ -117,33 +130,107 @@ export function interpretRoute(
     if (texts.has(index)) return "slow";
     texts.set(index, bytesOf(value));
   }
-  const [exactRoot, foldRoot] = blob.word(0)!;
-  const path = bytesOf(request.path.replace(/[?#].*$/s, ""));
-  let first = walkPath(blob, exactRoot, path);
-  let second = foldRoot ? walkPath(blob, foldRoot, path.map(lower)) : 0;
-  for (let turn = 0; turn < MAX_CANDIDATE_TURNS; turn++) {
-    if (!first) [first, second] = [second, 0];
-    if (!first) return undefined;
-    const other = second ? blob.word(second) : undefined;
-    if (other && other[1] < blob.word(first)![1]) [first, second] = [second, first];
-    const [action, routeIndex, conditions, d] = blob.word(first)!;
-    if (allHold(blob, conditions, d & ~LAST, texts)) return { action, routeIndex };
-    first = d & LAST ? 0 : first + 1;
+  for (const [name, value] of queryParameters(request.path)) {
+    const index = headerNames.get(`?${name}`);
+    if (index !== undefined && !texts.has(index)) texts.set(index, bytesOf(value));
   }
-  return undefined;
+  const [exactRoot, foldRoot, foldLow] = blob.word(0)!;
+  const path = texts.get(HEADER_PATH_ALONE)!;
+  let at = walkText(blob, exactRoot, path);
+  let fold = foldRoot;
+  let best: Interpreted | undefined;
+  const low = () => best?.routeIndex ?? 0xffffffff;
+  for (let turn = 0; turn < MAX_CANDIDATE_TURNS; turn++) {
+    if (!at) {
+      if (!fold || low() < foldLow) return best;
+      at = walkText(blob, fold, path.map(lower));
+      fold = 0;
+      if (!at) return best;
+    }
+    const [a, b, c, d] = blob.word(at)!;
+    const skip = (d >> XLB_SKIP_SHIFT) & XLB_SKIP_MASK;
+    const next = d & EntryFlag.last ? 0 : at + 1;
+    if (b >= low()) {
+      at = skip && !(d & EntryFlag.link) ? at + skip : 0;
+    } else if (d & EntryFlag.link) {
+      at = a;
+    } else if (d & EntryFlag.switch) {
+      at = followSwitch(blob, a, c, texts) || next;
+    } else if (allHold(blob, c, d & 0xff, texts)) {
+      best = { action: a, routeIndex: b };
+      at = skip ? at + skip : 0;
+    } else {
+      at = next;
+    }
+  }
+  throw new Error("the hook would decline: too many turns");
 }
 
-function walkPath(blob: Blob, root: number, path: Uint8Array): number {
+function* queryParameters(path: string): Iterable<readonly [string, string]> {
+  const start = path.indexOf("?");
+  if (start < 0) return;
+  for (const parameter of path.slice(start + 1).split("&")) {
+    const [name = "", ...values] = parameter.split("=");
+    yield [name, values.join("=")];
+  }
+}
+
+function followSwitch(blob: Blob, root: number, c: number, texts: ReadonlyMap<number, Uint8Array>): number {
+  const [field, kind, flags, skip] = [c & 31, (c >> 5) & 7, (c >> 8) & 0xff, c >>> 16];
+  const text = texts.get(field) ?? (flags & CONDITION_MISSING_AS_EMPTY ? new Uint8Array() : undefined);
+  if (text === undefined || text.length < skip) return 0;
+  if (kind === SwitchKind.union) return walkUnion(blob, root, text.subarray(skip));
+  const folded = flags & CONDITION_IGNORE_CASE ? text.map(lower) : text;
+  const backward = kind === SwitchKind.backward;
+  return walkText(blob, root, backward ? Buffer.from(folded).reverse() : folded, backward);
+}
+
+/** Is there an entry of the first run that is a switch? Enough to know that they are made. */
+export function hasSwitches(words: Uint32Array): boolean {
+  for (let at = 0; at * 4 < words.length; at++) {
+    const d = words[at * 4 + 3]!;
+    const others = EntryFlag.link | 0x80000000 | 0xff;
+    if ((d & EntryFlag.switch) !== 0 && (d & others) === 0 && words[at * 4]! * 4 < words.length) return true;
+  }
+  return false;
+}
+
+/** `text` is what is left of it, in the order of the walk; a tail's bytes lie as those of the text. */
+function walkTail(blob: Blob, state: number, text: Uint8Array, backward: boolean) {
+  const first = state & ~XLB_TAIL;
+  const [length, , c, d] = blob.word(first)!;
+  const none = { c: 0, d: 0, whole: false };
+  if (length > text.length) return none;
+  for (let i = 0; i < length; i++) if (blob.byte(first + 1, backward ? length - 1 - i : i) !== text[i]) return none;
+  return { c, d, whole: length === text.length };
+}
+
+function walkText(blob: Blob, root: number, text: Uint8Array, backward = false): number {
   let state = root;
   let word = blob.word(root)!;
-  for (const byte of path) {
+  for (const [at, byte] of text.entries()) {
     if (!word[0]) return word[2];
+    if (word[0] & XLB_TAIL) {
+      const tail = walkTail(blob, word[0], text.subarray(at), backward);
+      return tail.whole ? tail.d : tail.c || word[2];
+    }
     const next = word[0] + byte;
     const child = blob.word(next);
     if (child?.[1] !== state) return word[2];
     [state, word] = [next, child];
   }
   return word[3];
+}
+
+function walkUnion(blob: Blob, head: number, text: Uint8Array): number {
+  const [start, classes, rows, width] = blob.word(head)!;
+  const entry = (place: number) => blob.word(rows + (place >> 2))![place & 3]!;
+  let state = start;
+  for (const byte of text) {
+    if (!state) return 0;
+    state = entry(state + blob.byte(classes, byte));
+  }
+  return state && entry(state + width);
 }
 
 function allHold(blob: Blob, first: number, count: number, texts: ReadonlyMap<number, Uint8Array>): boolean {
@@ -154,17 +241,18 @@ function allHold(blob: Blob, first: number, count: number, texts: ReadonlyMap<nu
   return false;
 }
 
-function holds(blob: Blob, [a, value, length]: Word, texts: ReadonlyMap<number, Uint8Array>): boolean {
+function holds(blob: Blob, [a, value, length, skip]: Word, texts: ReadonlyMap<number, Uint8Array>): boolean {
   const [kind, flags] = [(a >> 8) & 0xff, (a >> 16) & 0xff];
   const text = texts.get(a & 0xff) ?? (flags & CONDITION_MISSING_AS_EMPTY ? new Uint8Array() : undefined);
   const invert = (flags & CONDITION_INVERT) !== 0;
   if (kind === ConditionKind.present) return ((text !== undefined) === (length !== 0)) !== invert;
   if (text === undefined) return false;
+  if (kind === ConditionKind.regex)
+    return (text.length >= skip && walkTable(blob, value, text.subarray(skip))) !== invert;
   return says(blob, kind, flags, value, length, text) !== invert;
 }
 
 function says(blob: Blob, kind: number, flags: number, value: number, length: number, text: Uint8Array): boolean {
-  if (kind === ConditionKind.regex) return walkTable(blob, value, text);
   const have = flags & CONDITION_IGNORE_CASE ? text.map(lower) : text;
   const isAt = (offset: number) => {
     for (let i = 0; i < length; i++) if (have[offset + i] !== blob.byte(value, i)) return false;

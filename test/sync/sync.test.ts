@@ -67,6 +67,8 @@ function tablesOf({ listeners, clusters, headers }: World): Tables {
     endpoints: [],
     headerNames: headers.map((at) => ({ name: HEADERS[at]!, index: HEADER_FIRST + at })),
     slow: [],
+    long: [],
+    sources: new Map(),
   };
 }
 

@@ -1,0 +1,153 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { idOf, MIXES, virtualHosts } from "../../bench/mixes.ts";
+import { bootstrap } from "../../bench/systems/bootstrap.ts";
+import { compile } from "../../src/compile/compile.ts";
+import { parseBootstrap } from "../../src/envoy/parse.ts";
+import { httpChains } from "../../src/model/chains.ts";
+import type { Config, HttpChain } from "../../src/model/config.ts";
+import { matchRoute, type RequestHead } from "../../src/route/match.ts";
+import type { Tables } from "../../src/tables/compiled.ts";
+import { interpretPlace, interpretRoute, lookups } from "./interpret.ts";
+
+/** The cost of a match, in words that are looked up, over the number of rules, and how large the tables are. */
+
+const listen = { ip: "10.0.0.1", port: 80 };
+
+function configOf(hosts: object[]): Config {
+  const text = bootstrap([{ name: "c", listen, backend: listen }], {
+    route_config: { name: "r", virtual_hosts: hosts },
+  });
+  const parsed = parseBootstrap(JSON.stringify(text));
+  assert.ok(parsed.ok, JSON.stringify(parsed));
+  return parsed.value.config;
+}
+const compiled = (config: Config, previous?: Tables) => compile(config, () => ({ lists: [] }), previous);
+
+const requestFor = (id: string): RequestHead => ({
+  method: "GET",
+  authority: `${id}.example`,
+  path: `/match/${id}/v1/item?route=${id}`,
+  headers: [["x-route", id]],
+});
+
+function rulesOf({ listeners: [listener] }: Tables) {
+  const { way } = listener!;
+  assert.ok(way.kind === "requests");
+  return way;
+}
+
+/** What the tables say, as the reference has it, and how many words of the virtual host were looked up for it. */
+function follow(tables: Tables, request: RequestHead) {
+  const { headerNames } = tables;
+  const listener = rulesOf(tables);
+  const names = new Map(headerNames.map(({ name, index }) => [name, index]));
+  const place = interpretPlace(listener.hosts, request.authority)!;
+  const before = lookups.count;
+  const found = interpretRoute(listener.virtualHosts[place]!, request, names);
+  assert.ok(found !== "slow");
+  return { place, route: found?.routeIndex, cost: lookups.count - before };
+}
+
+function expected({ listeners: [listener] }: Config, request: RequestHead) {
+  const [{ routes }] = httpChains(listener!) as [HttpChain];
+  const match = matchRoute(routes, request);
+  if ("none" in match) return { place: 0, route: undefined };
+  return { place: routes.virtualHosts.indexOf(match.virtualHost), route: match.routeIndex };
+}
+
+const bytesOf = (tables: Tables) =>
+  [rulesOf(tables).hosts.blob((at) => at + 1), ...rulesOf(tables).virtualHosts].reduce(
+    (sum, blob) => sum + (blob?.byteLength ?? 0),
+    0,
+  );
+
+const COUNTS: readonly number[] = [1, 10, 100, 10_000];
+
+describe("ten thousand rules cost what one does", () => {
+  for (const mix of MIXES) {
+    test(mix, { timeout: 120_000 }, (t) => {
+      const costs = COUNTS.map((routes) => {
+        const config = configOf(virtualHosts(mix, routes, "c"));
+        const tables = compiled(config);
+        assert.deepEqual([tables.slow, tables.long], [[], []]);
+        assert.ok(bytesOf(tables) < 64 << 20, `${bytesOf(tables)} bytes`);
+        let most = 0;
+        /* All of them would take the reference minutes. */
+        for (let i = 0; i < routes; i += Math.max(1, Math.floor(routes / 41))) {
+          const request = requestFor(idOf(i));
+          const { cost, ...found } = follow(tables, request);
+          assert.deepEqual(found, expected(config, request));
+          most = Math.max(most, cost);
+        }
+        return most;
+      });
+      t.diagnostic(`${costs.join(", ")} words for ${COUNTS.join(", ")} rules`);
+      /* Of ten, some are still asked one after the other. */
+      assert.ok(costs.at(-1)! <= Math.max(costs[0]!, costs[1]!) * 1.25, String(costs));
+      assert.equal(costs.at(-1), costs.at(-2));
+    });
+  }
+});
+
+/** Deep, for one of its routes changes. */
+const changed = (config: Config, at: number): Config => {
+  const copy = structuredClone(config);
+  const [{ routes }] = httpChains(copy.listeners[0]!) as [HttpChain];
+  Object.assign(routes.virtualHosts[at]!.routes[0]!, { headers: [{ name: "x-new", invert: false, value: present }] });
+  return copy;
+};
+const present = { kind: "present", present: true };
+
+test("a change is compiled where it is: other virtual hosts' blobs are the same ones", () => {
+  const config = configOf(virtualHosts("hosts", 50, "c"));
+  const before = compiled(config);
+  const after = compiled(changed(config, 7), before);
+  const kept = rulesOf(after).virtualHosts.map((blob, i) => blob === rulesOf(before).virtualHosts[i]);
+  assert.deepEqual(
+    kept.flatMap((same, i) => (same ? [] : [i])),
+    [7],
+  );
+  assert.deepEqual(after, compiled(changed(config, 7), compiled(config)));
+  assert.deepEqual(rulesOf(after).virtualHosts, rulesOf(compiled(changed(config, 7))).virtualHosts);
+});
+
+test("names that are still asked for keep their indexes, those of others are given away", () => {
+  const asking = (...names: string[]) =>
+    configOf(
+      names.map((name) => ({
+        ...{ name, domains: [name] },
+        routes: [{ match: { prefix: "/", headers: [{ name, present_match: true }] }, route: { cluster: "c" } }],
+      })),
+    );
+  const index = (tables: Tables, name: string) => tables.headerNames.find((each) => each.name === name)?.index;
+  const first = compiled(asking("x-a", "x-b", "x-c"));
+  const second = compiled(asking("x-c", "x-d"), first);
+  assert.equal(index(second, "x-c"), index(first, "x-c"));
+  assert.deepEqual(second.headerNames.map(({ name }) => name).sort(), ["x-c", "x-d"]);
+  assert.notEqual(index(second, "x-d"), index(second, "x-c"));
+  const twelve = Array.from({ length: 12 }, (_, i) => `x-${i}`);
+  const full = compiled(asking(...twelve, "x-more"));
+  assert.deepEqual(
+    full.slow.map(({ virtualHost }) => virtualHost),
+    ["x-more"],
+  );
+  /* There is room now: what was left to the slow path then is not any more. */
+  assert.deepEqual(compiled(asking(...twelve.slice(1), "x-more"), full).slow, []);
+});
+
+test("expressions that do not combine are asked one after the other, which is said", () => {
+  const contains = (i: number) => ({ name: "x", string_match: { contains: `v${i}` } });
+  const routes = (n: number) =>
+    Array.from({ length: n }, (_, i) => ({ match: { prefix: "/", headers: [contains(i)] }, route: { cluster: "c" } }));
+  const compiledWith = (n: number) => compiled(configOf([{ name: "v", domains: ["*"], routes: routes(n) }]));
+  assert.deepEqual(compiledWith(8).long, []);
+  const tables = compiledWith(400);
+  assert.match(
+    tables.long.map(({ where, reason }) => `${where} ${reason}`).join(),
+    /^c: virtual host v up to \d+ of its/,
+  );
+  const { route } = follow(tables, { ...requestFor("x"), headers: [["x", "av377b"]] });
+  assert.equal(route, 3, "v3 is in it too");
+  assert.equal(follow(tables, { ...requestFor("x"), headers: [["x", "v"]] }).route, undefined);
+});
