@@ -21,7 +21,21 @@ export class Source {
     this.#stream = stream;
     this.#buffer = initial ?? Buffer.alloc(0);
     const wake = () => this.#wake();
-    stream.on("readable", wake);
+    stream.on("readable", () => {
+      /*
+       * While a request is in service nobody reads, and a stream tells its end only to who does. A reset that came with
+       * the client's last bytes must be seen all the same, or its request waits for the route's timeout.
+       */
+      if (this.#waiting.length === 0) {
+        if (wasReset?.()) {
+          this.#failed = true;
+          stream.destroy();
+        } else if (stream.readableLength === 0) {
+          stream.read(0);
+        }
+      }
+      wake();
+    });
     stream.on("end", () => {
       if (wasReset?.()) this.#failed = true;
       else this.#ended = true;

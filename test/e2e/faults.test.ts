@@ -437,6 +437,21 @@ function suite(title: string, kernel: boolean, ways: readonly Way[]): void {
         });
       }
 
+      test(`${way}: a reset comes with the client's last bytes`, { timeout: PATIENCE }, async () => {
+        const never = request(way, "/never");
+        for (const text of [never, never + request(way, "/x")]) {
+          /* Asleep, the daemon finds both at once when it wakes. */
+          bed.daemon.child!.kill("SIGSTOP");
+          try {
+            sane(await bed.client.play([...send(way, text), ["pause", 20], ["reset"]]));
+          } finally {
+            bed.daemon.child!.kill("SIGCONT");
+          }
+          await idle();
+        }
+        await clean("a reset with the last bytes");
+      });
+
       test(`${way}: a client half-closes`, { timeout: PATIENCE }, async () => {
         for (const [path, ms] of [
           ["/x", 0],
