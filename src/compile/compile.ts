@@ -7,9 +7,7 @@ import type {
   FilterChain,
   HttpChain,
   Listener,
-  PathMatch,
   Route,
-  RouteAction,
   RouteConfig,
   TcpChain,
   VirtualHost,
@@ -41,6 +39,7 @@ import { packTries, putTail, reserveTail, Trie, tailsOf } from "../tables/trie.t
 import { type Balancing, compileCluster } from "./cluster.ts";
 import { conditionsOf, MAX_CONDITIONS, whyNotHeader, whyNotQuery } from "./conditions.ts";
 import { type EditProgram, programOf, writeProgram } from "./edits.ts";
+import { ANY_PATH, GO_SLOW, guardsOf } from "./guards.ts";
 import { whyNotDownstream, whyNotLimits } from "./limits.ts";
 import { isPseudo, type NameIndex, Names, queryName } from "./names.ts";
 import { cut, hasAutomaton, TOO_LARGE } from "./pattern.ts";
@@ -289,7 +288,7 @@ function sourceOf(chain: HttpChain, vhost: VirtualHost, ids: Ids): string {
     ids.routes.get(name),
     ...(action.kind === "forward" ? action.clusters.map((c) => "name" in c && ids.clusters.get(c.name)) : []),
   ]);
-  const around = [tooStrict(chain), { ...chain.routes, virtualHosts: [] }];
+  const around = [tooStrict(chain), chain.http.normalisation ?? null, { ...chain.routes, virtualHosts: [] }];
   return createHash("sha256")
     .update(JSON.stringify([vhost, numbers, around]))
     .digest("base64");
@@ -328,7 +327,12 @@ function compileVirtualHost(chain: HttpChain, vhost: VirtualHost, ids: Ids, all:
     actions.set(route, at);
     return at;
   });
-  const plan = planner.write(seen.map(({ route }, order) => ({ order, route, left: conditionsOf(route, names) })));
+  const guards = guardsOf(chain.http.normalisation ?? {});
+  const candidate = (route: Route, order: number) => ({ order, route, left: conditionsOf(route, names) });
+  const plan = planner.write(
+    seen.map(({ route }, place) => candidate(route, guards.length + place)),
+    guards.map(candidate),
+  );
   if (plan === undefined) {
     const reason = `its routes combine to more than ${MOST_WORDS >> 16} MiB of tables`;
     return { blob: undefined, slow: [{ reason }], names: [...asked], longest: 0 };
@@ -345,14 +349,12 @@ function compileVirtualHost(chain: HttpChain, vhost: VirtualHost, ids: Ids, all:
 /** The kernel path knows Envoy's default limits of a head only. */
 function tooStrict({ http }: HttpChain): string | undefined {
   if (http.maxHeadersCount < XLB_MAX_HEADER_COUNT) return `max_headers_count is below ${XLB_MAX_HEADER_COUNT}`;
+  if (http.normalisation?.underscores !== undefined) return "headers_with_underscores_action has to look at each name";
   if (http.maxRequestHeadersKb * 1_024 < XLB_MAX_HEAD) return "max_request_headers_kb is below 8";
   return whyNotDownstream(http);
 }
 
 const whyNotDomains = ({ domains }: VirtualHost) => (domains.every(isAscii) ? undefined : "a domain is not ASCII");
-
-/** No cluster, no weight: the hook leaves such a route's requests to the slow path. */
-const GO_SLOW: RouteAction = { kind: "forward", clusters: [], timeoutMs: 0 };
 
 /**
  * A route as the hook sees it. What it cannot ask is left out: then it takes more requests than the route does, and
@@ -392,8 +394,6 @@ function seenBy(routes: RouteConfig, vhost: VirtualHost, route: Route, place: nu
     slowly: { place, asksPath: !isTooLarge, asksHeaders, asksQuery, whyNot },
   };
 }
-
-const ANY_PATH: PathMatch = { kind: "prefix", value: "", caseSensitive: true };
 
 function whyNotConditions({ path, fraction, grpc }: Route): string | undefined {
   if (path.kind !== "regex" && !isAscii(path.value)) return "its path is not ASCII";

@@ -209,8 +209,12 @@ export class Planner {
     this.#action = action;
   }
 
-  /** Writes everything; nothing may be written to the blob behind it. Undefined: it would be larger than MOST_WORDS. */
-  write(candidates: readonly Candidate[]): Plan | undefined {
+  /**
+   * Writes everything; nothing may be written to the blob behind it. Undefined: it would be larger than MOST_WORDS.
+   * `guards` come before all others in the order of routes, whatever the path. They have a run of their own at the end
+   * of each way, and are in no switch: an expression like theirs would not combine with those of ten thousand routes.
+   */
+  write(candidates: readonly Candidate[], guards: readonly Candidate[] = []): Plan | undefined {
     const [exact, fold] = [newTrie(), newTrie()];
     let foldLow = NONE;
     for (const candidate of candidates) {
@@ -220,9 +224,10 @@ export class Planner {
       addPath(folds ? fold : exact, path, candidate);
     }
     let roots: readonly [number, number] = [0, 0];
-    this.#writeTrie(exact, undefined, (root) => {
+    const setExact = (root: number) => {
       roots = [root, roots[1]];
-    });
+    };
+    this.#writeTrie(exact, undefined, setExact, { above: chain(guards, undefined) });
     if (foldLow !== NONE) {
       this.#writeTrie(fold, undefined, (root) => {
         roots = [roots[0], root];
@@ -240,10 +245,16 @@ export class Planner {
     return { exact: roots[0], fold: roots[1], foldLow, longest: this.#longest };
   }
 
-  #writeTrie(trie: Trie<State>, next: Next | undefined, rooted: (root: number) => void, backward = false): void {
+  /** `above`: what is asked behind all runs of the trie. */
+  #writeTrie(
+    trie: Trie<State>,
+    next: Next | undefined,
+    rooted: (root: number) => void,
+    { above: topmost, backward = false }: { readonly above?: Chain | undefined; readonly backward?: boolean } = {},
+  ): void {
     this.#tries.push({ trie, rooted });
     const tails = tailsOf(trie, ({ below, exact }) => below.length === 0 && exact.length === 0);
-    const stack: { node: typeof trie.root; above: Chain | undefined }[] = [{ node: trie.root, above: undefined }];
+    const stack: { node: typeof trie.root; above: Chain | undefined }[] = [{ node: trie.root, above: topmost }];
     for (let top = stack.pop(); top; top = stack.pop()) {
       const { node, above } = top;
       const below = chain(node.value.below, above);
@@ -344,7 +355,7 @@ export class Planner {
       const left = candidate.left.filter((each) => each !== condition);
       (condition.kind === ConditionKind.exact ? value.exact : value.below).push({ ...candidate, left });
     }
-    this.#writeTrie(trie, next, put, kind === SwitchKind.backward);
+    this.#writeTrie(trie, next, put, { backward: kind === SwitchKind.backward });
   }
 
   #writeUnion(members: Group["members"], union: UnionDfa, next: Next | undefined): number {

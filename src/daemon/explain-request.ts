@@ -35,7 +35,7 @@ import { decide } from "../route/outcome.ts";
 import { type Part, partsOf } from "../route/parts.ts";
 import { goesByDeadlines } from "../route/pick.ts";
 import { type Admitted, admit } from "../slowpath/admit.ts";
-import { type Field, HeadScanner, Malformed } from "../slowpath/http1.ts";
+import { type Field, HeadScanner, hostOf, Malformed } from "../slowpath/http1.ts";
 import { addressText } from "../tables/address.ts";
 import type { Tables } from "../tables/compiled.ts";
 import { XLB_MAX_PATH } from "../tables/layout.gen.ts";
@@ -129,7 +129,7 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
     const servedBy = slowPath(declined("badRequest", "the slow path refuses it"));
     return { ...where, passedOver: [], clusters: [], answer: admission, servedBy };
   }
-  const { routed: admitted, upgrade } = admission;
+  const { request, routed: admitted, upgrade } = admission;
   const { routes } = chain;
   const virtualHost = matchVirtualHost(routes, admitted.authority);
   if (virtualHost === undefined) {
@@ -143,8 +143,11 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
   const outcome = decide(routes, { request: admitted, responseHeaders: [], ticket: 0, repeated: "each" });
   const place = "none" in outcome ? virtualHost.routes.length : outcome.routeIndex;
   const values = new Headers(admitted, "each");
+  const isPlain = request.target === admitted.path && hostOf(request) === admitted.authority;
   const byRules =
-    declinedAtEntrance(listener, tables) ?? declineByRules(tables, listener, virtualHost, place, admitted.path, values);
+    declinedAtEntrance(listener, tables) ??
+    (isPlain ? undefined : declined("route", "its path or host is rewritten before a route is looked for")) ??
+    declineByRules(tables, listener, virtualHost, place, admitted.path, values);
   const found = {
     ...where,
     virtualHost: { name: virtualHost.name, domain: domainOf(chain, virtualHost, admitted.authority) },
@@ -279,7 +282,8 @@ function read(head: Buffer, { http }: HttpChain): (Admitted & { readonly routed:
   try {
     new HeadScanner(http.maxRequestHeadersKb * 1_024).scan(head);
     const admitted = admit(head, http);
-    const { request, routed } = admitted;
+    const { request, routed, moved } = admitted;
+    if (moved !== undefined) return { status: 307, why: `its path has escaped slashes, without them it is ${moved}` };
     if (routed !== undefined) return { ...admitted, routed };
     const what = request.method === "CONNECT" ? "a CONNECT request" : `the target ${request.target}`;
     return { status: 404, why: `${what} has no path for a route to take` };

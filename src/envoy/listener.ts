@@ -1,4 +1,4 @@
-import type { HttpOptions, Listener } from "../model/config.ts";
+import type { HttpOptions, Listener, Normalisation } from "../model/config.ts";
 import { addressText } from "../tables/address.ts";
 import { readAddress } from "./address.ts";
 import { readChains, readInspection } from "./chains.ts";
@@ -13,6 +13,9 @@ export function readListener(listener: Fields, clusters: ReadonlySet<string>): L
   const address = readAddress(listener);
   // Every listener of XLB is virtual: nothing binds, whatever bind_to_port says.
   listener.skip("stat_prefix", "bind_to_port", "traffic_direction");
+  const takesRest = listener.boolean("use_original_dst");
+  // Which port a connection came to is then not the listener's to say.
+  const port = takesRest ? undefined : address.port;
   const name = listener.string("name") || (address.ip && addressText(address));
   const inspection = readInspection(listener);
   return {
@@ -20,32 +23,47 @@ export function readListener(listener: Fields, clusters: ReadonlySet<string>): L
     address,
     ...readChains(listener, name, {
       typeName: CONNECTION_MANAGER,
-      read: (manager) => readConnectionManager(manager, clusters),
+      read: (manager) => readConnectionManager(manager, clusters, port),
     }),
     ...(inspection === undefined ? {} : { inspection }),
-    ...(listener.boolean("use_original_dst") ? { takesRest: true } : {}),
+    ...(takesRest ? { takesRest: true } : {}),
   };
 }
 
 /** Stands for routes that were rejected. */
 const NO_ROUTES = { name: "", ignorePortInHostMatching: false, virtualHosts: [] };
 
-function readConnectionManager(manager: Fields, clusters: ReadonlySet<string>) {
+function readConnectionManager(manager: Fields, clusters: ReadonlySet<string>, port: number | undefined) {
   manager.oneOf("codec_type", "AUTO", "HTTP1");
   readRouter(manager);
+  readOwnHeaders(manager);
   const routes = manager.message("route_config");
   return {
     statPrefix: manager.string("stat_prefix"),
-    http: readHttpOptions(manager),
+    http: readHttpOptions(manager, port),
     routes: routes === undefined ? NO_ROUTES : readRoutes(routes, clusters),
   };
+}
+
+/**
+ * Envoy's own headers are left out (docs/decisions/0012): what only says how they are made by default is accepted, what
+ * asks for one that Envoy does not make by default is refused.
+ */
+function readOwnHeaders(manager: Fields): void {
+  manager.only("use_remote_address", false);
+  manager.oneOf("server_header_transformation", "OVERWRITE", "PASS_THROUGH");
+  // The last two speak of what use_remote_address does.
+  manager.skip("generate_request_id", "preserve_external_request_id", "skip_xff_append");
 }
 
 /** XLB is the router, and it is so as Envoy's router is by default. */
 function readRouter(manager: Fields): void {
   const filter = onlyOne(manager, "http_filters", `there is one HTTP filter, the router (${ROUTER})`);
   filter?.skip("name");
-  filter?.packed("typed_config", ROUTER)?.only("dynamic_stats", true);
+  const router = filter?.packed("typed_config", ROUTER);
+  router?.only("dynamic_stats", true);
+  // There are none but those of rewrites, which Envoy does not suppress either.
+  router?.skip("suppress_envoy_headers");
 }
 
 function onlyOne(owner: Fields, name: string, rule: string): Fields | undefined {
@@ -64,7 +82,7 @@ const DEFAULT_HTTP: HttpOptions = {
   upgrades: [],
 };
 
-function readHttpOptions(manager: Fields): HttpOptions {
+function readHttpOptions(manager: Fields, port: number | undefined): HttpOptions {
   const http1 = manager.message("http_protocol_options");
   const common = manager.message("common_http_protocol_options");
   return {
@@ -74,7 +92,44 @@ function readHttpOptions(manager: Fields): HttpOptions {
     maxHeadersCount: common?.number("max_headers_count") ?? DEFAULT_HTTP.maxHeadersCount,
     upgrades: readUpgrades(manager),
     limits: readDownstreamOptions(manager, common),
+    ...readNormalisation(manager, common, port),
   };
+}
+
+/** Envoy's words for what is done, or not, to a slash that is escaped; its runtime's default is to keep it. */
+const ESCAPED_SLASHES = {
+  IMPLEMENTATION_SPECIFIC_DEFAULT: undefined,
+  KEEP_UNCHANGED: undefined,
+  REJECT_REQUEST: "reject",
+  UNESCAPE_AND_REDIRECT: "redirect",
+  UNESCAPE_AND_FORWARD: "forward",
+} as const;
+const UNDERSCORES = { ALLOW: undefined, REJECT_REQUEST: "reject", DROP_HEADER: "drop" } as const;
+
+function readNormalisation(manager: Fields, common: Fields | undefined, listenerPort: number | undefined) {
+  const [anyPort, ownPort] = [manager.boolean("strip_any_host_port"), manager.boolean("strip_matching_host_port")];
+  if (anyPort && ownPort)
+    manager.reject("strip_matching_host_port", "cannot stand beside strip_any_host_port", "keep one of the two");
+  else if (ownPort && listenerPort === undefined)
+    manager.reject("strip_matching_host_port", "is not supported beside use_original_dst", "strip_any_host_port is");
+  const escaped = manager.oneOf(
+    "path_with_escaped_slashes_action",
+    "IMPLEMENTATION_SPECIFIC_DEFAULT",
+    "KEEP_UNCHANGED",
+    "REJECT_REQUEST",
+    "UNESCAPE_AND_REDIRECT",
+    "UNESCAPE_AND_FORWARD",
+  );
+  const underscores = common?.oneOf("headers_with_underscores_action", "ALLOW", "REJECT_REQUEST", "DROP_HEADER");
+  const asked: Normalisation = {
+    path: manager.boolean("normalize_path") || undefined,
+    mergeSlashes: manager.boolean("merge_slashes") || undefined,
+    escapedSlashes: ESCAPED_SLASHES[escaped],
+    port: anyPort ? "any" : ownPort ? listenerPort : undefined,
+    dot: manager.boolean("strip_trailing_host_dot") || undefined,
+    underscores: UNDERSCORES[underscores ?? "ALLOW"],
+  };
+  return Object.values(asked).some((value) => value !== undefined) ? { normalisation: asked } : {};
 }
 
 /** These open a tunnel to a place that the client names, instead of changing the protocol with a backend. */

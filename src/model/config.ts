@@ -119,6 +119,23 @@ export interface HttpOptions {
   readonly upgrades: readonly string[];
   /** Missing: Envoy's defaults. */
   readonly limits?: DownstreamOptions;
+  /** Missing: path, host and names of headers are taken as they come. */
+  readonly normalisation?: Normalisation;
+}
+
+/** What is made of a request's head before rules are asked; what is missing is not done. */
+export interface Normalisation {
+  /** `normalize_path`: by RFC 3986, section 6. */
+  readonly path?: boolean;
+  readonly mergeSlashes?: boolean;
+  /** `path_with_escaped_slashes_action` */
+  readonly escapedSlashes?: "reject" | "redirect" | "forward";
+  /** `strip_any_host_port`, or that of the listener: `strip_matching_host_port`. */
+  readonly port?: "any" | number;
+  /** `strip_trailing_host_dot` */
+  readonly dot?: boolean;
+  /** `headers_with_underscores_action` */
+  readonly underscores?: "reject" | "drop";
 }
 
 export interface RouteConfig extends Edited {

@@ -1,5 +1,6 @@
 import { isIP } from "node:net";
 import type { HttpOptions } from "../model/config.ts";
+import { normalise } from "../route/normalise.ts";
 import {
   type Body,
   checkNominated,
@@ -22,6 +23,8 @@ export interface Admitted {
   readonly upgrade: string | undefined;
   /** Missing: no rule can take it, for it has no path: CONNECT, `OPTIONS *`, `http://host?query`. Envoy says 404. */
   readonly routed: RoutedHead | undefined;
+  /** The path where the client is to ask instead. */
+  readonly moved?: string;
 }
 
 /**
@@ -29,7 +32,7 @@ export interface Admitted {
  * (ActiveStream::decodeHeaders in source/common/http/conn_manager_impl.cc). Throws Malformed.
  */
 export function admit(head: Buffer, http: HttpOptions): Admitted {
-  const request = parseRequest(head, http.maxHeadersCount);
+  const request = parseRequest(head, http.maxHeadersCount, http.normalisation?.underscores);
   checkNominated(request.headers);
   const body = requestBody(request);
   checkMethod(request, body);
@@ -40,7 +43,19 @@ export function admit(head: Buffer, http: HttpOptions): Admitted {
   if (routed === undefined || !routed.path.startsWith("/")) return { request, body, upgrade, routed: undefined };
   /* In an upgrade Envoy leaves alone what Connection names. */
   const headers = upgrade === undefined ? withoutNominated(routed.headers) : routed.headers;
-  return { request, body, upgrade, routed: { ...routed, headers } };
+  const seen = { ...routed, headers };
+  if (http.normalisation === undefined) return { request, body, upgrade, routed: seen };
+  const normalised = normalise(seen, http.normalisation);
+  switch (normalised.kind) {
+    case "head":
+      return { request, body, upgrade, routed: normalised.head };
+    case "moved":
+      return { request, body, upgrade, routed: seen, moved: normalised.path };
+    case "refused":
+      throw new Malformed(400, normalised.why);
+    default:
+      return normalised satisfies never;
+  }
 }
 
 /** What Envoy asks of two methods beside their lines. */
@@ -61,11 +76,12 @@ function routedHead({ method, target, headers }: RequestLine, authority: string 
     if (authority === undefined) throw new Malformed(400, "host");
     return { method, authority, path: target, headers };
   }
-  const [, named = "", rest = ""] = /^https?:\/\/([^/?]*)(.*)$/i.exec(target) ?? [];
+  const [, secure, named = "", rest = ""] = /^http(s?):\/\/([^/?]*)(.*)$/i.exec(target) ?? [];
   if (!isAuthority(named)) throw new Malformed(400, "target");
   return {
     method,
     authority: named,
+    scheme: secure ? "https" : "http",
     path: rest === "" ? "/" : rest,
     headers: headers.map(([name, value]) => (name.toLowerCase() === "host" ? [name, named] : [name, value])),
   };

@@ -120,10 +120,13 @@ export function parseRequestLine(line: string): Pick<RequestLine, "method" | "ta
   return { method, target, minor: version === "HTTP/1.1" ? 1 : 0 };
 }
 
-/** A whole request head. Throws Malformed. */
-export function parseRequest(head: Buffer, maxHeaders: number): RequestLine {
+/** A whole request head; `underscores`: what is done to headers with one in their name. Throws Malformed. */
+export function parseRequest(head: Buffer, maxHeaders: number, underscores?: "reject" | "drop"): RequestLine {
   const [first = "", ...rest] = head.toString("latin1", 0, head.length - 4).split("\r\n");
-  const read = { ...parseRequestLine(first), headers: fields(rest, 400) };
+  const all = fields(rest, 400);
+  const plain = underscores === undefined ? all : all.filter(([name]) => !name.includes("_"));
+  if (underscores === "reject" && plain.length < all.length) throw new Malformed(400, "a header with an underscore");
+  const read = { ...parseRequestLine(first), headers: plain };
   if (countHeaders(read.headers) > maxHeaders) throw new Malformed(431, "too many headers");
   return read;
 }

@@ -10,6 +10,8 @@ export interface RoutedHead {
   readonly authority: string;
   readonly path: string;
   readonly headers: readonly Field[];
+  /** Of an absolute target. Missing: http. */
+  readonly scheme?: "http" | "https";
 }
 
 /** What of a request, beside its head, the rules may speak of. */

@@ -266,13 +266,20 @@ class Connection implements Served {
       await this.#reply(error.status, "DPE", REASONS[error.status] ?? "Bad Request", { close: true });
       return false;
     }
-    const { request, body, routed, upgrade } = admitted;
+    const { request, body, routed, upgrade, moved } = admitted;
     if (routed === undefined) {
       await this.#from.gate?.();
       await this.#reply(404, "NR", "", { close: true });
       return false;
     }
     const persistent = wantsMore(request) && !this.#lifetime.isLast();
+    if (moved !== undefined) {
+      this.#clock.stop();
+      await this.#from.gate?.();
+      const [close, head] = [!persistent || body.kind !== "none" || upgrade !== undefined, request.method === "HEAD"];
+      await this.#reply(307, undefined, "", { close, head, extra: [["location", moved]] });
+      return !close;
+    }
     const asked = withoutAdvice(routed);
     const decision = this.#ports.decide(listener, asked, {
       tenant: this.#from.tenant,

@@ -1,28 +1,15 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { idOf, MIXES, virtualHosts } from "../../bench/mixes.ts";
-import { bootstrap } from "../../bench/systems/bootstrap.ts";
-import { compile } from "../../src/compile/compile.ts";
-import { parseBootstrap } from "../../src/envoy/parse.ts";
+import { idOf, MIXES, type Mix, virtualHosts } from "../../bench/mixes.ts";
+import { guardsOf } from "../../src/compile/guards.ts";
 import { httpChains } from "../../src/model/chains.ts";
-import type { Config, HttpChain } from "../../src/model/config.ts";
+import type { Config, HttpChain, Normalisation } from "../../src/model/config.ts";
 import { matchRoute, type RequestHead } from "../../src/route/match.ts";
 import type { Tables } from "../../src/tables/compiled.ts";
 import { interpretPlace, interpretRoute, lookups } from "./interpret.ts";
+import { compileConfig, configOf, only } from "./tables.ts";
 
 /** The cost of a match, in words that are looked up, over the number of rules, and how large the tables are. */
-
-const listen = { ip: "10.0.0.1", port: 80 };
-
-function configOf(hosts: object[]): Config {
-  const text = bootstrap([{ name: "c", listen, backend: listen }], {
-    route_config: { name: "r", virtual_hosts: hosts },
-  });
-  const parsed = parseBootstrap(JSON.stringify(text));
-  assert.ok(parsed.ok, JSON.stringify(parsed));
-  return parsed.value.config;
-}
-const compiled = (config: Config, previous?: Tables) => compile(config, () => ({ lists: [] }), previous);
 
 const requestFor = (id: string): RequestHead => ({
   method: "GET",
@@ -31,16 +18,10 @@ const requestFor = (id: string): RequestHead => ({
   headers: [["x-route", id]],
 });
 
-function rulesOf({ listeners: [listener] }: Tables) {
-  const { way } = listener!;
-  assert.ok(way.kind === "requests");
-  return way;
-}
-
 /** What the tables say, as the reference has it, and how many words of the virtual host were looked up for it. */
 function follow(tables: Tables, request: RequestHead) {
   const { headerNames } = tables;
-  const listener = rulesOf(tables);
+  const listener = only(tables);
   const names = new Map(headerNames.map(({ name, index }) => [name, index]));
   const place = interpretPlace(listener.hosts, request.authority)!;
   const before = lookups.count;
@@ -57,35 +38,52 @@ function expected({ listeners: [listener] }: Config, request: RequestHead) {
 }
 
 const bytesOf = (tables: Tables) =>
-  [rulesOf(tables).hosts.blob((at) => at + 1), ...rulesOf(tables).virtualHosts].reduce(
+  [only(tables).hosts.blob((at) => at + 1), ...only(tables).virtualHosts].reduce(
     (sum, blob) => sum + (blob?.byteLength ?? 0),
     0,
   );
 
 const COUNTS: readonly number[] = [1, 10, 100, 10_000];
 
+/** The most words that a match costs, by the number of rules. */
+function costsOf(mix: Mix, counts: readonly number[], normalisation?: Normalisation): number[] {
+  const guards = guardsOf(normalisation ?? {}).length;
+  return counts.map((routes) => {
+    const config = configOf(virtualHosts(mix, routes, "c"), normalisation);
+    const tables = compileConfig(config);
+    assert.deepEqual([tables.slow, tables.long], [[], []]);
+    assert.ok(bytesOf(tables) < 64 << 20, `${bytesOf(tables)} bytes`);
+    let most = 0;
+    /* All of them would take the reference minutes. */
+    for (let i = 0; i < routes; i += Math.max(1, Math.floor(routes / 41))) {
+      const request = requestFor(idOf(i));
+      const { cost, place, route } = follow(tables, request);
+      assert.deepEqual({ place, route: route && route - guards }, expected(config, request));
+      most = Math.max(most, cost);
+    }
+    return most;
+  });
+}
+
 describe("ten thousand rules cost what one does", () => {
   for (const mix of MIXES) {
     test(mix, { timeout: 120_000 }, (t) => {
-      const costs = COUNTS.map((routes) => {
-        const config = configOf(virtualHosts(mix, routes, "c"));
-        const tables = compiled(config);
-        assert.deepEqual([tables.slow, tables.long], [[], []]);
-        assert.ok(bytesOf(tables) < 64 << 20, `${bytesOf(tables)} bytes`);
-        let most = 0;
-        /* All of them would take the reference minutes. */
-        for (let i = 0; i < routes; i += Math.max(1, Math.floor(routes / 41))) {
-          const request = requestFor(idOf(i));
-          const { cost, ...found } = follow(tables, request);
-          assert.deepEqual(found, expected(config, request));
-          most = Math.max(most, cost);
-        }
-        return most;
-      });
+      const costs = costsOf(mix, COUNTS);
       t.diagnostic(`${costs.join(", ")} words for ${COUNTS.join(", ")} rules`);
       /* Of ten, some are still asked one after the other. */
       assert.ok(costs.at(-1)! <= Math.max(costs[0]!, costs[1]!) * 1.25, String(costs));
       assert.equal(costs.at(-1), costs.at(-2));
+    });
+  }
+});
+
+describe("what normalisation asks of each request costs the same for all numbers of rules", () => {
+  const all: Normalisation = { path: true, mergeSlashes: true, escapedSlashes: "forward", port: "any", dot: true };
+  for (const mix of ["regex-inner", "mixed", "hosts"] as const) {
+    test(mix, { timeout: 120_000 }, (t) => {
+      const [plain, guarded] = [costsOf(mix, [100]), costsOf(mix, [100, 10_000], all)];
+      t.diagnostic(`${guarded.join(", ")} words for 100, 10000 rules, ${plain[0]} without it`);
+      assert.equal(guarded[1], guarded[0]);
     });
   }
 });
@@ -101,15 +99,15 @@ const present = { kind: "present", present: true };
 
 test("a change is compiled where it is: other virtual hosts' blobs are the same ones", () => {
   const config = configOf(virtualHosts("hosts", 50, "c"));
-  const before = compiled(config);
-  const after = compiled(changed(config, 7), before);
-  const kept = rulesOf(after).virtualHosts.map((blob, i) => blob === rulesOf(before).virtualHosts[i]);
+  const before = compileConfig(config);
+  const after = compileConfig(changed(config, 7), before);
+  const kept = only(after).virtualHosts.map((blob, i) => blob === only(before).virtualHosts[i]);
   assert.deepEqual(
     kept.flatMap((same, i) => (same ? [] : [i])),
     [7],
   );
-  assert.deepEqual(after, compiled(changed(config, 7), compiled(config)));
-  assert.deepEqual(rulesOf(after).virtualHosts, rulesOf(compiled(changed(config, 7))).virtualHosts);
+  assert.deepEqual(after, compileConfig(changed(config, 7), compileConfig(config)));
+  assert.deepEqual(only(after).virtualHosts, only(compileConfig(changed(config, 7))).virtualHosts);
 });
 
 test("names that are still asked for keep their indexes, those of others are given away", () => {
@@ -121,26 +119,26 @@ test("names that are still asked for keep their indexes, those of others are giv
       })),
     );
   const index = (tables: Tables, name: string) => tables.headerNames.find((each) => each.name === name)?.index;
-  const first = compiled(asking("x-a", "x-b", "x-c"));
-  const second = compiled(asking("x-c", "x-d"), first);
+  const first = compileConfig(asking("x-a", "x-b", "x-c"));
+  const second = compileConfig(asking("x-c", "x-d"), first);
   assert.equal(index(second, "x-c"), index(first, "x-c"));
   assert.deepEqual(second.headerNames.map(({ name }) => name).sort(), ["x-c", "x-d"]);
   assert.notEqual(index(second, "x-d"), index(second, "x-c"));
   const twelve = Array.from({ length: 12 }, (_, i) => `x-${i}`);
-  const full = compiled(asking(...twelve, "x-more"));
+  const full = compileConfig(asking(...twelve, "x-more"));
   assert.deepEqual(
     full.slow.map(({ virtualHost }) => virtualHost),
     ["x-more"],
   );
   /* There is room now: what was left to the slow path then is not any more. */
-  assert.deepEqual(compiled(asking(...twelve.slice(1), "x-more"), full).slow, []);
+  assert.deepEqual(compileConfig(asking(...twelve.slice(1), "x-more"), full).slow, []);
 });
 
 test("expressions that do not combine are asked one after the other, which is said", () => {
   const contains = (i: number) => ({ name: "x", string_match: { contains: `v${i}` } });
   const routes = (n: number) =>
     Array.from({ length: n }, (_, i) => ({ match: { prefix: "/", headers: [contains(i)] }, route: { cluster: "c" } }));
-  const compiledWith = (n: number) => compiled(configOf([{ name: "v", domains: ["*"], routes: routes(n) }]));
+  const compiledWith = (n: number) => compileConfig(configOf([{ name: "v", domains: ["*"], routes: routes(n) }]));
   assert.deepEqual(compiledWith(8).long, []);
   const tables = compiledWith(400);
   assert.match(

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
+import { bootstrap } from "../../bench/systems/bootstrap.ts";
 import { compile } from "../../src/compile/compile.ts";
-import type { Listener, RouteConfig } from "../../src/model/config.ts";
+import { parseBootstrap } from "../../src/envoy/parse.ts";
+import type { Config, Listener, Normalisation, RouteConfig } from "../../src/model/config.ts";
 import type { ConnectWay, Tables } from "../../src/tables/compiled.ts";
 
 /** One listener with these routes, and no cluster. */
@@ -30,6 +32,29 @@ export const listener = (routes: RouteConfig): Listener => ({
 
 export const compileRoutes = (routes: RouteConfig): Tables =>
   compile({ listeners: [listener(routes)], clusters: [] }, () => ({ lists: [] }));
+
+const listen = { ip: "10.0.0.1", port: 80 };
+
+/** One listener with these virtual hosts as Envoy has them, whose heads are normalised so, and the cluster c. */
+export function configOf(hosts: readonly object[], normalisation?: Normalisation): Config {
+  const text = bootstrap([{ name: "c", listen, backend: listen }], {
+    route_config: { name: "r", virtual_hosts: hosts },
+  });
+  const parsed = parseBootstrap(JSON.stringify(text));
+  assert.ok(parsed.ok, JSON.stringify(parsed));
+  const { config } = parsed.value;
+  if (normalisation === undefined) return config;
+  const normalised = (each: Listener): Listener => ({
+    ...each,
+    chains: each.chains.map((chain) =>
+      chain.kind === "http" ? { ...chain, http: { ...chain.http, normalisation } } : chain,
+    ),
+  });
+  return { ...config, listeners: config.listeners.map(normalised) };
+}
+
+export const compileConfig = (config: Config, previous?: Tables): Tables =>
+  compile(config, () => ({ lists: [] }), previous);
 
 export function only(tables: Tables): Extract<ConnectWay, { kind: "requests" }> {
   const { way } = tables.listeners[0]!;

@@ -502,6 +502,30 @@ export const CONDITIONS: readonly ConditionPart[] = [
 
 // ---- listeners ----
 
+/** What of a path normalisation changes, or just not. */
+function aimNormalisation(_: unknown, draft: Draft, dice: Dice): void {
+  const parts = [
+    "/./",
+    "/../",
+    "/.",
+    "/..",
+    "//",
+    "%2e",
+    "%41",
+    "%2F",
+    "%5c",
+    "%7f",
+    "%",
+    "%zz",
+    "\\",
+    "^",
+    "/..;x",
+    "%00",
+  ];
+  const at = dice.between(1, draft.path.length);
+  draft.path = `${draft.path.slice(0, at)}${dice.one(parts)}${draft.path.slice(at)}`;
+}
+
 type Manager = { readonly [Field in keyof Spec]: Spec[Field] };
 
 export const LISTENER: readonly OptionPart<Manager>[] = [
@@ -554,6 +578,71 @@ export const LISTENER: readonly OptionPart<Manager>[] = [
       const { max_headers_count: most } = manager.common_http_protocol_options as { max_headers_count: number };
       for (let more = most - draft.headers.length - dice.between(0, 3); more > 0; more--)
         draft.headers.push(["x-f", "1"]);
+    },
+  },
+  {
+    name: "normalize_path",
+    kernel: true,
+    chance: 0.2,
+    put({ manager }, dice) {
+      manager.normalize_path = dice.chance(0.9);
+    },
+    aim: aimNormalisation,
+  },
+  {
+    name: "merge_slashes",
+    kernel: true,
+    chance: 0.15,
+    put({ manager }, dice) {
+      manager.merge_slashes = dice.chance(0.9);
+    },
+    aim: aimNormalisation,
+  },
+  {
+    name: "path_with_escaped_slashes_action",
+    kernel: true,
+    chance: 0.15,
+    put({ manager }, dice) {
+      manager.path_with_escaped_slashes_action = dice.one([
+        "KEEP_UNCHANGED",
+        "REJECT_REQUEST",
+        "UNESCAPE_AND_REDIRECT",
+        "UNESCAPE_AND_FORWARD",
+      ]);
+    },
+    aim: aimNormalisation,
+  },
+  {
+    name: "strip_any_host_port",
+    kernel: true,
+    chance: 0.15,
+    put({ manager }, dice) {
+      manager.strip_any_host_port = dice.chance(0.9);
+    },
+  },
+  {
+    name: "strip_trailing_host_dot",
+    kernel: true,
+    chance: 0.15,
+    put({ manager }, dice) {
+      manager.strip_trailing_host_dot = dice.chance(0.9);
+    },
+    aim(_, draft, dice) {
+      draft.host = `${draft.host ?? "a"}${dice.one([".", "..", ".:80"])}`;
+    },
+  },
+  {
+    name: "headers_with_underscores_action",
+    kernel: false,
+    chance: 0.04,
+    put({ manager }, dice) {
+      manager.common_http_protocol_options = {
+        ...(manager.common_http_protocol_options as Json | undefined),
+        headers_with_underscores_action: dice.one(["REJECT_REQUEST", "DROP_HEADER"]),
+      };
+    },
+    aim(_, draft) {
+      draft.headers.push(["x_a", "1"]);
     },
   },
   {

@@ -73,8 +73,9 @@ export function expect(config: Config, listener: Listener, text: string, ports: 
   if (chain === undefined) throw new Error(`listener ${listener.name} has no HTTP filter chain`);
   const read = readRequest(text, chain);
   if (typeof read === "number") return refuse(read);
-  const { request, routed, upgrade } = read;
+  const { request, routed, upgrade, moved } = read;
   if (routed === undefined) return refuse(404);
+  if (moved !== undefined) return { outcomes: [replyOf(307, "", [["location", moved]])] };
   const outcomes: Outcome[] = [];
   const by = new Set<string>();
   for (const chance of chancesOf(chain)) {

@@ -59,7 +59,8 @@ const TARGETS: readonly (readonly [first: string, expected: string | number])[] 
 
 for (const [first, expected] of TARGETS) test(first, () => assert.equal(seen(first), expected));
 
-test("the host of an absolute target takes the place of Host", () => {
+test("the host and scheme of an absolute target take the place of what else is said", () => {
+  assert.equal(admitted("GET https://b.test/ HTTP/1.1").routed?.scheme, "https");
   assert.deepEqual(admitted("GET http://b.test/ HTTP/1.1").routed?.headers, [["Host", "b.test"]]);
 });
 
