@@ -12,7 +12,7 @@ import type {
 import { addressText } from "../tables/address.ts";
 import { JOINED_IN_REQUESTS, JOINED_IN_RESPONSES, joinLines } from "../tables/joined.ts";
 import { lowerCase, textBytes } from "../tables/text.ts";
-import { Headers, type RequestHead, type RouteMatched, withoutQuery } from "./match.ts";
+import { Headers, type RequestHead, type RouteMatched } from "./match.ts";
 import { rewritePath } from "./rewrite.ts";
 
 /**
@@ -107,9 +107,9 @@ const ORIGINAL_PATH = "x-envoy-original-path";
 
 function withNewPath({ path: rewrite }: ForwardAction, match: PathMatch, head: RequestHead): RequestHead {
   if (rewrite === undefined) return head;
-  // Where nothing is left, what stays is still a path.
-  const path = rewritePath(rewrite, match, head.path) ?? `/${head.path.slice(withoutQuery(head.path).length)}`;
-  return { ...withSet(head, ORIGINAL_PATH, head.path), path };
+  // Where nothing would be left, Envoy rewrites nothing.
+  const path = rewritePath(rewrite, match, head.path);
+  return path === undefined ? head : { ...withSet(head, ORIGINAL_PATH, head.path), path };
 }
 
 function editRequest(edits: HeaderEdits | undefined, head: RequestHead, occasion: Occasion): RequestHead {

@@ -246,8 +246,10 @@ function isCompared(written: string, uncompared: ReadonlySet<string>): boolean {
 
 function joined(fields: readonly Field[]): SeenFields {
   const byName = new Map<string, string>();
-  for (const [written, value] of fields) {
+  for (const [written, raw] of fields) {
     const name = written.toLowerCase();
+    /* Blanks around a value are none of it (RFC 9110 section 5.5): who reads it does not see them. */
+    const value = raw.replace(/^[ \t]+|[ \t]+$/g, "");
     const before = byName.get(name);
     /* Envoy writes some headers as one, and leaves out what is empty; XLB hands on what came. */
     byName.set(name, before ? [before, value].filter(Boolean).join(",") : value);

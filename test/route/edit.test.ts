@@ -240,11 +240,16 @@ test("hosts are rewritten after the headers, and the old one is kept on request"
 });
 
 test("paths are rewritten, and the old one is kept", () => {
-  const path = (match: PathMatch, rewrite: ForwardAction["path"], path: string) => {
+  const path = (
+    match: PathMatch,
+    rewrite: ForwardAction["path"],
+    path: string,
+    kept = ["x-envoy-original-path", path],
+  ) => {
     const edited = editorOf({ path: match, action: { ...forward, path: rewrite } }).request(
       head(path, ["X-Envoy-Original-Path", "/forged"]),
     );
-    assert.deepEqual(edited.headers.slice(1), [["x-envoy-original-path", path]]);
+    assert.deepEqual(edited.headers.slice(1), [kept]);
     return edited.path;
   };
   const to = (value: string) => ({ kind: "prefix", value }) as const;
@@ -257,7 +262,8 @@ test("paths are rewritten, and the old one is kept", () => {
   assert.equal(path({ kind: "regex", pattern: "/a.*" }, to("/b"), "/a/c?x"), "/b?x");
   assert.equal(path(prefix("/"), regex("/v([0-9])", "/\\1/\\0\\\\"), "/v1/v2?v=/v3"), "/1//v1\\/2//v2\\?v=/v3");
   assert.equal(path(prefix("/"), regex("b*", "-"), "/abb"), "-/-a-");
-  assert.equal(path(prefix("/"), regex(".*", ""), "/a?b"), "/?b");
+  /* Nothing would be left: Envoy 1.40 rewrites nothing then. */
+  assert.equal(path(prefix("/"), regex(".*", ""), "/a?b", ["X-Envoy-Original-Path", "/forged"]), "/a?b");
   assert.equal(path(prefix("/"), regex("x", "y"), "/a"), "/a");
 });
 
