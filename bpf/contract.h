@@ -30,6 +30,7 @@
 #define XLB_CURSORS 8           /* of a cluster: its lists beyond as many share them */
 #define XLB_MAX_EDIT_NAMES 16   /* header names that the edits of one route may be about, in the kernel */
 #define XLB_MAX_EDIT_PIECES 64  /* pieces of which an edited head may be made */
+#define XLB_MAX_HASH_POLICIES 16 /* hash policies of a route that the kernel path asks */
 #define XLB_MAX_HOST 255
 #define XLB_USERSPACE_TENANT 2147483648 /* a bit in the number of a tenant */
 #define XLB_MAX_PATH 2048
@@ -139,6 +140,26 @@ enum policy {
 	POLICY_FULL_SCAN = 3, /* LEAST_REQUEST that looks at all */
 	POLICY_SLOW = 4,      /* balanced in a way that only the slow path can follow */
 	POLICY_LEAST_WEIGHED = 5, /* LEAST_REQUEST with weights: by chance, as Envoy's deadlines come to */
+	POLICY_RING_HASH = 6,
+	POLICY_MAGLEV = 7,
+};
+
+enum {
+	ACTION_BY_HASH = 0x80000000, /* beside the number of clusters: the request's hash picks one of them */
+};
+
+/* What a hash policy hashes. */
+enum hash_kind {
+	HASH_HEADER = 0,
+	HASH_COOKIE = 1,
+	HASH_SOURCE_IP = 2,
+	HASH_QUERY = 3,
+};
+
+enum {
+	HASH_TERMINAL = 1, /* the last to be asked, if there is a hash */
+	HASH_GIVES = 2,    /* a client without the cookie gets one */
+	HASH_LAST = 4,     /* of its route */
 };
 
 /* What becomes of the lines of a name that a route's edits are about. */
@@ -482,7 +503,8 @@ enum reason {
 	REASON_LEFT_ALONE = 43,
 	/* slow path, by the rules */
 	REASON_EDITS = 44,
-	REASON_COUNT = 45,
+	REASON_HASH_POLICY = 45,
+	REASON_COUNT = 46,
 };
 
 /* ---- counters, one row per CPU ---- */

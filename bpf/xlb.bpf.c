@@ -8,10 +8,12 @@
 #include "steps/parse.h"
 #include "steps/frame.h"
 #include "steps/match.h"
+#include "steps/hash.h"
 #include "steps/balance.h"
 
 #include "hooks/connect.h"
 #include "hooks/sockops.h"
+#include "hooks/hash.h"
 #include "hooks/route.h"
 #include "hooks/edit.h"
 #include "hooks/request.h"

@@ -31,6 +31,7 @@ struct layout {
 	enum condition_kind condition_kind;
 	enum connect_way connect_way;
 	enum policy policy;
+	enum hash_kind hash_kind;
 	enum slot_kind slot_kind;
 	enum slot_flag slot_flag;
 	enum framing_state framing_state;

@@ -32,8 +32,14 @@ const require = createRequire(import.meta.url);
 const DEPS = join(dirname(require.resolve("@grpc/grpc-js-xds/package.json")), "deps");
 const FOLDERS = ["envoy-api", "xds", "protoc-gen-validate", "googleapis"].map((name) => join(DEPS, name));
 
-/** Envoy's files use one option that the shipped copy of protoc-gen-validate is too old to know. */
+/** What the shipped copies are too old to know: an option that Envoy's files use, and newer fields. */
 const PATCHES = {
+  "envoy/config/route/v3/route_components.proto": (text) => {
+    if (text.includes("use_hash_policy")) return text;
+    const anchor = "oneof random_value_specifier {";
+    if (!text.includes(anchor)) throw new Error(`route_components.proto has changed: "${anchor}" is gone`);
+    return text.replace(anchor, `${anchor}\n    google.protobuf.BoolValue use_hash_policy = 5;`);
+  },
   "validate/validate.proto": (text) => {
     if (text.includes("ignore_empty = 26")) return text;
     const anchor = "optional bool strict = 25 [default = true];";

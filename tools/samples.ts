@@ -68,6 +68,11 @@ export const SAMPLES: {
   "Route.direct_response": { values: [{ status: 200 }] },
   "HttpConnectionManager.upgrade_configs": { values: [[{ upgrade_type: "websocket" }]] },
   "Cluster.least_request_lb_config": { beside: { lb_policy: "LEAST_REQUEST" } },
+  "Cluster.ring_hash_lb_config": { beside: { lb_policy: "RING_HASH" } },
+  "Cluster.maglev_lb_config": { beside: { lb_policy: "MAGLEV" } },
+  "Cluster.MaglevLbConfig.table_size": { values: [251] },
+  "Maglev.table_size": { values: [251] },
+  "Cluster.CommonLbConfig.consistent_hashing_lb_config": { beside: { "../lb_policy": "RING_HASH" } },
   "UriTemplateMatchConfig.path_template": { values: ["/{x}", "/*"] },
   "UriTemplateRewriteConfig.path_template_rewrite": { values: ["/{x}/y", "/y"] },
   "RouteAction.path_rewrite_policy": {
@@ -89,7 +94,13 @@ export const SAMPLES: {
   "ClusterManager.local_cluster_name": { values: ["c", "d"] },
   RuntimeDouble: { values: [{ runtime_key: "x", default_value: 1 }] },
   "Cluster.load_balancing_policy": {
-    values: ["round_robin.v3.RoundRobin", "least_request.v3.LeastRequest", "random.v3.Random"].map((type) => ({
+    values: [
+      "round_robin.v3.RoundRobin",
+      "least_request.v3.LeastRequest",
+      "random.v3.Random",
+      "ring_hash.v3.RingHash",
+      "maglev.v3.Maglev",
+    ].map((type) => ({
       policies: [{ typed_extension_config: { name: "x", typed_config: { "@type": `${POLICIES}.${type}` } } }],
     })),
   },

@@ -64,6 +64,7 @@ static __always_inline struct addr_key *pick_direct(const struct listener_entry 
 	__u32 balance = listener->balance, cluster;
 	struct addr_key *address;
 	struct word *head, *entry;
+	__u32 declined;
 	void *blob;
 
 	blob = bpf_map_lookup_elem(&rules, &balance);
@@ -77,7 +78,13 @@ static __always_inline struct addr_key *pick_direct(const struct listener_entry 
 		return NULL;
 	cluster = entry->a;
 	blob = bpf_map_lookup_elem(&clusters, &cluster);
-	if (!blob || pick_endpoint(blob, cluster, endpoint))
+	if (!blob)
+		return NULL;
+	declined = pick_endpoint(blob, cluster, endpoint);
+	/* A connection has no hash. */
+	if (declined == PICK_BY_HASH)
+		declined = pick_by_hash(blob, any_hash(), endpoint);
+	if (declined)
 		return NULL;
 	address = bpf_map_lookup_elem(&endpoint_addresses, endpoint);
 	return address && address->port && is_mapped(address) == mapped ? address : NULL;

@@ -511,6 +511,10 @@ static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *
 	if (!has_tenant(p))
 		return to_slow_path(msg, p, tp, REASON_TENANT);
 	declined = choose(msg, p, &choice);
+	if (declined == PICK_CLUSTER_BY_HASH)
+		declined = choose_cluster_by_hash(msg, p, &choice);
+	if (declined == PICK_BY_HASH)
+		declined = choose_by_hash(msg, p, &choice);
 	if (!declined && choice.edits) {
 		plan = bpf_sk_storage_get(&edit_plans, msg->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 		declined = plan ? plan_edits(msg, p, plan, choice.vhost, choice.edits) : REASON_NO_MEMORY;

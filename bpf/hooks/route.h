@@ -312,8 +312,76 @@ struct choice {
 	__u32 route;
 	__u32 timeout_ms;
 	__u32 vhost; /* whose rules they were */
+	__u32 action; /* the place of what their route does */
 	__u32 edits; /* the place of the edits in them, 0: none */
+	struct request_hash hash; /* looked for where the route or its cluster asks for it */
 };
+
+/* To the cluster of an action's entry. 0, PICK_BY_HASH, or the reason to decline. */
+static __always_inline int choose_entry(struct choice *out, const struct word *entry)
+{
+	void *blob;
+
+	/* A route without a weight is one that only the slow path can serve. */
+	if (!entry)
+		return REASON_ROUTE;
+	out->cluster = entry->a;
+	out->edits = entry->c;
+	out->hash.first = entry->d;
+	blob = bpf_map_lookup_elem(&clusters, &out->cluster);
+	if (!blob)
+		return REASON_NO_CLUSTER;
+	return pick_endpoint(blob, out->cluster, &out->endpoint);
+}
+
+/*
+ * Where `choose` says PICK_CLUSTER_BY_HASH: one of several clusters by the request's hash, or by chance. 0,
+ * PICK_BY_HASH, or the reason to decline. Not in `choose`, because the stack has no room for it and `hash_request`.
+ */
+__noinline int choose_cluster_by_hash(struct sk_msg_md *msg, struct p_state *p, struct choice *out)
+{
+	struct word *route, *entry;
+	__u32 vhost;
+	int declined;
+	void *blob;
+
+	if (!p || !out)
+		return REASON_RULES;
+	vhost = out->vhost;
+	blob = bpf_map_lookup_elem(&rules, &vhost);
+	if (!blob)
+		return REASON_RULES;
+	route = word_at(blob, out->action);
+	entry = word_at(blob, out->action + 1);
+	if (!route || !entry)
+		return REASON_RULES;
+	out->hash.first = entry->d;
+	declined = hash_request(msg, p, &out->hash, vhost, 0);
+	if (declined)
+		return declined;
+	if (!out->hash.found)
+		out->hash.hash = any_hash();
+	return choose_entry(out, pick_weighted(blob, out->action, route, out->hash.hash));
+}
+
+/* Where `choose` says PICK_BY_HASH: the endpoint by the request's hash, or by chance. 0, or the reason to decline. */
+__noinline int choose_by_hash(struct sk_msg_md *msg, struct p_state *p, struct choice *out)
+{
+	void *blob;
+	int declined;
+
+	if (!p || !out)
+		return REASON_RULES;
+	declined = hash_request(msg, p, &out->hash, out->vhost, 1);
+	if (declined)
+		return declined;
+	blob = bpf_map_lookup_elem(&clusters, &out->cluster);
+	if (!blob)
+		return REASON_NO_CLUSTER;
+	if (!out->hash.found)
+		out->hash.hash = any_hash();
+	return pick_by_hash(blob, out->hash.hash, &out->endpoint);
+}
 
 /*
  * Finds the parameters of the query that rules ask for: as they are written; of several of one name the first. What it
@@ -369,7 +437,8 @@ __noinline int read_query(struct sk_msg_md *msg, struct p_state *p)
 }
 
 /*
- * Where this request goes, by one configuration from beginning to end. 0, or the reason to decline.
+ * Where this request goes, by one configuration from beginning to end. 0, or the reason to decline; or PICK_BY_HASH or
+ * PICK_CLUSTER_BY_HASH, where there is more to ask.
  * A function of its own to the verifier too: its loops need not be followed again for each way that leads here.
  */
 __noinline int choose(struct sk_msg_md *msg, struct p_state *p, struct choice *out)
@@ -377,7 +446,7 @@ __noinline int choose(struct sk_msg_md *msg, struct p_state *p, struct choice *o
 	struct request_head *r;
 	const __u8 *data, *end;
 	__u32 vhost, action, listener, flags, *index;
-	struct word *route, *head, *entry;
+	struct word *route, *head;
 	void *hosts, *blob;
 
 	if (!p || !out)
@@ -417,15 +486,9 @@ __noinline int choose(struct sk_msg_md *msg, struct p_state *p, struct choice *o
 		return REASON_NO_ROUTE;
 	out->route = route->d;
 	out->timeout_ms = route->c;
-	entry = pick_entry(blob, action, route);
-	/* A route without a weight is one that only the slow path can serve. */
-	if (!entry)
-		return REASON_ROUTE;
-	out->cluster = entry->a;
 	out->vhost = vhost;
-	out->edits = entry->c;
-	blob = bpf_map_lookup_elem(&clusters, &out->cluster);
-	if (!blob)
-		return REASON_NO_CLUSTER;
-	return pick_endpoint(blob, out->cluster, &out->endpoint);
+	out->action = action;
+	if (route->a & ACTION_BY_HASH)
+		return PICK_CLUSTER_BY_HASH;
+	return choose_entry(out, pick_entry(blob, action, route));
 }

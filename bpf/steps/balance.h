@@ -44,10 +44,10 @@ static __always_inline void no_longer_active(__u32 endpoint)
 		__sync_fetch_and_add(&state->active, -1);
 }
 
-/* The head of the list that takes this request, of several that share the cluster's; 0: none. */
-static __always_inline __u32 draw_list(void *blob, __u32 first, __u32 n)
+/* The head of the list on which a ticket falls, of several that share the cluster's requests; 0: none. */
+static __always_inline __u32 list_of(void *blob, __u32 first, __u32 n, __u32 ticket)
 {
-	__u32 at = from(0), ticket = bpf_get_prandom_u32();
+	__u32 at = from(0);
 
 	repeat (XLB_MAX_LISTS) {
 		struct word *row = word_at(blob, first + at);
@@ -126,6 +126,74 @@ static __always_inline struct word *weigh(void *blob, const struct word *head, c
 	return best;
 }
 
+/* The position of the host of a ring's first entry whose hash is not below it; behind the last comes the first. */
+static __always_inline __u32 ring_at(void *blob, __u32 first, __u32 n, __u64 hash)
+{
+	__u32 low = from(0), high = n;
+	struct word *w;
+
+	repeat (32) {
+		__u32 middle = low + (high - low) / 2;
+
+		if (low >= high)
+			break;
+		w = word_at(blob, first + middle);
+		if (!w)
+			return 0;
+		if (((__u64)w->b << 32 | w->a) < hash)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	w = word_at(blob, first + (low < n ? low : 0));
+	return w ? w->c : 0;
+}
+
+/* The same in a table of 16 bits for each entry, eight to a word. */
+static __always_inline __u32 maglev_at(void *blob, __u32 first, __u32 n, __u64 hash)
+{
+	__u32 at = hash % n;
+	struct word *w = word_at(blob, first + at / 8);
+
+	return w ? ((const __u16 *)w)[at & 7] : 0;
+}
+
+/* No reasons: the request's hash has to say which endpoint, or first which cluster. */
+#define PICK_BY_HASH REASON_COUNT
+#define PICK_CLUSTER_BY_HASH (REASON_COUNT + 1)
+
+static __always_inline __u64 any_hash(void)
+{
+	return (__u64)bpf_get_prandom_u32() << 32 | bpf_get_prandom_u32();
+}
+
+/* By the hash, in a cluster that asks for it. 0, or the reason to decline. */
+static __always_inline __u32 pick_by_hash(void *blob, __u64 hash, __u32 *endpoint)
+{
+	struct word *head = word_at(blob, 0), *place = word_at(blob, 1), *host;
+	__u32 at;
+
+	if (!head || !place)
+		return REASON_NO_ENDPOINT;
+	if (place->d) {
+		__u32 list = list_of(blob, place->a, place->d, hash % 100);
+
+		head = word_at(blob, list);
+		place = word_at(blob, list + 1);
+		if (!head || !place)
+			return REASON_NO_ENDPOINT;
+	}
+	if (!head->c)
+		return REASON_NO_ENDPOINT;
+	at = head->a == POLICY_RING_HASH ? ring_at(blob, place->b, head->c, hash) :
+					   maglev_at(blob, place->b, head->c, hash);
+	host = word_at(blob, place->a + at);
+	if (!host)
+		return REASON_NO_ENDPOINT;
+	*endpoint = host->a;
+	return 0;
+}
+
 /* 0, or the reason to decline: there is no usable endpoint, or only the slow path can tell. */
 static __always_inline __u32 pick_endpoint(void *blob, __u32 cluster, __u32 *endpoint)
 {
@@ -135,7 +203,11 @@ static __always_inline __u32 pick_endpoint(void *blob, __u32 cluster, __u32 *end
 	if (!head || !place)
 		return REASON_NO_ENDPOINT;
 	if (place->d) {
-		__u32 list = draw_list(blob, place->a, place->d);
+		__u32 list;
+
+		if (head->a >= POLICY_RING_HASH)
+			return PICK_BY_HASH;
+		list = list_of(blob, place->a, place->d, bpf_get_prandom_u32());
 
 		head = word_at(blob, list);
 		place = word_at(blob, list + 1);
@@ -168,6 +240,9 @@ static __always_inline __u32 pick_endpoint(void *blob, __u32 cluster, __u32 *end
 	case POLICY_FULL_SCAN:
 		best = scan(blob, place->a, n);
 		break;
+	case POLICY_RING_HASH:
+	case POLICY_MAGLEV:
+		return PICK_BY_HASH;
 	default: {
 		__u32 tries = from(1);
 

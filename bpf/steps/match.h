@@ -263,19 +263,17 @@ static __always_inline __u32 walk_union(void *blob, __u32 head, const __u8 *data
 	return 0;
 }
 
-/* The entry of an action that is taken, by weight: a cluster and its edits. */
-static __always_inline struct word *pick_entry(void *blob, __u32 action, struct word *route)
+/* The entry of an action on which a ticket falls, by weight. */
+static __always_inline struct word *pick_weighted(void *blob, __u32 action, const struct word *route, __u64 ticket)
 {
-	__u32 at = from(1), ticket;
+	__u32 at = from(1), n = route->a & ~ACTION_BY_HASH, total = route->b;
 	struct word *entry;
 
-	if (route->a == 1)
-		return word_at(blob, action + 1);
-	if (!route->b)
+	if (!total)
 		return NULL;
-	ticket = bpf_get_prandom_u32() % route->b;
+	ticket %= total;
 	repeat (1024) {
-		if (at > route->a)
+		if (at > n)
 			return NULL;
 		entry = word_at(blob, action + at);
 		if (!entry || ticket < entry->b)
@@ -283,6 +281,14 @@ static __always_inline struct word *pick_entry(void *blob, __u32 action, struct 
 		at++;
 	}
 	return NULL;
+}
+
+/* The entry of an action that is taken, by weight: a cluster, its edits and the route's hash policies. */
+static __always_inline struct word *pick_entry(void *blob, __u32 action, const struct word *route)
+{
+	if (route->a == 1)
+		return word_at(blob, action + 1);
+	return pick_weighted(blob, action, route, bpf_get_prandom_u32());
 }
 
 #endif

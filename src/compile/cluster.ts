@@ -1,6 +1,8 @@
 import type { Endpoint } from "../model/config.ts";
+import type { HashTable } from "../model/hash-table.ts";
 import { BlobBuilder } from "../tables/blob.ts";
 import { Policy, XLB_MAX_LISTS } from "../tables/layout.gen.ts";
+import { writeHashTable } from "./hash.ts";
 
 /** What of a cluster takes part in balancing; or why the kernel cannot do it, a clause about the cluster. */
 export type Balancing = { readonly lists: readonly BalancedList[] } | { readonly slow: string };
@@ -10,6 +12,8 @@ export interface BalancedList {
   /** Of the cluster's requests; those of all lists add up to 1. */
   readonly share: number;
   readonly policy: keyof typeof POLICIES;
+  /** With `ringHash` and `maglev`: what the hashes lead to, in place of turns. */
+  readonly table?: HashTable;
   readonly hosts: readonly Endpoint[];
   /** Positions in `hosts`, to be taken in turn. */
   readonly schedule: readonly number[];
@@ -23,6 +27,8 @@ const POLICIES = {
   random: Policy.random,
   fullScan: Policy.fullScan,
   leastWeighed: Policy.leastWeighed,
+  ringHash: Policy.ringHash,
+  maglev: Policy.maglev,
 } as const;
 
 /** `idOf` gives an endpoint's row. A cluster of one list has nothing in its way; see docs/tables.md. */
@@ -46,11 +52,12 @@ export function compileCluster(balancing: Balancing, idOf: (endpoint: Endpoint) 
     below += list.share;
     const at = blob.reserve(2);
     writeList(blob, at, list, i, idOf);
-    // Of the numbers of 32 bits; the last takes the last of them too.
-    const end = i === lists.length - 1 ? 2 ** 32 - 1 : Math.round(below * 2 ** 32);
+    // Of the hashes modulo 100; else of the numbers of 32 bits, of which the last list takes the last too.
+    const last = i === lists.length - 1 ? 2 ** 32 - 1 : Math.round(below * 2 ** 32);
+    const end = list.table === undefined ? last : Math.round(below * 100);
     blob.put(rows + i, end, at, 0, 0);
   });
-  blob.put(head, 0, lists.length, 0, 0);
+  blob.put(head, first.table === undefined ? 0 : POLICIES[first.policy], lists.length, 0, 0);
   blob.put(head + 1, rows, 0, 0, lists.length);
   return blob.finish();
 }
@@ -58,7 +65,7 @@ export function compileCluster(balancing: Balancing, idOf: (endpoint: Endpoint) 
 function writeList(
   blob: BlobBuilder,
   head: number,
-  { policy, hosts, schedule, choices = 0 }: BalancedList,
+  { policy, hosts, schedule, table, choices = 0 }: BalancedList,
   cursor: number,
   idOf: (endpoint: Endpoint) => number,
 ): void {
@@ -66,6 +73,11 @@ function writeList(
   hosts.forEach((host, i) => {
     blob.put(first + i, idOf(host), host.weight, 0, 0);
   });
+  if (table !== undefined) {
+    blob.put(head + 1, first, writeHashTable(blob, table), 0, 0);
+    blob.put(head, POLICIES[policy], hosts.length, table.hosts.length, 0);
+    return;
+  }
   const turns = blob.length;
   for (let i = 0; i < schedule.length; i += 4) {
     blob.push(schedule[i]!, schedule[i + 1] ?? 0, schedule[i + 2] ?? 0, schedule[i + 3] ?? 0);

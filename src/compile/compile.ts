@@ -27,6 +27,7 @@ import type {
   Tables,
 } from "../tables/compiled.ts";
 import {
+  ACTION_BY_HASH,
   HOSTS_HEADERS,
   HOSTS_QUERY,
   HOSTS_STRIP_PORT,
@@ -37,9 +38,10 @@ import {
 import { isAscii } from "../tables/text.ts";
 import { packTries, putTail, reserveTail, Trie, tailsOf } from "../tables/trie.ts";
 import { type Balancing, compileCluster } from "./cluster.ts";
-import { conditionsOf, MAX_CONDITIONS, whyNotHeader, whyNotQuery } from "./conditions.ts";
+import { conditionsOf, isKept, MAX_CONDITIONS, whyNotHeader, whyNotQuery } from "./conditions.ts";
 import { type EditProgram, programOf, writeProgram } from "./edits.ts";
 import { ANY_PATH, GO_SLOW, guardsOf } from "./guards.ts";
+import { hashedHeaders, hashingClusters, whyNotHash, withoutIdlePolicies, writePolicies } from "./hash.ts";
 import { whyNotDownstream, whyNotLimits } from "./limits.ts";
 import { isPseudo, type NameIndex, Names, queryName } from "./names.ts";
 import { cut, hasAutomaton, TOO_LARGE } from "./pattern.ts";
@@ -100,7 +102,7 @@ class HostTable implements HostBlob {
 
   #flags(): number {
     const routes = this.#routes.virtualHosts.flatMap((vhost) => vhost.routes);
-    const asksHeaders = routes.some(({ headers }) => headers.some(({ name }) => !isPseudo(name)));
+    const asksHeaders = routes.some((route) => askedHeaders(route).some((name) => !isPseudo(name)));
     const asksQuery = routes.some(({ query }) => query !== undefined && query.length > 0);
     return (
       (this.#routes.ignorePortInHostMatching ? HOSTS_STRIP_PORT : 0) |
@@ -130,9 +132,10 @@ export function compile(
   const ids = assignIds(config, previous?.ids);
   const slow: SlowRule[] = [];
   const long: LongRule[] = [];
-  const names = new Names(keptNames(config, previous));
+  const hashing = hashingClusters(config);
+  const names = new Names(keptNames(config, previous, hashing));
   const sources = new Map<string, CompiledVirtualHost>();
-  const context = { ids, names, slow, long, sources, before: previous?.sources ?? new Map() };
+  const context = { ids, names, slow, long, hashing, sources, before: previous?.sources ?? new Map() };
   const listeners = config.listeners.map((listener) => {
     const { name, address } = listener;
     const way = compileEntrance(config, listener, entrance(listener, address.port), context);
@@ -181,6 +184,8 @@ interface Context {
   readonly names: Names;
   readonly slow: SlowRule[];
   readonly long: LongRule[];
+  /** Names of the clusters that go by hashes. */
+  readonly hashing: ReadonlySet<string>;
   /** Virtual hosts by what they are compiled from: these, and those of the tables before. */
   readonly sources: Map<string, CompiledVirtualHost>;
   readonly before: ReadonlyMap<string, CompiledVirtualHost>;
@@ -237,7 +242,8 @@ function directEndpoints({ listeners, clusters }: Config, ids: Ids): { id: numbe
 /** Envoy's own default is there to protect Envoy. */
 const isLimited = (maxConnections: number) => maxConnections !== 1_024 && maxConnections < 2 ** 32 - 1;
 
-function compileHttp(chain: HttpChain, context: Context) {
+function compileHttp(given: HttpChain, context: Context) {
+  const chain = { ...given, routes: withoutIdle(given.routes, context.hashing) };
   return {
     kind: "requests" as const,
     hosts: new HostTable(chain.routes),
@@ -256,6 +262,20 @@ function compileHttp(chain: HttpChain, context: Context) {
   };
 }
 
+const withoutIdle = (routes: RouteConfig, hashing: ReadonlySet<string>): RouteConfig => ({
+  ...routes,
+  virtualHosts: routes.virtualHosts.map((vhost) => ({
+    ...vhost,
+    routes: vhost.routes.map((route) => withoutIdlePolicies(route, hashing)),
+  })),
+});
+
+/** The headers that a route's conditions and hash policies ask for. */
+export const askedHeaders = ({ headers, action }: Route): string[] => [
+  ...headers.map(({ name }) => name),
+  ...(action.kind === "forward" ? hashedHeaders(action) : []),
+];
+
 function sameOrCompiled(chain: HttpChain, vhost: VirtualHost, context: Context): CompiledVirtualHost {
   const { ids, names, before, sources } = context;
   const source = sourceOf(chain, vhost, ids);
@@ -269,14 +289,18 @@ function sameOrCompiled(chain: HttpChain, vhost: VirtualHost, context: Context):
 const LONG = 32;
 
 /** Names that rules still ask for keep their indexes: a hook may be reading a head by the old ones. */
-function keptNames(config: Config, previous: Tables | undefined): ReadonlyMap<string, number> {
+function keptNames(
+  config: Config,
+  previous: Tables | undefined,
+  hashing: ReadonlySet<string>,
+): ReadonlyMap<string, number> {
   if (previous === undefined) return new Map();
   const chains = config.listeners.flatMap(httpChains);
   const routes = chains.flatMap(({ routes }) => routes.virtualHosts.flatMap((v) => v.routes));
   const asked = new Set(
-    routes.flatMap(({ headers, query }) => [
-      ...headers.map(({ name }) => name),
-      ...(query ?? []).map(({ name }) => queryName(name)),
+    routes.flatMap((route) => [
+      ...askedHeaders(withoutIdlePolicies(route, hashing)),
+      ...(route.query ?? []).map(({ name }) => queryName(name)),
     ]),
   );
   return new Map(previous.headerNames.filter(({ name }) => asked.has(name)).map(({ name, index }) => [name, index]));
@@ -323,7 +347,7 @@ function compileVirtualHost(chain: HttpChain, vhost: VirtualHost, ids: Ids, all:
     return place;
   };
   const planner = new Planner(blob, (route) => {
-    const at = actions.get(route) ?? writeAction(blob, route, ids, programOfEntry(route));
+    const at = actions.get(route) ?? writeAction(blob, route, ids, names, programOfEntry(route));
     actions.set(route, at);
     return at;
   });
@@ -380,7 +404,8 @@ function seenBy(routes: RouteConfig, vhost: VirtualHost, route: Route, place: nu
     (isTooLarge ? TOO_LARGE : undefined) ??
     [...ofHeaders, ...ofQuery].find((reason) => reason !== undefined) ??
     whyNotConditions(route) ??
-    whyNotActing;
+    whyNotActing ??
+    whyNotHashing(route, programs, names);
   if (whyNot === undefined) return { route, programs };
   const can = (reasons: readonly (string | undefined)[]) =>
     reasons.flatMap((reason, at) => (reason === undefined ? [at] : []));
@@ -399,6 +424,13 @@ function whyNotConditions({ path, fraction, grpc }: Route): string | undefined {
   if (path.kind !== "regex" && !isAscii(path.value)) return "its path is not ASCII";
   if (fraction !== undefined) return "it takes a fraction of the requests";
   return grpc ? "it asks for gRPC" : undefined;
+}
+
+/** The hook hashes the request as it came. */
+function whyNotHashing({ action }: Route, programs: Programs, names: NameIndex): string | undefined {
+  if (action.kind !== "forward" || action.hashPolicies === undefined) return undefined;
+  if (programs.size > 0) return "its hash policy sees what it edits";
+  return whyNotHash(action, (name) => (isKept(name) ? names.index(name) : undefined));
 }
 
 /** What becomes of a route's requests on their way, by the entry of its clusters. */
@@ -434,15 +466,18 @@ function writeAction(
   blob: BlobBuilder,
   { name, action }: Route,
   ids: Ids,
+  names: NameIndex,
   programOfEntry: (entry: WeightedCluster) => number,
 ): number {
   if (action.kind !== "forward") throw forSlowPath("an answer");
   const entries = action.clusters.filter((c) => c.weight > 0);
+  const policies = writePolicies(blob, action.hashPolicies ?? [], (name) => names.index(name));
   const first = blob.reserve(1 + entries.length);
-  const sum = writeClusters(blob, first + 1, entries, ids, programOfEntry);
+  const sum = writeClusters(blob, first + 1, entries, ids, programOfEntry, policies);
   /* A route with a duration of its own has no other timeout. */
   const timeoutMs = action.stream?.duration === undefined ? action.timeoutMs : 0;
-  blob.put(first, entries.length, sum, timeoutMs, ids.routes.get(name) ?? 0);
+  const number = (entries.length | (action.clusterByHash ? ACTION_BY_HASH : 0)) >>> 0;
+  blob.put(first, number, sum, timeoutMs, ids.routes.get(name) ?? 0);
   return first;
 }
 
@@ -453,12 +488,13 @@ function writeClusters(
   entries: readonly WeightedCluster[],
   ids: Ids,
   programOfEntry: (entry: WeightedCluster) => number = () => 0,
+  policies = 0,
 ): number {
   let sum = 0;
   entries.forEach((entry, i) => {
     sum += entry.weight;
     if ("header" in entry) throw forSlowPath("a cluster by header");
-    blob.put(first + i, ids.clusters.get(entry.name) ?? 0, sum, programOfEntry(entry), 0);
+    blob.put(first + i, ids.clusters.get(entry.name) ?? 0, sum, programOfEntry(entry), policies);
   });
   return sum;
 }

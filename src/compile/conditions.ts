@@ -29,10 +29,11 @@ const MAX_VALUE = 1_024;
 
 /** Headers that the kernel path reads for itself and never keeps for the rules. */
 const NOT_KEPT = ["content-length", "transfer-encoding", "connection", "upgrade", "expect", "te"];
+export const isKept = (name: string) => !NOT_KEPT.includes(name);
 
 /** Why the hook cannot ask for a header; undefined when it can. */
 export function whyNotHeader({ name, value }: HeaderMatch, names: NameIndex): string | undefined {
-  if (NOT_KEPT.includes(name)) return `the kernel path does not match ${name}`;
+  if (!isKept(name)) return `the kernel path does not match ${name}`;
   if (value.kind === "range") return `it matches ${name} by a range of numbers`;
   if (names.index(name) === undefined) return `header ${name} is a name too many, too long or not for the kernel path`;
   return whyNotValue(value, name, "header");

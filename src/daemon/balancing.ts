@@ -1,6 +1,9 @@
 import type { BalancedList, Balancing } from "../compile/cluster.ts";
+import { whyNotTable } from "../compile/hash.ts";
 import { whyNotUpstream } from "../compile/limits.ts";
-import type { Cluster, Config, Endpoint } from "../model/config.ts";
+import type { Cluster, Config, Endpoint, HashingPolicy, PlainPolicy } from "../model/config.ts";
+import { isHashing } from "../model/hash-table.ts";
+import { hashParts } from "../route/hash-parts.ts";
 import { type Part, partsOf } from "../route/parts.ts";
 import { goesByDeadlines } from "../route/pick.ts";
 import { schedule } from "../route/schedule.ts";
@@ -11,12 +14,20 @@ const MAX_SCHEDULE = 4_096;
 
 /** How the kernel balances the clusters of a configuration, or why it does not. */
 export function kernelBalancing(config: Config): (cluster: Cluster) => Balancing {
+  /* A table takes a while, and several ask. */
+  const hashed = new Map<Cluster, Balancing>();
   return (cluster) => {
+    const { policy } = cluster;
+    if (isHashing(policy)) {
+      const how = hashed.get(cluster) ?? hashBalancing(cluster, policy, config);
+      hashed.set(cluster, how);
+      return how;
+    }
     const parts = partsOf(cluster, config);
     const lists = parts.flatMap((part) => part.lists.map((list) => ({ ...list, share: shareOf(part, list.weight) })));
-    const slow = whyNotUpstream(cluster) ?? whyNot(cluster, parts);
+    const slow = whyNotUpstream(cluster) ?? whyNot(cluster, policy, parts);
     if (slow !== undefined) return { slow };
-    return { lists: lists.map(({ hosts, share }) => ({ share, hosts, ...pickingFrom(cluster, hosts) })) };
+    return { lists: lists.map(({ hosts, share }) => ({ share, hosts, ...pickingFrom(policy, hosts) })) };
   };
 }
 
@@ -32,14 +43,11 @@ export function slowClusters(config: Config): { readonly where: string; readonly
 const shareOf = ({ percent, lists }: Part, weight: number) =>
   ((percent / 100) * weight) / lists.reduce((sum, { weight }) => sum + weight, 0);
 
-function whyNot({ drop, policy, discovery }: Cluster, parts: readonly Part[]): string | undefined {
+function whyNot({ drop, discovery }: Cluster, policy: PlainPolicy, parts: readonly Part[]): string | undefined {
   if (discovery?.kind === "originalDst") return "its endpoint is where the client wants to go";
-  if (drop !== undefined) return "drop_overloads answers a part of its requests";
   const lists = parts.flatMap(({ lists }) => lists);
-  if (lists.length > XLB_MAX_LISTS) return `its priorities and localities make more than ${XLB_MAX_LISTS} lists`;
-  /* The slow path would take its own chance, and the part without an endpoint would be too small. */
-  if (lists.length > 1 && lists.some(({ hosts }) => hosts.length === 0))
-    return "a part of its requests has no endpoint";
+  const reason = whyNotLists(drop, lists);
+  if (reason !== undefined) return reason;
   if (policy.kind === "random") return undefined;
   const weightsOf = (hosts: readonly Endpoint[]) => hosts.map(({ weight }) => weight);
   const byDeadlines = lists.some(({ hosts }) => goesByDeadlines(policy, weightsOf(hosts)));
@@ -53,9 +61,36 @@ function whyNot({ drop, policy, discovery }: Cluster, parts: readonly Part[]): s
   return fullScan && longest > XLB_MAX_SCAN ? `FULL_SCAN of more than ${XLB_MAX_SCAN} endpoints` : undefined;
 }
 
+function whyNotLists(drop: Cluster["drop"], lists: readonly { readonly hosts: readonly Endpoint[] }[]) {
+  if (drop !== undefined) return "drop_overloads answers a part of its requests";
+  if (lists.length > XLB_MAX_LISTS) return `its priorities and localities make more than ${XLB_MAX_LISTS} lists`;
+  /* The slow path would take its own chance, and the part without an endpoint would be too small. */
+  const lacks = lists.length > 1 && lists.some(({ hosts }) => hosts.length === 0);
+  return lacks ? "a part of its requests has no endpoint" : undefined;
+}
+
+function hashBalancing(cluster: Cluster, policy: HashingPolicy, { local }: Config): Balancing {
+  if (policy.balanceFactor !== undefined) return { slow: "hash_balance_factor counts the requests in service" };
+  const parts = hashParts(cluster, policy, local);
+  const slow =
+    whyNotUpstream(cluster) ??
+    whyNotLists(cluster.drop, parts) ??
+    parts.map(({ table }) => whyNotTable(table)).find((reason) => reason !== undefined);
+  if (slow !== undefined) return { slow };
+  return {
+    lists: parts.map(({ percent, hosts, table }) => ({
+      share: percent / 100,
+      policy: policy.kind,
+      hosts,
+      schedule: [],
+      table,
+    })),
+  };
+}
+
 /** While all endpoints are as new, slow start changes no share. */
 function pickingFrom(
-  { policy }: Cluster,
+  policy: PlainPolicy,
   hosts: readonly Endpoint[],
 ): Pick<BalancedList, "policy" | "schedule" | "choices"> {
   const weights = hosts.map(({ weight }) => weight);

@@ -1,4 +1,5 @@
-import { compile } from "../compile/compile.ts";
+import { askedHeaders, compile } from "../compile/compile.ts";
+import { hashingClusters, withoutIdlePolicies } from "../compile/hash.ts";
 import { allChains } from "../model/chains.ts";
 import type {
   Cluster,
@@ -11,14 +12,16 @@ import type {
   HttpChain,
   Listener,
   PathMatch,
-  Policy,
+  PlainPolicy,
   PresentMatch,
   QueryMatch,
   Route,
   TcpChain,
   VirtualHost,
 } from "../model/config.ts";
+import { isHashing } from "../model/hash-table.ts";
 import { chooseChain, entranceOf, needsInspection, plainConnection } from "../route/chain.ts";
+import { clusterChance } from "../route/hash-policy.ts";
 import {
   clusterName,
   Headers,
@@ -28,6 +31,7 @@ import {
   matchPath,
   matchQuery,
   matchVirtualHost,
+  pickClusterIndex,
   type RequestHead,
   withoutQuery,
 } from "../route/match.ts";
@@ -41,6 +45,7 @@ import type { Tables } from "../tables/compiled.ts";
 import { XLB_MAX_PATH } from "../tables/layout.gen.ts";
 import { kernelBalancing } from "./balancing.ts";
 import { type Declined, declined, declineHead } from "./declined.ts";
+import { type BalancingWords, explainHash, type Hashed } from "./explain-hash.ts";
 
 /** What would become of one request, and why; as it stands it is what `xlb explain --json` prints. */
 export interface Explanation {
@@ -121,7 +126,7 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
   const { chain, ...where } = enter(listener);
   if (chain === undefined) return { ...where, passedOver: [], clusters: [], servedBy: CLOSED };
   if (chain.kind === "tcp") return { ...where, ...explainTcp(config, listener, chain, tables) };
-  const byHead = declineHead(head, askedNames(chain, tables));
+  const byHead = declineHead(head, askedNames(config, chain, tables));
   const slowPath = (otherwise: Declined) => ({ path: "slow path" as const, declined: byHead ?? otherwise });
 
   const admission = read(head, chain);
@@ -175,7 +180,7 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
     }
     case "forward": {
       const { action } = outcome.route;
-      const clusters = action.kind === "forward" ? explainClusters(config, action, admitted) : [];
+      const clusters = action.kind === "forward" ? explainClusters(config, action, admitted, outcome.request) : [];
       const { authority, path: pathSent } = outcome.request;
       const changed = authority !== admitted.authority || pathSent !== admitted.path;
       const live = clusters.filter(({ percent }) => percent > 0);
@@ -241,10 +246,12 @@ const headText = ({ method, target, version, headers }: AskedRequest) =>
   `${[`${method} ${target} ${version}`, ...headers.map(([name, value]) => `${name}: ${value}`)].join("\r\n")}\r\n\r\n`;
 
 /** The header names that the hook keeps for the rules; none where this listener's rules ask for none of them. */
-function askedNames({ routes }: HttpChain, { headerNames }: Tables): ReadonlySet<string> {
+function askedNames(config: Config, { routes }: HttpChain, { headerNames }: Tables): ReadonlySet<string> {
   const names = new Set(headerNames.map(({ name }) => name));
+  const hashing = hashingClusters(config);
+  const asked = (route: Route) => askedHeaders(withoutIdlePolicies(route, hashing));
   const asks = routes.virtualHosts.some((host) =>
-    host.routes.some((route) => route.headers.some((header) => names.has(header.name))),
+    host.routes.some((route) => asked(route).some((name) => names.has(name))),
   );
   return asks ? names : new Set();
 }
@@ -382,34 +389,47 @@ function describeValue(match: HeaderValueMatch | PresentMatch): string {
 
 const quote = (text: string) => JSON.stringify(text);
 
-function explainClusters(config: Config, action: ForwardAction, request: RequestHead): ClusterPart[] {
+/** `sent` is the request as the endpoint gets it. */
+function explainClusters(
+  config: Config,
+  action: ForwardAction,
+  request: RequestHead,
+  sent: RequestHead,
+): ClusterPart[] {
   const total = action.clusters.reduce((sum, cluster) => sum + cluster.weight, 0);
-  return action.clusters.map((entry) => {
-    const percent = (100 * entry.weight) / total;
+  const chance = clusterChance(action, request, { client: undefined }, -1);
+  const byHash = chance === -1 ? undefined : pickClusterIndex(action, chance);
+  return action.clusters.map((entry, place) => {
+    const percent = byHash === undefined ? (100 * entry.weight) / total : byHash === place ? 100 : 0;
     const name = clusterName(entry, request);
     const cluster = config.clusters.find((cluster) => cluster.name === name);
-    if (cluster !== undefined) return { name, percent, ...explainCluster(config, cluster) };
+    if (cluster !== undefined)
+      return { name, percent, ...explainCluster(config, cluster, { policies: action.hashPolicies ?? [], sent }) };
     const why = `there is no cluster ${name}`;
     const answer = { status: action.notFoundStatus ?? 503, why, mend: "define it under static_resources.clusters" };
     return { name, percent, endpoints: [], answer, declined: declined("noCluster", why) };
   });
 }
 
-function explainCluster(config: Config, cluster: Cluster): Omit<ClusterPart, "name" | "percent"> {
+function explainCluster(config: Config, cluster: Cluster, hashed?: Hashed): Omit<ClusterPart, "name" | "percent"> {
   if (cluster.discovery?.kind === "originalDst") {
     const note = "the address that the client asked for";
     return { note, endpoints: [], declined: declined("balancing", `cluster ${cluster.name}: ${note}`) };
   }
-  const parts = partsOf(cluster, config);
-  const shares = sharesOf(cluster.policy, parts);
+  const { policy } = cluster;
+  const {
+    parts,
+    shares,
+    words,
+    declined: byHash,
+  } = isHashing(policy) ? explainHash(cluster, policy, config, hashed) : explainTurns(policy, partsOf(cluster, config));
   const endpoints = cluster.endpoints.map((endpoint): EndpointPart => {
     const { address, health, weight } = endpoint;
     const percent = shares.has(endpoint) ? shares.get(endpoint) : 0;
     return { address: addressText(address), health, weight, ...(percent === undefined ? {} : { percent }) };
   });
-  const lists = parts.flatMap(({ lists }) => lists.map(({ hosts }) => hosts));
-  const common = { policy: describePolicy(cluster.policy, lists), endpoints };
-  if (lists.every((hosts) => hosts.length === 0)) {
+  const common = { policy: words, endpoints };
+  if (parts.every(({ lists }) => lists.every(({ hosts }) => hosts.length === 0))) {
     const why = `cluster ${cluster.name} has no endpoint to use`;
     const answer = { status: 503 as const, why, mend: "look at its endpoints and their health_status" };
     return { ...common, answer, declined: declined("noEndpoint", why) };
@@ -417,8 +437,13 @@ function explainCluster(config: Config, cluster: Cluster): Omit<ClusterPart, "na
   const note = parts.length === 1 && parts[0]!.kind === "healthy" ? undefined : parts.map(describePart).join(", ");
   const noted = note === undefined ? common : { ...common, note };
   const how = kernelBalancing(config)(cluster);
-  if (!("slow" in how)) return noted;
-  return { ...noted, declined: declined("balancing", `cluster ${cluster.name}: ${how.slow}`) };
+  const whyNot = "slow" in how ? declined("balancing", `cluster ${cluster.name}: ${how.slow}`) : byHash;
+  return whyNot === undefined ? noted : { ...noted, declined: whyNot };
+}
+
+function explainTurns(policy: PlainPolicy, parts: readonly Part[]): BalancingWords {
+  const lists = parts.flatMap(({ lists }) => lists.map(({ hosts }) => hosts));
+  return { words: describePolicy(policy, lists), parts, shares: sharesOf(policy, parts) };
 }
 
 function describePart({ percent, priority, kind, lists }: Part): string {
@@ -432,7 +457,7 @@ function describePart({ percent, priority, kind, lists }: Part): string {
 }
 
 /** The long run's part of each endpoint; undefined where it depends on the requests in service. */
-function sharesOf(policy: Policy, parts: readonly Part[]): Map<Endpoint, number | undefined> {
+function sharesOf(policy: PlainPolicy, parts: readonly Part[]): Map<Endpoint, number | undefined> {
   const shares = new Map<Endpoint, number | undefined>();
   for (const { percent, lists } of parts) {
     const total = lists.reduce((sum, { weight }) => sum + weight, 0);
@@ -446,7 +471,7 @@ function sharesOf(policy: Policy, parts: readonly Part[]): Map<Endpoint, number 
   return shares;
 }
 
-function share(policy: Policy, hosts: readonly Endpoint[], percent: number): [Endpoint, number | undefined][] {
+function share(policy: PlainPolicy, hosts: readonly Endpoint[], percent: number): [Endpoint, number | undefined][] {
   const weights = hosts.reduce((sum, host) => sum + host.weight, 0);
   return hosts.map((host) => {
     switch (policy.kind) {
@@ -462,7 +487,7 @@ function share(policy: Policy, hosts: readonly Endpoint[], percent: number): [En
   });
 }
 
-function describePolicy(policy: Policy, lists: readonly (readonly Endpoint[])[]): string {
+function describePolicy(policy: PlainPolicy, lists: readonly (readonly Endpoint[])[]): string {
   if (policy.kind === "random") return "RANDOM, weights do not count";
   const byWeight = lists.some((hosts) =>
     goesByDeadlines(

@@ -1,8 +1,10 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Address, Cluster, Config, Endpoint, ForwardAction, HttpChain, Route, TcpChain } from "../model/config.ts";
+import { isHashing } from "../model/hash-table.ts";
 import type { Mirror } from "../model/limits.ts";
 import { type Balancer, createBalancer } from "../route/balancer.ts";
 import { Editor, type Occasion } from "../route/edit.ts";
+import { clusterChance, hashRequest, type RequestHash } from "../route/hash-policy.ts";
 import { clusterName, Headers, matchRoute, pickCluster, pickEntry, type RequestHead } from "../route/match.ts";
 import { type Answer, answerOf } from "../route/rewrite.ts";
 
@@ -22,6 +24,9 @@ export type Choice =
       readonly cluster: Cluster;
       readonly endpoint: Endpoint;
       readonly action: ForwardAction;
+      readonly hash: bigint | undefined;
+      /** Each a `set-cookie` for the response. */
+      readonly cookies: readonly string[];
     });
 
 /** The same of a connection by tcp_proxy. */
@@ -89,7 +94,7 @@ export class ReferenceRouter {
       const redirected = editor.request(head);
       return { kind: "answer", route, editor, answer: answerOf(action, redirected), head: redirected };
     }
-    const entry = pickCluster(action, chance);
+    const entry = pickCluster(action, clusterChance(action, head, occasion, chance));
     const chosen = { route, editor: new Editor(routes, match, entry, occasion) };
     const name = clusterName(entry, head);
     const state = this.#clusters.get(name);
@@ -98,9 +103,12 @@ export class ReferenceRouter {
     const { drop } = cluster;
     if (drop !== undefined && random(drop.outOf) < drop.share)
       return { ...chosen, kind: "dropped", whole: drop.share === drop.outOf };
-    const endpoint = this.#pick(state, original);
+    const { hash, cookies } = isHashing(cluster.policy)
+      ? hashRequest(action.hashPolicies ?? [], chosen.editor.request(head), occasion, "give")
+      : NO_HASH;
+    const endpoint = this.#pick(state, original, hash);
     if (!endpoint) return { ...chosen, kind: "noHost", cluster };
-    return { ...chosen, kind: "endpoint", cluster, endpoint, action };
+    return { ...chosen, kind: "endpoint", cluster, endpoint, action, hash, cookies };
   }
 
   /** The cluster for a connection by tcp_proxy, by weight; what comes back picks an endpoint of it each time. */
@@ -114,10 +122,17 @@ export class ReferenceRouter {
     };
   }
 
-  #pick({ cluster, balance }: ClusterState, original: Address | undefined): Endpoint | undefined {
+  #pick(
+    { cluster, balance }: ClusterState,
+    original: Address | undefined,
+    hash?: bigint,
+    attempt = 0,
+  ): Endpoint | undefined {
     if (cluster.discovery?.kind === "originalDst")
       return original && { address: original, weight: 1, health: "healthy" };
     return balance({
+      hash,
+      attempt,
       random,
       active: (endpoint) => this.#active(cluster.name, endpoint),
       ageMs: performance.now() - this.#bornMs,
@@ -136,11 +151,12 @@ export class ReferenceRouter {
     tried: readonly Address[],
     attempts: number,
     original: Address | undefined,
+    hash?: bigint,
   ): Endpoint | undefined {
     const state = this.#clusters.get(cluster);
-    let endpoint = state && this.#pick(state, original);
+    let endpoint = state && this.#pick(state, original, hash);
     for (let left = attempts; left > 0 && endpoint !== undefined && isAmong(tried, endpoint.address); left--)
-      endpoint = this.#pick(state!, original);
+      endpoint = this.#pick(state!, original, hash, attempts - left + 1);
     return endpoint;
   }
 
@@ -163,6 +179,8 @@ export class ReferenceRouter {
 
 const isAmong = (addresses: readonly Address[], { ip, port }: Address) =>
   addresses.some((address) => address.ip === ip && address.port === port);
+
+const NO_HASH: RequestHash = { hash: undefined, cookies: [] };
 
 /** Far above the sum of any weights, so that none is favoured, and within the bits that Math.random makes. */
 const MAX_CHANCE = 2 ** 48;

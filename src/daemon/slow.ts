@@ -207,7 +207,7 @@ export class SlowSide {
   }
 
   #forward(
-    { cluster, endpoint, action, editor }: Extract<Choice, { kind: "endpoint" }>,
+    { cluster, endpoint, action, editor, hash, cookies }: Extract<Choice, { kind: "endpoint" }>,
     { tenant, original }: Circumstances,
   ): Decision {
     const attempts = action.retry?.avoidsTried ? action.retry.hostAttempts : 0;
@@ -216,9 +216,10 @@ export class SlowSide {
       ...destination(cluster),
       action,
       edits: editor,
+      added: cookies.map((cookie) => ["set-cookie", cookie] as const),
       first: this.#try(cluster, endpoint, tenant),
       again: (tried) => {
-        const other = this.#router.again(cluster.name, tried, attempts, original);
+        const other = this.#router.again(cluster.name, tried, attempts, original, hash);
         return other && this.#try(cluster, other, tenant);
       },
       mirrors: (head) =>

@@ -9,7 +9,8 @@ import type {
 } from "../model/config.ts";
 import { readEdits } from "./edits.ts";
 import type { Fields } from "./fields.ts";
-import { compilePattern, readHeaderName } from "./matches.ts";
+import { readHashPolicies } from "./hashing.ts";
+import { readHeaderName, readRegexRewrite } from "./matches.ts";
 import { nearest } from "./spelling.ts";
 import { parseUriRewrite, parseUriTemplate } from "./uri-template.ts";
 
@@ -41,6 +42,8 @@ export function readForward(action: Fields, path: PathMatch, known: KnownCluster
     path: readOneRewrite(action, path),
     host: readHostRewrite(action),
     keepsForwardedHost: action.boolean("append_x_forwarded_host") || undefined,
+    hashPolicies: readHashPolicies(action),
+    clusterByHash: weighted?.boolean("use_hash_policy") || undefined,
   };
 }
 
@@ -105,6 +108,7 @@ function readPathRewrite(owner: Fields): PathRewrite | undefined {
   const regex = owner.message("regex_rewrite");
   if (regex === undefined) return prefix === "" ? undefined : { kind: "prefix", value: prefix };
   if (prefix !== "") owner.reject("regex_rewrite", "cannot stand beside prefix_rewrite", "keep one of the two");
+  checkPath(regex, "substitution", regex.string("substitution"));
   return readRegexRewrite(regex);
 }
 
@@ -126,27 +130,6 @@ function readTemplateRewrite(action: Fields, path: PathMatch): PathRewrite | und
   const parsed = parseUriRewrite(rewrite, template.value.names);
   if (parsed.ok) return { kind: "regex", pattern: `^${template.value.pattern}$`, substitution: parsed.value };
   config.reject("path_template_rewrite", parsed.problem);
-  return undefined;
-}
-
-function readRegexRewrite(rewrite: Fields): PathRewrite {
-  const regex = rewrite.message("pattern");
-  regex?.message("google_re2");
-  const pattern = regex?.string("regex") ?? "";
-  const substitution = rewrite.string("substitution");
-  checkPath(rewrite, "substitution", substitution);
-  const groups = regex === undefined || regex.isBroken("regex") ? undefined : compilePattern(pattern, regex);
-  const problem = groups === undefined ? undefined : substitutionProblem(substitution, groups);
-  if (problem !== undefined) rewrite.reject("substitution", problem);
-  return { kind: "regex", pattern, substitution };
-}
-
-function substitutionProblem(substitution: string, groups: number): string | undefined {
-  for (const [, escaped = ""] of substitution.matchAll(/\\(.?)/gs)) {
-    if (escaped === "\\") continue;
-    if (!/\d/.test(escaped)) return "holds a \\ that neither a digit nor another \\ follows";
-    if (Number(escaped) > groups) return `names group ${escaped}, but the pattern has ${groups}`;
-  }
   return undefined;
 }
 

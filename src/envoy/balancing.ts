@@ -1,5 +1,6 @@
 import type { Cluster, LeastRequestPolicy, LocalityPolicy, Policy, SlowStart } from "../model/config.ts";
 import type { Fields } from "./fields.ts";
+import { readMaglev, readRingHash } from "./hashing.ts";
 
 /** How a cluster's requests are shared among its endpoints. */
 type Balancing = Pick<Cluster, "policy" | "localities" | "panicPercent">;
@@ -12,7 +13,7 @@ export function readBalancing(cluster: Fields): Balancing {
   const panicPercent = common && readPercent(common, "healthy_panic_threshold");
   const panic = panicPercent === undefined ? {} : { panicPercent };
   if (!cluster.lacks("load_balancing_policy")) return { ...readTyped(cluster, common), ...panic };
-  return { policy: readPolicy(cluster), ...(common && localitiesOf(common)), ...panic };
+  return { policy: readPolicy(cluster, common), ...(common && localitiesOf(common)), ...panic };
 }
 
 /** Whole percent, rounded down as Envoy does. */
@@ -38,13 +39,19 @@ function localitiesOf(config: Fields): Pick<Cluster, "localities"> {
   return localities === undefined ? {} : { localities };
 }
 
-const POLICY_NAMES = ["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM"] as const;
+const POLICY_NAMES = ["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "RING_HASH", "MAGLEV"] as const;
 
-function readPolicy(cluster: Fields): Policy {
+function readPolicy(cluster: Fields, common: Fields | undefined): Policy {
   const policy = cluster.oneOf("lb_policy", ...POLICY_NAMES);
   const leastRequest = configFor(cluster, policy, "LEAST_REQUEST", "least_request_lb_config");
   const roundRobin = configFor(cluster, policy, "ROUND_ROBIN", "round_robin_lb_config");
+  const ring = configFor(cluster, policy, "RING_HASH", "ring_hash_lb_config");
+  const maglev = configFor(cluster, policy, "MAGLEV", "maglev_lb_config");
   switch (policy) {
+    case "RING_HASH":
+      return { ...readRingHash(ring), ...readBounds(common) };
+    case "MAGLEV":
+      return { ...readMaglev(maglev), ...readBounds(common) };
     case "LEAST_REQUEST":
       return leastRequestOf(leastRequest);
     case "ROUND_ROBIN":
@@ -93,14 +100,46 @@ function slowStartOf(config: Fields | undefined): { slowStart?: SlowStart } {
 const TYPES = "envoy.extensions.load_balancing_policies";
 
 /** What each type of policy in the list means; the first that is here is taken, as Envoy takes the first it knows. */
-const TYPED: { readonly [typeName: string]: (config: Fields) => Policy } = {
-  [`${TYPES}.round_robin.v3.RoundRobin`]: (config) => ({ kind: "roundRobin", ...slowStartOf(config) }),
-  [`${TYPES}.least_request.v3.LeastRequest`]: (config) => {
+const TYPED: { readonly [typeName: string]: (config: Fields) => Omit<Balancing, "panicPercent"> } = {
+  [`${TYPES}.round_robin.v3.RoundRobin`]: plain((config) => ({ kind: "roundRobin", ...slowStartOf(config) })),
+  [`${TYPES}.least_request.v3.LeastRequest`]: plain((config) => {
     const method = config.oneOf("selection_method", "N_CHOICES", "FULL_SCAN");
     return { ...leastRequestOf(config), ...(method === "FULL_SCAN" ? { fullScan: true } : {}) };
+  }),
+  [`${TYPES}.random.v3.Random`]: plain(() => ({ kind: "random" })),
+  [`${TYPES}.ring_hash.v3.RingHash`]: (config) => {
+    config.only("use_hostname_for_hashing", false);
+    const balanceFactor = config.number("hash_balance_factor");
+    // The newer message stands for both older fields, whatever it says.
+    const older = balanceFactor === undefined || config.has(CONSISTENT) ? {} : { balanceFactor };
+    return { policy: { ...readRingHash(config), ...older, ...readBounds(config) }, ...weightedOf(config) };
   },
-  [`${TYPES}.random.v3.Random`]: () => ({ kind: "random" }),
+  [`${TYPES}.maglev.v3.Maglev`]: (config) => ({
+    policy: { ...readMaglev(config), ...readBounds(config) },
+    ...weightedOf(config),
+  }),
 };
+
+function plain(read: (config: Fields) => Policy): (typeof TYPED)[string] {
+  return (config) => {
+    const localities = config.message("locality_lb_config");
+    return { policy: read(config), ...(localities && localitiesOf(localities)) };
+  };
+}
+
+const weightedOf = (config: Fields): Pick<Cluster, "localities"> =>
+  config.message(WEIGHTED) === undefined ? {} : { localities: { kind: "weighted" } };
+
+const CONSISTENT = "consistent_hashing_lb_config";
+
+/** `hash_balance_factor`, of `common_lb_config` or of a typed policy. */
+function readBounds(owner: Fields | undefined): { balanceFactor?: number } {
+  const hashing = owner?.message(CONSISTENT);
+  // Envoy refuses it too in common_lb_config, where endpoints have no names that were looked up.
+  hashing?.only("use_hostname_for_hashing", false);
+  const balanceFactor = hashing?.number("hash_balance_factor");
+  return balanceFactor === undefined ? {} : { balanceFactor };
+}
 
 function readTyped(cluster: Fields, common: Fields | undefined): Omit<Balancing, "panicPercent"> {
   // What it says does not count any more; that it is a value was seen to when it was read.
@@ -125,6 +164,5 @@ function readTyped(cluster: Fields, common: Fields | undefined): Omit<Balancing,
     cluster.reject("load_balancing_policy", "names no policy that is supported yet", `XLB takes ${names.join(", ")}`);
     return { policy: { kind: "roundRobin" } };
   }
-  const localities = config.message("locality_lb_config");
-  return { policy: TYPED[typeName]!(config), ...(localities && localitiesOf(localities)) };
+  return TYPED[typeName]!(config);
 }

@@ -2,6 +2,7 @@ import type { Address, Cluster, Endpoint, Fraction, Group, Health, Locality } fr
 import { addressText } from "../tables/address.ts";
 import { readAddress } from "./address.ts";
 import type { Fields } from "./fields.ts";
+import { hashKeyOf } from "./hashing.ts";
 import { readShare } from "./matches.ts";
 
 const MAX_WEIGHT_SUM = 2 ** 32 - 1;
@@ -99,6 +100,7 @@ function readEndpoint(lbEndpoint: Fields, owners: Set<string>, names: boolean): 
     endpoint?.reject("address", `${text} is in this cluster already`, "write it once, with a load_balancing_weight");
   }
   owners.add(text);
+  const hashKey = hashKeyOf(lbEndpoint.message("metadata")?.structs("filter_metadata") ?? new Map());
   const status = lbEndpoint.oneOf(
     "health_status",
     "UNKNOWN",
@@ -108,5 +110,10 @@ function readEndpoint(lbEndpoint: Fields, owners: Set<string>, names: boolean): 
     "TIMEOUT",
     "DEGRADED",
   );
-  return { address, weight: lbEndpoint.number("load_balancing_weight") ?? 1, health: HEALTH[status] ?? "healthy" };
+  return {
+    address,
+    weight: lbEndpoint.number("load_balancing_weight") ?? 1,
+    health: HEALTH[status] ?? "healthy",
+    ...(hashKey === undefined ? {} : { hashKey }),
+  };
 }

@@ -96,6 +96,13 @@ export class Fields {
     );
   }
 
+  /** The plain data of a map of Structs, by its keys. */
+  structs(name: string): ReadonlyMap<string, Readonly<Record<string, unknown>>> {
+    const value = this.#ask(name);
+    const entries = value?.kind === "map" ? [...value.entries] : [];
+    return new Map(entries.flatMap(([key, entry]) => (entry.kind === "struct" ? [[key, entry.data]] : [])));
+  }
+
   message(name: string): Fields | undefined {
     const value = this.#ask(name);
     return value?.kind === "message" ? this.#child(value) : undefined;

@@ -5,6 +5,7 @@ import type {
   PathMatch,
   QueryMatch,
   RegexMatch,
+  RegexRewrite,
   Route,
   StringMatch,
 } from "../model/config.ts";
@@ -187,4 +188,25 @@ export function compilePattern(pattern: string, regex: Fields): number | undefin
     regex.reject("regex", `is no regular expression of RE2: error parsing regexp: ${error.message}`);
     return undefined;
   }
+}
+
+/** A pattern with what replaces its matches. */
+export function readRegexRewrite(rewrite: Fields): RegexRewrite {
+  const regex = rewrite.message("pattern");
+  regex?.message("google_re2");
+  const pattern = regex?.string("regex") ?? "";
+  const substitution = rewrite.string("substitution");
+  const groups = regex === undefined || regex.isBroken("regex") ? undefined : compilePattern(pattern, regex);
+  const problem = groups === undefined ? undefined : substitutionProblem(substitution, groups);
+  if (problem !== undefined) rewrite.reject("substitution", problem);
+  return { kind: "regex", pattern, substitution };
+}
+
+function substitutionProblem(substitution: string, groups: number): string | undefined {
+  for (const [, escaped = ""] of substitution.matchAll(/\\(.?)/gs)) {
+    if (escaped === "\\") continue;
+    if (!/\d/.test(escaped)) return "holds a \\ that neither a digit nor another \\ follows";
+    if (Number(escaped) > groups) return `names group ${escaped}, but the pattern has ${groups}`;
+  }
+  return undefined;
 }

@@ -207,7 +207,7 @@ class Reader {
         return this.#any(node, place, depth);
       case "struct":
         return isMap(node)
-          ? { kind: "opaque", place }
+          ? this.#struct(node, place)
           : this.#broken(place, `must be a mapping, not ${describe(node)}`);
       case "text":
         return isScalar(node) && typeof node.value === "string"
@@ -217,6 +217,15 @@ class Reader {
         return { kind: "opaque", place };
       default:
         return kind satisfies never;
+    }
+  }
+
+  #struct(node: YAMLMap, place: Place): Value {
+    try {
+      // What an alias stands for is shared, not copied, so that their number does no harm.
+      return { kind: "struct", place, data: node.toJS(this.#document, { maxAliasCount: -1 }) };
+    } catch (error) {
+      return this.#broken(place, `cannot be read: ${(error as Error).message}`);
     }
   }
 

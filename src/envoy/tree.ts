@@ -30,7 +30,8 @@ export type Value =
   | Any
   | { readonly kind: "list"; readonly place: Place; readonly items: readonly Value[] }
   | { readonly kind: "map"; readonly place: Place; readonly entries: ReadonlyMap<string, Value> }
-  /** Bytes, Struct, Timestamp and the like: nothing in XLB looks into them. */
+  | { readonly kind: "struct"; readonly place: Place; readonly data: Readonly<Record<string, unknown>> }
+  /** Bytes, Timestamp and the like: nothing in XLB looks into them. */
   | { readonly kind: "opaque"; readonly place: Place }
   /** Was rejected already; whoever meets it says nothing more about it. */
   | { readonly kind: "broken"; readonly place: Place };

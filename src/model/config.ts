@@ -244,6 +244,10 @@ export interface ForwardAction {
   readonly host?: HostRewrite;
   /** `append_x_forwarded_host`: what host it was before it was rewritten. */
   readonly keepsForwardedHost?: boolean;
+  /** `hash_policy`: by what a cluster with RING_HASH or MAGLEV knows requests that belong together. */
+  readonly hashPolicies?: readonly HashPolicy[];
+  /** `weighted_clusters.use_hash_policy`: the same hash decides which cluster. */
+  readonly clusterByHash?: boolean;
   /** Missing: default. */
   readonly priority?: Priority;
   readonly stream?: StreamLimits;
@@ -255,6 +259,40 @@ export interface ForwardAction {
   readonly countsAttempts?: boolean;
   /** ... and the client, how many there were. */
   readonly tellsAttempts?: boolean;
+}
+
+export interface HashPolicy {
+  readonly source: HashSource;
+  /** Those behind it are not asked once there is a hash. */
+  readonly terminal: boolean;
+}
+
+export type HashSource = HeaderSource | CookieSource | { readonly kind: "sourceIp" } | QuerySource;
+
+/** All values of a header, in whatever order they come. */
+export interface HeaderSource {
+  readonly kind: "header";
+  /** Lower case; may be a pseudo header. */
+  readonly name: string;
+  /** Every match in each value is replaced before. */
+  readonly rewrite?: RegexRewrite;
+}
+
+export interface CookieSource {
+  readonly kind: "cookie";
+  readonly name: string;
+  /** Whole seconds, 0 for the client's session. A client without the cookie gets one; missing: it does not. */
+  readonly ttlSeconds?: number;
+  /** "" for none. */
+  readonly path: string;
+  /** Without a value the name stands alone. */
+  readonly attributes: readonly { readonly name: string; readonly value: string }[];
+}
+
+/** The first parameter of that name, nothing decoded. */
+export interface QuerySource {
+  readonly kind: "query";
+  readonly name: string;
 }
 
 export type WeightedCluster = NamedCluster | HeaderCluster;
@@ -277,9 +315,14 @@ interface ClusterEntry extends Edited {
 /** The query stays. */
 export type PathRewrite =
   /** Instead of what the route's path matched. */
-  | { readonly kind: "prefix"; readonly value: string }
-  /** Every match in the path; `\1` in the substitution is what the first group matched. */
-  | { readonly kind: "regex"; readonly pattern: string; readonly substitution: string };
+  { readonly kind: "prefix"; readonly value: string } | RegexRewrite;
+
+/** Every match is replaced; `\1` in the substitution is what the first group matched. */
+export interface RegexRewrite {
+  readonly kind: "regex";
+  readonly pattern: string;
+  readonly substitution: string;
+}
 
 export type HostRewrite =
   | { readonly kind: "literal"; readonly value: string }
@@ -333,7 +376,10 @@ export type FormatPart =
   | { readonly kind: "request"; readonly name: string; readonly otherwise?: string; readonly limit?: number }
   | { readonly kind: "clientAddress" | "clientIp" | "protocol" | "startTime" | "hostname" };
 
-export type Policy = RoundRobinPolicy | LeastRequestPolicy | { readonly kind: "random" };
+export type Policy = PlainPolicy | HashingPolicy;
+
+/** What is asked of a request makes no difference. */
+export type PlainPolicy = RoundRobinPolicy | LeastRequestPolicy | { readonly kind: "random" };
 
 export interface RoundRobinPolicy {
   readonly kind: "roundRobin";
@@ -358,6 +404,27 @@ export interface SlowStart {
   readonly aggression: number;
   /** `min_weight_percent`, from 0 to 1. */
   readonly leastShare: number;
+}
+
+/** By the request's hash; by chance where it has none. */
+export type HashingPolicy = RingHash | Maglev;
+
+export interface RingHash {
+  readonly kind: "ringHash";
+  /** Entries, 1,024 by default. */
+  readonly minimumSize: number;
+  /** 8,388,608 by default. */
+  readonly maximumSize: number;
+  readonly hash: "xxHash64" | "murmurHash2";
+  /** `hash_balance_factor`, at least 100: no endpoint serves more than these percent of its share. Missing: any. */
+  readonly balanceFactor?: number;
+}
+
+export interface Maglev {
+  readonly kind: "maglev";
+  /** Entries, a prime; 65,537 by default. */
+  readonly tableSize: number;
+  readonly balanceFactor?: number;
 }
 
 export interface Cluster {
@@ -450,4 +517,6 @@ export interface Endpoint {
   readonly health: Health;
   /** Index among the cluster's groups; missing: 0. */
   readonly group?: number;
+  /** What RING_HASH and MAGLEV hash in place of its address. */
+  readonly hashKey?: string;
 }

@@ -1,5 +1,9 @@
-import type { Cluster, Config, Endpoint } from "../model/config.ts";
+import type { Cluster, Config, Endpoint, HashingPolicy, Local, PlainPolicy } from "../model/config.ts";
+import { isHashing } from "../model/hash-table.ts";
+import { pickBounded } from "./bounded-load.ts";
 import { EdfQueue } from "./edf.ts";
+import { hashParts, partOf } from "./hash-parts.ts";
+import { pickByHash } from "./hash-table.ts";
 import { type Part, partsOf } from "./parts.ts";
 import { createPicker, type Random, slowStartFactor } from "./pick.ts";
 
@@ -10,6 +14,10 @@ export interface Asked {
   readonly active: (endpoint: Endpoint) => number;
   /** Milliseconds since the configuration's endpoints were there; missing: they are not new any more. */
   readonly ageMs?: number;
+  /** By what RING_HASH and MAGLEV choose; missing: by chance. */
+  readonly hash?: bigint | undefined;
+  /** How many endpoints by this hash the request was not content with. */
+  readonly attempt?: number;
 }
 
 /** The endpoint for the next request; undefined: there is none, 503. */
@@ -17,17 +25,33 @@ export type Balancer = (asked: Asked) => Endpoint | undefined;
 
 /** Envoy's balancer of a cluster. It holds whose turn it is: one lasts as long as its configuration. */
 export function createBalancer(cluster: Cluster, config: Pick<Config, "clusters" | "local">, seed = 0): Balancer {
+  const { policy } = cluster;
+  if (isHashing(policy)) return hashBalancer(cluster, policy, config.local);
   const parts = partsOf(cluster, config).map((part) => ({
     percent: part.percent,
-    pick: partBalancer(part, cluster, seed),
+    pick: partBalancer(part, policy, seed),
   }));
   const percents = parts.map(({ percent }) => percent);
   // A cluster of one part has no use for chance.
   return (asked) => parts[parts.length === 1 ? 0 : indexAt(percents, asked.random(100))]?.pick(asked);
 }
 
-function partBalancer({ lists, by }: Part, cluster: Cluster, seed: number): Balancer {
-  const balancers = lists.map(({ hosts }) => listBalancer(cluster, hosts, seed));
+function hashBalancer(cluster: Cluster, policy: HashingPolicy, local: Local | undefined): Balancer {
+  const parts = hashParts(cluster, policy, local);
+  const { balanceFactor: factor } = policy;
+  return ({ random, active, hash = BigInt(random(2 ** 32)) * 2n ** 32n + BigInt(random(2 ** 32)), attempt = 0 }) => {
+    const part = partOf(parts, hash);
+    const at = part && pickByHash(part.table, hash, attempt);
+    if (at === undefined) return undefined;
+    const { hosts, shares } = part!;
+    if (factor === undefined) return hosts[at];
+    const total = cluster.endpoints.reduce((sum, endpoint) => sum + active(endpoint), 0);
+    return hosts[pickBounded(at, hash, { factor, shares, active: (host) => active(hosts[host]!), total })];
+  };
+}
+
+function partBalancer({ lists, by }: Part, policy: PlainPolicy, seed: number): Balancer {
+  const balancers = lists.map(({ hosts }) => listBalancer(policy, hosts, seed));
   if (balancers.length === 1) return balancers[0]!;
   const weights = lists.map(({ weight }) => weight);
   if (by === "chance") {
@@ -54,7 +78,7 @@ function indexAt(weights: readonly number[], ticket: number): number {
   });
 }
 
-function listBalancer({ policy }: Cluster, hosts: readonly Endpoint[], seed: number): Balancer {
+function listBalancer(policy: PlainPolicy, hosts: readonly Endpoint[], seed: number): Balancer {
   const slowStart = policy.kind === "random" ? undefined : policy.slowStart;
   let age = 0;
   const youth = (host: number) =>

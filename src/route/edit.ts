@@ -26,6 +26,8 @@ export type Field = readonly [name: string, value: string];
 export interface Occasion {
   /** Missing: it is not known any more. */
   readonly client: Address | undefined;
+  /** What the client connected to; missing as above. */
+  readonly local?: Address | undefined;
   readonly protocol: "HTTP/1.0" | "HTTP/1.1";
   /** Milliseconds since 1970. */
   readonly startedMs: number;

@@ -82,21 +82,22 @@ export function matchVirtualHost(routes: RouteConfig, authority: string): Virtua
   );
 }
 
-/** `chance` as above; the clusters of a configuration that was accepted have a weight. */
-export function pickCluster(action: ForwardAction, chance: number): WeightedCluster {
+/** `chance` as above, or a hash; the clusters of a configuration that was accepted have a weight. */
+export function pickCluster(action: ForwardAction, chance: number | bigint): WeightedCluster {
   return pickEntry(action.clusters, chance);
 }
 
 /** The entry of a weighted choice that a chance, of any size, falls to. */
-export function pickEntry<T extends { readonly weight: number }>(clusters: readonly T[], chance: number): T {
+export function pickEntry<T extends { readonly weight: number }>(clusters: readonly T[], chance: number | bigint): T {
   return clusters[pickClusterIndex({ clusters }, chance)]!;
 }
 
 export function pickClusterIndex(
   { clusters }: { readonly clusters: readonly { readonly weight: number }[] },
-  chance: number,
+  chance: number | bigint,
 ): number {
-  let left = chance % clusters.reduce((sum, cluster) => sum + cluster.weight, 0);
+  const total = clusters.reduce((sum, cluster) => sum + cluster.weight, 0);
+  let left = typeof chance === "bigint" ? Number(chance % BigInt(total)) : chance % total;
   for (const [index, { weight }] of clusters.entries()) {
     if (left < weight) return index;
     left -= weight;
@@ -258,7 +259,7 @@ export function matchQuery(matches: readonly QueryMatch[] | undefined, path: str
 }
 
 /** As they are written, nothing decoded; of several of one name the first. */
-function queryParameters(path: string): Map<string, string> {
+export function queryParameters(path: string): Map<string, string> {
   const parameters = new Map<string, string>();
   const start = path.indexOf("?");
   for (const parameter of start === -1 ? [] : path.slice(start + 1).split("&")) {

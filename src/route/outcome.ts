@@ -1,5 +1,6 @@
 import type { RouteConfig } from "../model/config.ts";
 import { Editor, type Occasion } from "./edit.ts";
+import { clusterChance } from "./hash-policy.ts";
 import {
   clusterName,
   type HeaderList,
@@ -78,7 +79,7 @@ export function decide(
       responseHeaders: editor.response([...responseHeaders, ...fields, ...length], redirected),
     };
   }
-  const clusterIndex = pickClusterIndex(action, ticket);
+  const clusterIndex = pickClusterIndex(action, clusterChance(action, request, occasion, ticket));
   const entry = action.clusters[clusterIndex]!;
   const editor = new Editor(routes, match, entry, occasion);
   const sent = editor.request(request);

@@ -1,4 +1,4 @@
-import type { LeastRequestPolicy, Policy, RoundRobinPolicy, SlowStart } from "../model/config.ts";
+import type { LeastRequestPolicy, PlainPolicy, RoundRobinPolicy, SlowStart } from "../model/config.ts";
 import { EdfQueue } from "./edf.ts";
 
 /** A whole number from 0 up to, but not including, `below`. */
@@ -15,7 +15,12 @@ export type Youth = (host: number) => number;
  * Envoy's picker for hosts of these weights. It holds state (whose turn it is): one lasts as long as its hosts do.
  * `seed`, a random whole number, says where the turns begin, so that many balancers do not begin with one host.
  */
-export function createPicker(policy: Policy, weights: readonly number[], seed = 0, youth: Youth = () => 1): Picker {
+export function createPicker(
+  policy: PlainPolicy,
+  weights: readonly number[],
+  seed = 0,
+  youth: Youth = () => 1,
+): Picker {
   const { length } = weights;
   if (length === 0) return () => undefined;
   switch (policy.kind) {

@@ -1,4 +1,4 @@
-import type { DirectResponse, PathMatch, PathRewrite, RedirectAction } from "../model/config.ts";
+import type { DirectResponse, PathMatch, PathRewrite, RedirectAction, RegexRewrite } from "../model/config.ts";
 import { textBytes } from "../tables/text.ts";
 import { Headers, type RequestHead, withoutQuery } from "./match.ts";
 import { compileRewrite, type Rewrite } from "./regex.ts";
@@ -14,7 +14,7 @@ export function rewritePath(rewrite: PathRewrite, match: PathMatch, path: string
       return textBytes(rewrite.value) + path.slice(matched);
     }
     case "regex": {
-      const replaced = compiled(rewrite).replaceAll(plain);
+      const replaced = replaceAll(rewrite, plain);
       return replaced === "" ? undefined : replaced + path.slice(plain.length);
     }
     default:
@@ -22,9 +22,10 @@ export function rewritePath(rewrite: PathRewrite, match: PathMatch, path: string
   }
 }
 
-type RegexRewrite = Extract<PathRewrite, { kind: "regex" }>;
-
 const rewrites = new WeakMap<RegexRewrite, Rewrite>();
+
+/** The text with every match replaced. */
+export const replaceAll = (rewrite: RegexRewrite, text: string): string => compiled(rewrite).replaceAll(text);
 
 /** Once for each place in a configuration. */
 function compiled(rewrite: RegexRewrite): Rewrite {

@@ -299,7 +299,7 @@ export class Exchange {
     const { upstream } = this.#to;
     const attempt = new Attempt(this.#asked, this.#head, this.#upload, up, this.#parties, {
       piece: (at) => this.#piece(at),
-      fields: (fields) => this.responseFields(fields),
+      fields: (fields) => [...this.responseFields(fields), ...this.#to.added],
       mustContinue: () => {
         const must = this.#expects && !this.#upload.whole;
         this.#expects = false;

@@ -21,6 +21,8 @@ export interface Circumstances {
   readonly client: Address | undefined;
   /** Where the client wanted to go; missing where that is not known. */
   readonly original?: Address | undefined;
+  /** What the client connected to; missing as above. */
+  readonly local: Address | undefined;
   readonly protocol: "HTTP/1.0" | "HTTP/1.1";
   /** Milliseconds since 1970. */
   readonly startedMs: number;
@@ -84,6 +86,8 @@ export type Decision =
       readonly kind: "forward";
       readonly action: ForwardAction;
       readonly edits: Edits;
+      /** Goes behind the fields of the endpoint's answer, edited or not. */
+      readonly added: readonly Field[];
       readonly first: Try;
       /** An endpoint for one more try, rather none of those; undefined: there is no healthy one. */
       again(tried: readonly Address[]): Try | undefined;

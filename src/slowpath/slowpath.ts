@@ -285,6 +285,7 @@ class Connection implements Served {
       tenant: this.#from.tenant,
       client: clientOf(this.#stream),
       original: this.#from.original,
+      local: this.#from.original ?? localOf(this.#stream),
       protocol: request.minor === 1 ? "HTTP/1.1" : "HTTP/1.0",
       startedMs: Date.now(),
       upgrade,
@@ -362,4 +363,9 @@ class Connection implements Served {
 function clientOf(stream: Duplex): Address | undefined {
   if (!(stream instanceof Socket) || stream.remoteAddress === undefined) return undefined;
   return { ip: unmapped(stream.remoteAddress), port: stream.remotePort ?? 0 };
+}
+
+function localOf(stream: Duplex): Address | undefined {
+  if (!(stream instanceof Socket) || stream.localAddress === undefined) return undefined;
+  return { ip: unmapped(stream.localAddress), port: stream.localPort ?? 0 };
 }

@@ -39,6 +39,7 @@ export const XLB_WEIGHED = 16;
 export const XLB_CURSORS = 8;
 export const XLB_MAX_EDIT_NAMES = 16;
 export const XLB_MAX_EDIT_PIECES = 64;
+export const XLB_MAX_HASH_POLICIES = 16;
 export const XLB_MAX_HOST = 255;
 export const XLB_USERSPACE_TENANT = 2147483648;
 export const XLB_MAX_PATH = 2048;
@@ -58,6 +59,10 @@ export const HEADER_AUTHORITY = 1;
 export const HEADER_PATH = 2;
 export const HEADER_PATH_ALONE = 3;
 export const HEADER_FIRST = 4;
+export const ACTION_BY_HASH = 2147483648;
+export const HASH_TERMINAL = 1;
+export const HASH_GIVES = 2;
+export const HASH_LAST = 4;
 export const EDIT_DROP = 256;
 export const EDIT_HOST = 512;
 export const EDIT_TEXT = 0;
@@ -796,6 +801,8 @@ export const Policy = {
   fullScan: 3,
   slow: 4,
   leastWeighed: 5,
+  ringHash: 6,
+  maglev: 7,
 } as const;
 
 export const policyWords: Readonly<Record<number, string>> = {
@@ -805,6 +812,22 @@ export const policyWords: Readonly<Record<number, string>> = {
   3: "full_scan",
   4: "slow",
   5: "least_weighed",
+  6: "ring_hash",
+  7: "maglev",
+};
+
+export const HashKind = {
+  header: 0,
+  cookie: 1,
+  sourceIp: 2,
+  query: 3,
+} as const;
+
+export const hashKindWords: Readonly<Record<number, string>> = {
+  0: "header",
+  1: "cookie",
+  2: "source_ip",
+  3: "query",
 };
 
 export const SlotKind = {
@@ -995,7 +1018,8 @@ export const Reason = {
   directDeclined: 42,
   leftAlone: 43,
   edits: 44,
-  count: 45,
+  hashPolicy: 45,
+  count: 46,
 } as const;
 
 export const reasonWords: Readonly<Record<number, string>> = {
@@ -1044,5 +1068,6 @@ export const reasonWords: Readonly<Record<number, string>> = {
   42: "direct_declined",
   43: "left_alone",
   44: "edits",
-  45: "count",
+  45: "hash_policy",
+  46: "count",
 };

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { compileCluster } from "../../src/compile/cluster.ts";
 import { kernelBalancing } from "../../src/daemon/balancing.ts";
-import type { Cluster, Policy } from "../../src/model/config.ts";
+import type { Cluster, PlainPolicy } from "../../src/model/config.ts";
 import { createPicker } from "../../src/route/pick.ts";
 import { interpretEndpoint } from "../compile/interpret.ts";
 import { Dice } from "../dice.ts";
@@ -13,7 +13,9 @@ import { Dice } from "../dice.ts";
  */
 const PICKS = 1_000_000;
 
-function clusterOf(policy: Policy, weights: readonly number[]): Cluster {
+type PlainCluster = Cluster & { readonly policy: PlainPolicy };
+
+function clusterOf(policy: PlainPolicy, weights: readonly number[]): PlainCluster {
   const endpoints = weights.map((weight, i) => ({
     address: { ip: `10.0.0.${i}`, port: 80 },
     weight,
@@ -24,7 +26,7 @@ function clusterOf(policy: Policy, weights: readonly number[]): Cluster {
 
 type Pick = (active: readonly number[]) => number;
 
-function reference({ policy, endpoints }: Cluster, dice: Dice): Pick {
+function reference({ policy, endpoints }: PlainCluster, dice: Dice): Pick {
   const pick = createPicker(
     policy,
     endpoints.map(({ weight }) => weight),
@@ -62,7 +64,7 @@ function shares(pick: Pick, count: number, inService: number, dice: Dice): numbe
   return counts.map((count) => count / PICKS);
 }
 
-function difference(policy: Policy, weights: readonly number[], inService = 0): number {
+function difference(policy: PlainPolicy, weights: readonly number[], inService = 0): number {
   const cluster = clusterOf(policy, weights);
   const [here, there] = [tables, reference].map((make) =>
     shares(make(cluster, new Dice(1)), weights.length, inService, new Dice(2)),
@@ -70,13 +72,13 @@ function difference(policy: Policy, weights: readonly number[], inService = 0): 
   return Math.max(...here!.map((share, i) => Math.abs(share - there![i]!)));
 }
 
-const ROUND_ROBIN: Policy = { kind: "roundRobin" };
-const LEAST: Policy = { kind: "leastRequest", choiceCount: 2 };
+const ROUND_ROBIN: PlainPolicy = { kind: "roundRobin" };
+const LEAST: PlainPolicy = { kind: "leastRequest", choiceCount: 2 };
 /** More of them than the hook weighs. */
 const MANY = Array.from({ length: 20 }, (_, i) => 1 + (i % 4));
 
 /** What, in service, and the most that a share may be off. */
-const CASES: readonly [name: string, Policy, weights: readonly number[], inService: number, most: number][] = [
+const CASES: readonly [name: string, PlainPolicy, weights: readonly number[], inService: number, most: number][] = [
   ["ROUND_ROBIN, a round that fits the table", ROUND_ROBIN, [1, 2, 5], 0, 0.00001],
   ["ROUND_ROBIN, a round longer than the table", ROUND_ROBIN, [1_013, 2_027, 4_051, 8_101, 16_067], 0, 1 / 4_096],
   ["ROUND_ROBIN, a share smaller than a turn", ROUND_ROBIN, [1, 1_000_000], 0, 1 / 4_096],

@@ -366,6 +366,23 @@ export function interpretCluster(words: Uint32Array, action: number, ticket: num
   return 0;
 }
 
+/** The endpoint that a hash leads to; undefined: the slow path's. */
+export function interpretHash(words: Uint32Array, hash: bigint): number | undefined {
+  const blob = new Blob(words);
+  const [, , , lists] = blob.word(1)!;
+  const at = lists === 0 ? 0 : drawList(blob, lists, Number(hash % 100n));
+  const [policy, , length] = blob.word(at)!;
+  const [endpoints, table] = blob.word(at + 1)!;
+  if (!length) return undefined;
+  if (policy === Policy.maglev) {
+    const place = Number(hash % BigInt(length));
+    return blob.word(endpoints + blob.byte(table, 2 * place) + 256 * blob.byte(table, 2 * place + 1))![0];
+  }
+  const entries = Array.from({ length }, (_, i) => blob.word(table + i)!);
+  const found = entries.find(([low, high]) => ((BigInt(high) << 32n) | BigInt(low)) >= hash) ?? entries[0]!;
+  return blob.word(endpoints + found[2])![0];
+}
+
 /**
  * The endpoint id; undefined: the slow path's. `next` gives the cursor, or chance, one number at a time; `ticket`, a
  * number of 32 bits, chooses among lists.

@@ -1,6 +1,7 @@
 import type { Dice } from "../dice.ts";
 import { someEdits } from "./edits.ts";
 import { anyPath, patternFor, setHeader } from "./fields.ts";
+import { HASHING } from "./hashing.ts";
 import type { ActionPart, Clusters, Json } from "./spec.ts";
 
 /** What a route may do: the third list of fields that the comparison knows, beside those of `fields.ts`. */
@@ -161,4 +162,5 @@ export const ACTIONS: readonly ActionPart[] = [
     weight: 0.8,
     make: (dice) => ({ direct_response: direct(dice), ...(dice.chance(0.3) ? someEdits(dice) : {}) }),
   },
+  ...HASHING,
 ];

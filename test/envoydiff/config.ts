@@ -2,6 +2,7 @@ import { Dice } from "../dice.ts";
 import { ACTIONS } from "./actions.ts";
 import { someEdits } from "./edits.ts";
 import { besideTemplate, CLUSTER, CONDITIONS, LISTENER, PATHS } from "./fields.ts";
+import { hashingOptions } from "./hashing.ts";
 import {
   type ActionPart,
   type ClusterSpec,
@@ -45,14 +46,16 @@ const MAX_ENDPOINTS = 4;
 export function makeConfig(seed: number, index: number): Made {
   const dice = new Dice(seed, index, 1);
   const clusters: ClusterSpec[] = [];
-  const fresh = (): string => {
+  const add = (make: (name: string) => ClusterSpec): string => {
     if (clusters.length === MAX_CLUSTERS) return dice.one(clusters).name;
-    const cluster = makeCluster(`c${index % PER_START}-${clusters.length}`, dice);
+    const cluster = make(`c${index % PER_START}-${clusters.length}`);
     clusters.push(cluster);
     return cluster.name;
   };
+  const fresh = () => add((name) => makeCluster(name, dice));
+  const hashing = () => add((name) => makeHashingCluster(name, dice));
   fresh();
-  const from: Clusters = { fresh, known: () => dice.one(clusters).name };
+  const from: Clusters = { fresh, hashing, known: () => dice.one(clusters).name };
 
   const taken = new Set<string>();
   const hosts: VirtualHostSpec[] = [];
@@ -115,6 +118,22 @@ function makeCluster(name: string, dice: Dice): ClusterSpec {
   }));
   const cluster = { name, options: {}, endpoints };
   for (const option of CLUSTER) if (dice.chance(option.chance)) option.put(cluster, dice);
+  return cluster;
+}
+
+function makeHashingCluster(name: string, dice: Dice): ClusterSpec {
+  const endpoints: EndpointSpec[] = Array.from({ length: dice.between(2, MAX_ENDPOINTS) }, () => ({
+    near: dice.chance(0.6),
+    dead: false,
+  }));
+  const cluster = { name, options: hashingOptions(dice), endpoints };
+  for (const option of CLUSTER)
+    if (!/^(lb|load_balancing)_policy$/.test(option.name) && dice.chance(option.chance)) option.put(cluster, dice);
+  if (dice.chance(0.3)) {
+    for (const [i, endpoint] of endpoints.entries())
+      if (dice.chance(0.7))
+        endpoint.metadata = { filter_metadata: { "envoy.lb": { hash_key: dice.one([`key-${i}`, i]) } } };
+  }
   return cluster;
 }
 

@@ -1,8 +1,20 @@
 import { formatRejections, parseBootstrap } from "../../src/envoy/parse.ts";
 import { httpChains } from "../../src/model/chains.ts";
-import type { Config, HttpChain, Listener } from "../../src/model/config.ts";
+import type {
+  Cluster,
+  Config,
+  Endpoint,
+  HashingPolicy,
+  HashPolicy,
+  HttpChain,
+  Listener,
+} from "../../src/model/config.ts";
+import { isHashing } from "../../src/model/hash-table.ts";
 import { Editor, type Occasion } from "../../src/route/edit.ts";
-import { clusterName, matchRoute, type RouteMatched } from "../../src/route/match.ts";
+import { hashParts, partOf } from "../../src/route/hash-parts.ts";
+import { clusterChance, hashRequest } from "../../src/route/hash-policy.ts";
+import { pickByHash } from "../../src/route/hash-table.ts";
+import { clusterName, matchRoute, pickCluster, type RequestHead, type RouteMatched } from "../../src/route/match.ts";
 import { partsOf } from "../../src/route/parts.ts";
 import { answerOf } from "../../src/route/rewrite.ts";
 import { type Admitted, admit } from "../../src/slowpath/admit.ts";
@@ -103,6 +115,28 @@ const chancesOf = ({ routes }: HttpChain) =>
     ? Array.from({ length: 100 }, (_, chance) => chance)
     : [0];
 
+/** Wherever a listener is in 127.0.0.0/8, who connects to it from this machine is 127.0.0.1. */
+const ENDS = { client: { ip: "127.0.0.1", port: 1 }, local: { ip: "127.0.0.1", port: 1 } };
+
+/** One list of one host, where the request says which. */
+function hostsByHash(
+  cluster: Cluster,
+  policy: HashingPolicy,
+  policies: readonly HashPolicy[],
+  sent: RequestHead,
+): { readonly lists: readonly (readonly Endpoint[])[]; readonly cookies: readonly Field[] } {
+  const parts = hashParts(cluster, policy);
+  const { hash, cookies } = hashRequest(policies, sent, ENDS, "give");
+  // The value of a cookie that is given goes by the client's port.
+  if (hash === undefined || cookies.length > 0) {
+    const given = cookies.map((cookie): Field => ["set-cookie", cookie]);
+    return { lists: parts.map(({ hosts }) => hosts), cookies: given };
+  }
+  const part = partOf(parts, hash)!;
+  const at = pickByHash(part.table, hash);
+  return { lists: [at === undefined ? [] : [part.hosts[at]!]], cookies: [] };
+}
+
 /** All that a route may come to. */
 function outcomesOf(
   config: Config,
@@ -125,7 +159,9 @@ function outcomesOf(
     const { status, fields, body } = answerOf(action, redirected);
     return [replyOf(status, body, editor.response(fields, redirected))];
   }
-  return action.clusters
+  const byHash = clusterChance(action, head, ENDS, -1);
+  const entries = byHash === -1 ? action.clusters : [pickCluster(action, byHash)];
+  return entries
     .filter(({ weight }) => weight > 0)
     .flatMap((entry): Outcome[] => {
       const editor = new Editor(routes, match, entry, occasion);
@@ -133,7 +169,10 @@ function outcomesOf(
       const cluster = config.clusters.find((each) => each.name === name);
       if (cluster === undefined) return [replyOf(action.notFoundStatus ?? 503, "", editor.response([], head))];
       const sent = editor.request(withoutHopByHop(request, head, upgrade));
-      const lists = partsOf(cluster, config).flatMap(({ lists }) => lists.map(({ hosts }) => hosts));
+      const { policy } = cluster;
+      const { lists, cookies } = isHashing(policy)
+        ? hostsByHash(cluster, policy, action.hashPolicies ?? [], sent)
+        : { lists: partsOf(cluster, config).flatMap(({ lists }) => lists.map(({ hosts }) => hosts)), cookies: [] };
       const whole = cluster.drop !== undefined && cluster.drop.share === cluster.drop.outOf;
       const drop = (words: string) => {
         const field: Field = [`x-envoy-${words.replaceAll(" ", "-")}`, "true"];
@@ -154,7 +193,7 @@ function outcomesOf(
                 cluster: name,
                 endpoint: address.ip,
                 head: comparable(sent.method, sent.path, sent.authority, sent.headers),
-                fields: comparableFields(editor.response(answered, sent)),
+                fields: comparableFields([...editor.response(answered, sent), ...cookies]),
               },
       );
       return [...dropped, ...none, ...outcomes];
@@ -235,7 +274,11 @@ const UNCOMPARED_IN_ANSWERS = new Set([
 ]);
 
 export const comparableFields = (fields: readonly Field[]): SeenFields =>
-  joined(fields.filter(([name]) => isComparedInAnswers(name)));
+  joined(fields.filter(([name]) => isComparedInAnswers(name)).map(withoutPort));
+
+/** The value of a cookie that a hash policy gives goes by the client's port. */
+const withoutPort = ([name, value]: Field): Field =>
+  name.toLowerCase() === "set-cookie" ? [name, value.replace(/="[0-9a-f]{16}"/, '="…"')] : [name, value];
 
 export const isComparedInAnswers = (name: string) => isCompared(name, UNCOMPARED_IN_ANSWERS);
 

@@ -17,6 +17,7 @@ export interface EndpointSpec {
   /** Of its locality. */
   priority?: number;
   zone?: string;
+  metadata?: Json;
 }
 
 export interface ClusterSpec {
@@ -72,6 +73,8 @@ export interface Clusters {
   fresh(): string;
   /** Of those that are there already. */
   known(): string;
+  /** A new one that goes by hashes. */
+  hashing(): string;
 }
 
 interface Part {
