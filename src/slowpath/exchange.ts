@@ -138,7 +138,7 @@ export class Exchange {
     const { reader, body } = this.#asked;
     const gone = () => this.abandon();
     stream.once("close", gone);
-    /* A client may have gone before anybody here listened: then nothing would tell, and the request wait for its time. */
+    /* A client may have gone before anybody here listened: nothing would tell, and the request wait for its time. */
     if (stream.destroyed) gone();
     try {
       if (this.#upload.whole) this.#requestIsWhole();
