@@ -1,4 +1,5 @@
 import { isIP } from "node:net";
+import { EVERYTHING } from "../model/chains.ts";
 import type { ChainMatch, FilterChain, Inspection, IpRange, TcpCluster } from "../model/config.ts";
 import { lowestAddress } from "../tables/address.ts";
 import { canonicalIp } from "./address.ts";
@@ -46,17 +47,6 @@ export function readChains(
   const otherwise = readChain(rest, name, "default_filter_chain", EVERYTHING, http);
   return { chains, ...(otherwise === undefined ? {} : { otherwise }) };
 }
-
-const EVERYTHING: ChainMatch = {
-  destinations: [],
-  serverNames: [],
-  transportProtocol: "",
-  applicationProtocols: [],
-  directSources: [],
-  sourceType: "any",
-  sources: [],
-  sourcePorts: [],
-};
 
 function readChain(
   fields: Fields,

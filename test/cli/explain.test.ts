@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { type Explanation, explainRequest, formatExplanation, readQuestion } from "../../src/daemon/explain-request.ts";
 import { findListener } from "../../src/daemon/listener.ts";
+import { EVERYTHING } from "../../src/model/chains.ts";
 import type { Cluster, Config, Endpoint, HttpChain, Listener, Route } from "../../src/model/config.ts";
 import { reasonWords } from "../../src/tables/layout.gen.ts";
 import { xlbFromSource } from "./source.ts";
@@ -35,16 +36,7 @@ const chain: HttpChain = {
   kind: "http",
   listener: "shop",
   label: "filter_chains[0]",
-  match: {
-    destinations: [],
-    serverNames: [],
-    transportProtocol: "",
-    applicationProtocols: [],
-    directSources: [],
-    sourceType: "any",
-    sources: [],
-    sourcePorts: [],
-  },
+  match: EVERYTHING,
   statPrefix: "shop",
   http: {
     acceptHttp10: false,

@@ -16,6 +16,7 @@ import { createBalancer } from "../../src/route/balancer.ts";
 import { xxHash64 } from "../../src/route/hash.ts";
 import type { Tables } from "../../src/tables/compiled.ts";
 import { interpretHash } from "./interpret.ts";
+import { listener } from "./tables.ts";
 
 /** What the hook finds in the tables is what the reference picks. */
 
@@ -159,17 +160,6 @@ test("what the kernel cannot hold or count is left to the slow path", () => {
   assert.match(slowOf({ kind: "maglev", tableSize: 524_309 })!, /524309 entries/);
 });
 
-const everything = {
-  destinations: [],
-  serverNames: [],
-  transportProtocol: "",
-  applicationProtocols: [],
-  directSources: [],
-  sourceType: "any",
-  sources: [],
-  sourcePorts: [],
-} as const;
-
 function routeWith(policies: readonly HashPolicy[], target: Cluster, change: Partial<ForwardAction> = {}): Config {
   const action: ForwardAction = {
     kind: "forward",
@@ -181,39 +171,17 @@ function routeWith(policies: readonly HashPolicy[], target: Cluster, change: Par
   return {
     clusters: [target],
     listeners: [
-      {
-        name: "l",
-        address: { ip: "10.0.0.9", port: 80 },
-        chains: [
+      listener({
+        name: "r",
+        ignorePortInHostMatching: false,
+        virtualHosts: [
           {
-            kind: "http",
-            listener: "l",
-            label: "l",
-            match: everything,
-            statPrefix: "l",
-            http: {
-              acceptHttp10: false,
-              defaultHostForHttp10: undefined,
-              maxRequestHeadersKb: 60,
-              maxHeadersCount: 100,
-              upgrades: [],
-            },
-            routes: {
-              name: "r",
-              ignorePortInHostMatching: false,
-              virtualHosts: [
-                {
-                  name: "v",
-                  domains: ["*"],
-                  routes: [
-                    { name: "one", path: { kind: "prefix", value: "/", caseSensitive: true }, headers: [], action },
-                  ],
-                },
-              ],
-            },
+            name: "v",
+            domains: ["*"],
+            routes: [{ name: "one", path: { kind: "prefix", value: "/", caseSensitive: true }, headers: [], action }],
           },
         ],
-      },
+      }),
     ],
   };
 }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { bootstrap } from "../../bench/systems/bootstrap.ts";
 import { compile } from "../../src/compile/compile.ts";
 import { parseBootstrap } from "../../src/envoy/parse.ts";
+import { EVERYTHING } from "../../src/model/chains.ts";
 import type { Config, Listener, Normalisation, RouteConfig } from "../../src/model/config.ts";
 import type { ConnectWay, Tables } from "../../src/tables/compiled.ts";
 
@@ -14,20 +15,10 @@ const http = {
   maxHeadersCount: 100,
   upgrades: [],
 };
-const everything = {
-  destinations: [],
-  serverNames: [],
-  transportProtocol: "",
-  applicationProtocols: [],
-  directSources: [],
-  sourceType: "any",
-  sources: [],
-  sourcePorts: [],
-} as const;
 export const listener = (routes: RouteConfig): Listener => ({
   name: "l",
   address: { ip: "10.0.0.1", port: 80 },
-  chains: [{ kind: "http", listener: "l", label: "l", match: everything, statPrefix: "l", http, routes }],
+  chains: [{ kind: "http", listener: "l", label: "l", match: EVERYTHING, statPrefix: "l", http, routes }],
 });
 
 export const compileRoutes = (routes: RouteConfig): Tables =>

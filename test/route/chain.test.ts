@@ -1,18 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { EVERYTHING } from "../../src/model/chains.ts";
 import type { ChainMatch, FilterChain, Listener } from "../../src/model/config.ts";
 import { type Connection, chooseChain, entranceOf, holds, plainConnection } from "../../src/route/chain.ts";
 
-const EVERYTHING: ChainMatch = {
-  destinations: [],
-  serverNames: [],
-  transportProtocol: "",
-  applicationProtocols: [],
-  directSources: [],
-  sourceType: "any",
-  sources: [],
-  sourcePorts: [],
-};
 const chain = (label: string, match: Partial<ChainMatch> = {}): FilterChain => ({
   kind: "tcp",
   listener: "l",
