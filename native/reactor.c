@@ -5,11 +5,10 @@
  *   listeners   accepts lazily, and ends connections whose client has already gone
  *   sockets     tells when a watched one needs a look
  *   ring        takes the records that BPF programs write
- *   pumps       moves bytes from one socket to another
  *
- * Two locks, never held together. `table_lock` guards fds, listeners and pumps: the thread holds it while it touches a
- * socket, so once reactorForget or reactorPumpCancel has returned, the thread does not touch it any more.
- * `queue_lock` guards the events on their way to JavaScript.
+ * Two locks, never held together. `table_lock` guards fds and listeners: the thread holds it while it touches a
+ * socket, so once reactorForget has returned, the thread does not touch it any more. `queue_lock` guards the events on
+ * their way to JavaScript.
  *
  * A record about a connection is written before the bytes it is about can be seen. JavaScript shall learn of them in
  * this order: so in each round events about sockets are kept back (`held`) until the ring has been emptied once more.
@@ -37,11 +36,8 @@
 #define TICK_NS 1000000        /* how long a record may wait to be taken while connections keep coming */
 #define ACCEPT_TICKS 12        /* how long a connection waits to be accepted then: most have gone by themselves */
 #define QUIET_NS 50000000      /* so long without one, and the ticking stops; longer than hooks rely on it */
-#define ACCEPTS_PER_ROUND 4096 /* so that sockets and pumps get their turn */
+#define ACCEPTS_PER_ROUND 4096 /* so that sockets get their turn */
 #define EVENTS_PER_WAIT 256
-#define PUMP_BYTES 262144      /* what a pump holds at most */
-#define PUMP_TURN 1048576      /* what it moves before others get their turn */
-#define MAX_PUMPS 4096
 #define MAX_LISTENERS 64
 #define MAX_FDS 1048576        /* also the kernel's own default limit */
 #define MAX_RECORD 65536
@@ -58,7 +54,6 @@ enum event_kind {
 	EVENT_GONE = 3,
 	EVENT_SOCKET = 4,
 	EVENT_RECORD = 5,
-	EVENT_PUMPED = 6,
 };
 
 enum look {
@@ -67,13 +62,6 @@ enum look {
 	LOOK_EOF = 4,
 	LOOK_RESET = 8, /* with LOOK_EOF */
 	LOOK_WRITABLE = 16,
-};
-
-enum pump_end {
-	END_LIMIT = 0,
-	END_EOF = 1,
-	END_SOURCE = 2, /* errors, by the side they came from */
-	END_SINK = 3,
 };
 
 struct event {
@@ -108,17 +96,8 @@ struct record_event {
 	uint32_t pad;
 };
 
-struct pumped_event {
-	struct event head;
-	uint32_t tag;
-	int32_t error;
-	uint64_t moved;
-	uint64_t unsent;
-};
-
 _Static_assert(sizeof(struct address_key) == 20, "the key of conns, struct addr_key of bpf/contract.h");
-_Static_assert(ACCEPTS_PER_ROUND * sizeof(struct anchor_event) + EVENTS_PER_WAIT * sizeof(struct socket_event) +
-			       (MAX_PUMPS + 2 * EVENTS_PER_WAIT) * sizeof(struct pumped_event) <=
+_Static_assert(ACCEPTS_PER_ROUND * sizeof(struct anchor_event) + EVENTS_PER_WAIT * sizeof(struct socket_event) <=
 		       HELD_BYTES,
 	       "the events of a round have room");
 
@@ -140,26 +119,13 @@ struct watch {
 	struct address_key peer;
 };
 
-struct pump {
-	uint32_t generation;
-	bool used;
-	bool kicked;  /* to be looked at without an event */
-	bool drained; /* the source has ended ... */
-	int error;    /* ... with this */
-	int from, to;
-	uint32_t tag;
-	uint32_t start, length; /* bytes held */
-	uint64_t limit, moved;
-	uint8_t *buffer;
-};
-
 struct stats {
-	uint64_t accepted, fast_closed, handed, accept_errors, ticks, rounds, records, records_dropped, pumps, pumped_bytes,
-		pauses, calls, needless;
+	uint64_t accepted, fast_closed, handed, accept_errors, ticks, rounds, records, records_dropped, pauses, calls,
+		needless;
 };
 
 /* What an epoll event is about, where it is not a watched fd: these have generation 0, which no watch has. */
-enum { SOURCE_WAKE = 0, SOURCE_RING = 1, SOURCE_PUMPS_IN = 2, SOURCE_PUMPS_OUT = 3 };
+enum { SOURCE_WAKE = 0, SOURCE_RING = 1 };
 
 struct queue {
 	uint8_t *bytes;
@@ -177,8 +143,6 @@ static struct reactor {
 	bool running;
 	pthread_t thread;
 	int epoll, wake, tombstone;
-	/* A socket may be the source of one pump, the sink of another and watched: each role has its own epoll. */
-	int pumps_in, pumps_out;
 	struct ring_buffer *ring;
 	uint64_t wake_types;
 	int conns;
@@ -194,8 +158,6 @@ static struct reactor {
 	int fd_end; /* no fd from here on was ever watched */
 	int listeners[MAX_LISTENERS];
 	uint32_t listener_count, first_listener;
-	struct pump pumps[MAX_PUMPS];
-	uint32_t pump_end;
 
 	/* the thread's own */
 	bool active; /* ticking: the listeners are not in the epoll. Changed under table_lock. */
@@ -212,7 +174,7 @@ static struct reactor {
 	bool waiting;              /* the thread waits for JavaScript to do so */
 
 	/* atomics */
-	bool stopping, kicked;
+	bool stopping;
 	struct stats stats;
 
 	napi_threadsafe_function call;
@@ -737,129 +699,6 @@ static void accept_round(void)
 		set_active(false);
 }
 
-/* ---- pumps; all of these need table_lock ---- */
-
-static void pump_close(struct pump *pump)
-{
-	epoll_remove(r.pumps_in, pump->from);
-	epoll_remove(r.pumps_out, pump->to);
-	free(pump->buffer);
-	pump->buffer = NULL;
-	pump->used = false;
-	if (!++pump->generation)
-		pump->generation = 1;
-}
-
-static void pump_finish(struct pump *pump, enum pump_end end, int error)
-{
-	struct pumped_event event = {
-		.head = {.size = sizeof(event), .kind = EVENT_PUMPED, .flags = end, .fd = -1},
-		.tag = pump->tag,
-		.error = error,
-		.moved = pump->moved,
-		.unsent = pump->length,
-	};
-
-	pump_close(pump);
-	hold(event);
-}
-
-static void pump_wait(struct pump *pump, int epoll, int fd, uint32_t events, enum pump_end side)
-{
-	if (epoll_arm(epoll, fd, events, epoll_data(pump->generation, pump - r.pumps)))
-		pump_finish(pump, side, errno);
-}
-
-/* Reads only when all that was read has been written: this is the back-pressure. */
-static void pump_run(struct pump *pump)
-{
-	uint64_t turn_ends = pump->moved + PUMP_TURN;
-	ssize_t n;
-
-	for (;;) {
-		if (pump->moved >= pump->limit)
-			return pump_finish(pump, END_LIMIT, 0);
-		if (!pump->length) {
-			if (pump->drained)
-				return pump_finish(pump, pump->error ? END_SOURCE : END_EOF, pump->error);
-			if (pump->moved >= turn_ends)
-				return pump_wait(pump, r.pumps_in, pump->from, EPOLLIN, END_SOURCE);
-			n = recv(pump->from, pump->buffer, min(PUMP_BYTES, pump->limit - pump->moved), MSG_DONTWAIT);
-			if (n < 0 && errno == EINTR)
-				continue;
-			if (n < 0 && errno == EAGAIN)
-				return pump_wait(pump, r.pumps_in, pump->from, EPOLLIN | EPOLLRDHUP, END_SOURCE);
-			pump->drained = n <= 0;
-			pump->error = n < 0 ? errno : 0;
-			pump->start = 0;
-			pump->length = n < 0 ? 0 : n;
-			continue;
-		}
-		n = send(pump->to, pump->buffer + pump->start, min(pump->length, pump->limit - pump->moved),
-			 MSG_DONTWAIT | MSG_NOSIGNAL);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && errno == EAGAIN)
-			return pump_wait(pump, r.pumps_out, pump->to, EPOLLOUT, END_SINK);
-		if (n < 0)
-			return pump_finish(pump, END_SINK, errno);
-		pump->start += n;
-		pump->length -= n;
-		pump->moved += n;
-		count(pumped_bytes, n);
-	}
-}
-
-static void run_pump(uint32_t index, uint32_t generation)
-{
-	pthread_mutex_lock(&r.table_lock);
-	if (r.pumps[index].used && r.pumps[index].generation == generation)
-		pump_run(&r.pumps[index]);
-	pthread_mutex_unlock(&r.table_lock);
-}
-
-static void run_pumps_of(int epoll)
-{
-	struct epoll_event events[EVENTS_PER_WAIT];
-	int n = epoll_wait(epoll, events, EVENTS_PER_WAIT, 0);
-
-	for (int i = 0; i < n; i++)
-		run_pump((uint32_t)events[i].data.u64, events[i].data.u64 >> 32);
-}
-
-static void run_kicked_pumps(void)
-{
-	if (!__atomic_exchange_n(&r.kicked, false, __ATOMIC_ACQ_REL))
-		return;
-	/* The lock is let go between two, so that JavaScript never waits for more than one pump's turn. */
-	for (uint32_t i = 0, end = 1; i < end; i++) {
-		struct pump *pump = &r.pumps[i];
-
-		pthread_mutex_lock(&r.table_lock);
-		if (pump->used && pump->kicked) {
-			pump->kicked = false;
-			pump_run(pump);
-		}
-		end = r.pump_end;
-		pthread_mutex_unlock(&r.table_lock);
-	}
-}
-
-static struct pump *pump_of_tag(uint32_t tag)
-{
-	for (uint32_t i = 0; i < r.pump_end; i++) {
-		if (r.pumps[i].used && r.pumps[i].tag == tag)
-			return &r.pumps[i];
-	}
-	return NULL;
-}
-
-static void kick(struct pump *pump)
-{
-	pump->kicked = true;
-	raise_flag(r.kicked);
-}
-
 /* ---- the thread ---- */
 
 /* Forever when there is nothing to do. */
@@ -867,7 +706,7 @@ static int wait_for_events(struct epoll_event *events)
 {
 	struct timespec wait = {0}, *timeout = NULL;
 
-	if (r.accept_now || is_set(r.kicked)) {
+	if (r.accept_now) {
 		timeout = &wait;
 	} else if (r.active || r.later_count) {
 		uint64_t now = now_ns(), next = r.active ? r.next_tick : UINT64_MAX;
@@ -897,12 +736,6 @@ static void handle(const struct epoll_event *event)
 	case SOURCE_WAKE:
 		clear_wake();
 		break;
-	case SOURCE_PUMPS_IN:
-		run_pumps_of(r.pumps_in);
-		break;
-	case SOURCE_PUMPS_OUT:
-		run_pumps_of(r.pumps_out);
-		break;
 	case SOURCE_RING: /* emptied in every round */
 		break;
 	}
@@ -921,7 +754,6 @@ static void *run(void *unused)
 		take_records();
 		for (int i = 0; i < n; i++)
 			handle(&events[i]);
-		run_kicked_pumps();
 		if (r.accept_now || (r.active && now_ns() >= r.next_tick))
 			accept_round();
 		pass_later();
@@ -936,15 +768,11 @@ static void release_all(void)
 {
 	if (r.ring)
 		ring_buffer__free(r.ring);
-	for (uint32_t i = 0; i < r.pump_end; i++) {
-		free(r.pumps[i].buffer);
-		r.pumps[i] = (struct pump){.generation = r.pumps[i].generation};
-	}
 	for (int fd = 0; r.table && fd < r.fd_end; fd++) {
 		if (r.table[fd].kind == WATCH_GONE)
 			close(fd);
 	}
-	int *const fds[] = {&r.epoll, &r.pumps_in, &r.pumps_out, &r.wake, &r.tombstone};
+	int *const fds[] = {&r.epoll, &r.wake, &r.tombstone};
 
 	for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++) {
 		if (*fds[i] >= 0)
@@ -965,9 +793,8 @@ static void release_all(void)
 	r.conn_value = NULL;
 	r.held = r.queue = r.taken = (struct queue){0};
 	r.fd_end = 0;
-	r.pump_end = 0;
 	r.listener_count = r.first_listener = 0;
-	r.active = r.accept_now = r.called = r.waiting = r.stopping = r.kicked = false;
+	r.active = r.accept_now = r.called = r.waiting = r.stopping = false;
 }
 
 /* Also the hook that runs when the environment goes: a thread must not outlive the code it runs. */
@@ -1010,15 +837,11 @@ static bool later_fits(uint32_t ms)
 static const char *open_all(int ring_fd)
 {
 	r.epoll = epoll_create1(EPOLL_CLOEXEC);
-	r.pumps_in = epoll_create1(EPOLL_CLOEXEC);
-	r.pumps_out = epoll_create1(EPOLL_CLOEXEC);
 	r.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r.tombstone = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (r.epoll < 0 || r.pumps_in < 0 || r.pumps_out < 0 || r.wake < 0 || r.tombstone < 0)
+	if (r.epoll < 0 || r.wake < 0 || r.tombstone < 0)
 		return "open";
-	if (epoll_add(r.epoll, r.wake, EPOLLIN, SOURCE_WAKE) ||
-	    epoll_add(r.epoll, r.pumps_in, EPOLLIN, SOURCE_PUMPS_IN) ||
-	    epoll_add(r.epoll, r.pumps_out, EPOLLIN, SOURCE_PUMPS_OUT))
+	if (epoll_add(r.epoll, r.wake, EPOLLIN, SOURCE_WAKE))
 		return "epoll_ctl";
 	r.table = mmap(NULL, MAX_FDS * sizeof(*r.table), PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -1279,123 +1102,6 @@ static napi_value reactor_bury(napi_env env, napi_callback_info info)
 	return make_bool(env, gone);
 }
 
-static int pump_open(int from, int to, uint32_t tag, uint64_t limit)
-{
-	struct pump *free_one = NULL;
-
-	for (uint32_t i = 0; i < MAX_PUMPS; i++) {
-		struct pump *pump = &r.pumps[i];
-
-		if (pump->used && (pump->tag == tag || pump->from == from || pump->to == to))
-			return EEXIST;
-		if (!pump->used && !free_one)
-			free_one = pump;
-		if (i >= r.pump_end)
-			break;
-	}
-	if (!free_one)
-		return ENOSPC;
-	*free_one = (struct pump){
-		.generation = free_one->generation ? free_one->generation : 1,
-		.used = true,
-		.from = from,
-		.to = to,
-		.tag = tag,
-		.limit = limit,
-		.buffer = malloc(PUMP_BYTES),
-	};
-	if (!free_one->buffer) {
-		free_one->used = false;
-		return ENOMEM;
-	}
-	if (free_one - r.pumps >= r.pump_end)
-		r.pump_end = free_one - r.pumps + 1;
-	kick(free_one);
-	return 0;
-}
-
-static napi_value reactor_pump(napi_env env, napi_callback_info info)
-{
-	uint64_t limit = UINT64_MAX;
-	int32_t from = -1, to = -1;
-	napi_value options;
-	uint32_t tag = 0;
-	int error;
-
-	if (!take(env, info, "v", &options) || !option_i32(env, options, "from", &from) ||
-	    !option_i32(env, options, "to", &to) || !option_u32(env, options, "tag", &tag) ||
-	    !option_u64(env, options, "limitBytes", &limit) || !check_running(env, "reactorPump"))
-		return NULL;
-	pthread_mutex_lock(&r.table_lock);
-	error = pump_open(from, to, tag, limit);
-	pthread_mutex_unlock(&r.table_lock);
-	if (error)
-		return throw_errno(env, "reactorPump", error);
-	count(pumps, 1);
-	wake_thread();
-	return make_undefined(env);
-}
-
-static napi_value reactor_pump_limit(napi_env env, napi_callback_info info)
-{
-	struct pump *pump;
-	uint64_t limit;
-	uint32_t tag;
-
-	if (!take(env, info, "uq", &tag, &limit))
-		return NULL;
-	if (!r.running)
-		return make_bool(env, false);
-	pthread_mutex_lock(&r.table_lock);
-	pump = pump_of_tag(tag);
-	if (pump) {
-		pump->limit = limit;
-		kick(pump);
-	}
-	pthread_mutex_unlock(&r.table_lock);
-	if (pump)
-		wake_thread();
-	return make_bool(env, pump);
-}
-
-static napi_value reactor_pump_progress(napi_env env, napi_callback_info info)
-{
-	struct pump *pump;
-	uint64_t moved = 0;
-	uint32_t tag;
-
-	if (!take(env, info, "u", &tag))
-		return NULL;
-	if (!r.running)
-		return make_null(env);
-	pthread_mutex_lock(&r.table_lock);
-	pump = pump_of_tag(tag);
-	if (pump)
-		moved = pump->moved;
-	pthread_mutex_unlock(&r.table_lock);
-	return pump ? make_u64(env, moved) : make_null(env);
-}
-
-static napi_value reactor_pump_cancel(napi_env env, napi_callback_info info)
-{
-	struct pump *pump;
-	uint64_t moved = 0;
-	uint32_t tag;
-
-	if (!take(env, info, "u", &tag))
-		return NULL;
-	if (!r.running)
-		return make_null(env);
-	pthread_mutex_lock(&r.table_lock);
-	pump = pump_of_tag(tag);
-	if (pump) {
-		moved = pump->moved;
-		pump_close(pump);
-	}
-	pthread_mutex_unlock(&r.table_lock);
-	return pump ? make_u64(env, moved) : make_null(env);
-}
-
 static napi_value reactor_stats(napi_env env, napi_callback_info info)
 {
 	napi_value result = make_object(env);
@@ -1411,8 +1117,6 @@ static napi_value reactor_stats(napi_env env, napi_callback_info info)
 		{"rounds", &r.stats.rounds},
 		{"records", &r.stats.records},
 		{"recordsDropped", &r.stats.records_dropped},
-		{"pumps", &r.stats.pumps},
-		{"pumpedBytes", &r.stats.pumped_bytes},
 		{"pauses", &r.stats.pauses},
 		{"calls", &r.stats.calls},
 		{"needless", &r.stats.needless},
@@ -1435,10 +1139,6 @@ const struct entry reactor_functions[] = {
 	{"reactorForget", reactor_forget},
 	{"reactorIsCurrent", reactor_is_current},
 	{"reactorBury", reactor_bury},
-	{"reactorPump", reactor_pump},
-	{"reactorPumpLimit", reactor_pump_limit},
-	{"reactorPumpProgress", reactor_pump_progress},
-	{"reactorPumpCancel", reactor_pump_cancel},
 	{"reactorStats", reactor_stats},
 	{NULL, NULL},
 };

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
@@ -754,156 +753,6 @@ describe("reactor: records", { skip: skipObjects }, () => {
   });
 });
 
-describe("reactor: pumps", { skip }, () => {
-  /** Bytes from `source` go to `from`, the pump takes them to `to`, whose far end is `sink`. */
-  async function plumbing(options: native.SocketOptions = {}) {
-    const server = await listening({ allowHalfOpen: true });
-    const watched = new Watched();
-    const [source, sink] = [await pair(server, options), await pair(server, options)];
-    return { watched, server, from: source.fd, source: source.peer, to: sink.fd, sink: sink.peer };
-  }
-
-  test("64 MiB reach a slow reader whole, in bounded memory", async () => {
-    const { watched, server, from, to, source, sink } = await plumbing({ sndbuf: 128 << 10, rcvbuf: 128 << 10 });
-    const total = 64 << 20;
-    const [sent, received] = [createHash("sha256"), createHash("sha256")];
-    let read = 0;
-    sink.pause();
-    sink.on("data", (bytes: Buffer) => {
-      received.update(bytes);
-      read += bytes.length;
-    });
-    native.reactorPump({ from, to, tag: 5 });
-    const writing = (async () => {
-      for (let at = 0; at < total; at += 1 << 20) {
-        const block = Buffer.alloc(1 << 20, at >> 20);
-        sent.update(block);
-        if (!source.write(block)) await once(source, "drain");
-      }
-      source.end();
-    })();
-    let stalled = native.reactorPumpProgress(5);
-    for (let tries = 0; tries < 100; tries++) {
-      await sleep(200);
-      const now = native.reactorPumpProgress(5);
-      if (now === stalled && now !== 0n) break;
-      stalled = now;
-    }
-    assert.ok(stalled !== null && stalled > 0n && stalled < 32n << 20n, "it waits for the reader");
-    await quietRounds(4);
-    assert.equal(native.reactorPumpProgress(5), stalled);
-    const taken = source.bytesWritten - source.writableLength;
-    assert.ok(taken - Number(stalled) < 24 << 20, "what was taken lies in sockets, not in the pump");
-    for (let i = 0; i < 20; i++) {
-      sink.resume();
-      await sleep(2);
-      sink.pause();
-      await sleep(2);
-    }
-    sink.resume();
-    await writing;
-    const pumped = await watched.next("pumped");
-    assert.deepEqual(pumped, { type: "pumped", tag: 5, bytes: BigInt(total), unsent: 0n, end: "eof" });
-    await eventually("all read", () => read === total);
-    assert.equal(received.digest("hex"), sent.digest("hex"));
-    assert.equal(native.reactorPumpProgress(5), null);
-    server.close();
-    sink.destroy();
-  });
-
-  test("a limit is kept to the byte, and what follows stays in the socket", async () => {
-    const { watched, server, from, to, source, sink } = await plumbing();
-    let got = "";
-    sink.on("data", (bytes) => {
-      got += bytes;
-    });
-    source.write("0123456789");
-    await eventually("there", () => native.peekNonblock(from, 20)?.length === 10);
-    native.reactorPump({ from, to, tag: 1, limitBytes: 4n });
-    assert.deepEqual(await watched.next("pumped"), { type: "pumped", tag: 1, bytes: 4n, unsent: 0n, end: "limit" });
-    assert.equal(native.peekNonblock(from, 20)?.toString(), "456789");
-    native.reactorPump({ from, to, tag: 1, limitBytes: 0n });
-    assert.equal((await watched.next("pumped")).bytes, 0n);
-    native.reactorPump({ from, to, tag: 1 });
-    await eventually("the rest", () => native.reactorPumpProgress(1) === 6n);
-    assert.equal(native.reactorPumpLimit(1, 8n), true);
-    source.write("abcd");
-    assert.deepEqual(await watched.next("pumped"), { type: "pumped", tag: 1, bytes: 8n, unsent: 0n, end: "limit" });
-    await eventually("read", () => got === "0123456789ab");
-    native.reactorPump({ from, to, tag: 2 });
-    await eventually("cd", () => native.reactorPumpProgress(2) === 2n);
-    assert.equal(native.reactorPumpLimit(2, 1n), true, "one that is reached already ends it");
-    assert.equal((await watched.next("pumped")).bytes, 2n);
-    assert.equal(native.reactorPumpLimit(2, 1n), false);
-    server.close();
-    for (const socket of [source, sink]) socket.destroy();
-  });
-
-  test("both ways at once; an end of stream is not passed on", async () => {
-    const { watched, server, from, to, source, sink } = await plumbing();
-    native.reactorPump({ from, to, tag: 1 });
-    native.reactorPump({ from: to, to: from, tag: 2 });
-    assert.throws(() => native.reactorPump({ from, to: 0, tag: 3 }), lost("EEXIST"));
-    assert.throws(() => native.reactorPump({ from: 0, to, tag: 3 }), lost("EEXIST"));
-    assert.throws(() => native.reactorPump({ from: 0, to: 0, tag: 2 }), lost("EEXIST"));
-    source.write("ping");
-    assert.equal(String((await once(sink, "data"))[0]), "ping");
-    sink.write("pong");
-    assert.equal(String((await once(source, "data"))[0]), "pong");
-    source.end();
-    assert.deepEqual(await watched.next("pumped"), { type: "pumped", tag: 1, bytes: 4n, unsent: 0n, end: "eof" });
-    sink.write("more");
-    assert.equal(String((await once(source, "data"))[0]), "more");
-    assert.equal(native.reactorPumpCancel(2), 8n);
-    assert.equal(native.reactorPumpCancel(2), null);
-    server.close();
-    for (const socket of [source, sink]) socket.destroy();
-    await sleep(10);
-    assert.deepEqual(watched.of("pumped"), []);
-  });
-
-  test("an error tells its side", async () => {
-    const one = await plumbing();
-    native.reactorPump({ from: one.from, to: one.to, tag: 1 });
-    one.source.resetAndDestroy();
-    const { unsent: _, ...first } = await one.watched.next("pumped");
-    assert.deepEqual(first, { type: "pumped", tag: 1, bytes: 0n, end: "error", side: "from", errno: 104 });
-    one.server.close();
-    one.sink.destroy();
-    native.reactorStop();
-    const two = await plumbing();
-    native.reactorPump({ from: two.from, to: two.to, tag: 1 });
-    two.sink.resetAndDestroy();
-    await eventually("reset", () => native.sockTcpInfo(two.to).state === native.TCP_STATE.CLOSE);
-    two.source.write("lost");
-    const second = await two.watched.next("pumped");
-    assert.ok(second.end === "error" && second.side === "to");
-    assert.equal(second.unsent, 4n);
-    two.server.close();
-    two.source.destroy();
-  });
-
-  test("a cancelled pump does not touch its fds any more", async () => {
-    const { server, source, from, to, sink } = await plumbing();
-    const block = Buffer.alloc(64 << 10);
-    sink.resume();
-    const flood = setInterval(() => source.writableLength < 1 << 20 && source.write(block), 1);
-    for (let i = 0; i < 300; i++) {
-      native.reactorPump({ from, to, tag: i });
-      if (i % 3 === 0) await setImmediate();
-      const moved = native.reactorPumpCancel(i);
-      assert.ok(moved !== null);
-    }
-    clearInterval(flood);
-    // Whatever the thread had read is lost with the pump; what comes now is all ours.
-    await eventually("quiet", () => source.writableLength === 0 && native.recvNonblock(from, 262_144) === null);
-    source.write("mine");
-    assert.equal((await eventually("mine", () => native.recvNonblock(from, 10))).toString(), "mine");
-    server.close();
-    for (const socket of [source, sink]) socket.destroy();
-  });
-});
-
 describe("reactor: the process", { skip }, () => {
   const run = (script: string) =>
     spawnSync(
@@ -918,7 +767,6 @@ describe("reactor: the process", { skip }, () => {
     native.reactorStop();
     native.reactorStop();
     assert.throws(() => native.reactorListen(0), lost("ESRCH"));
-    assert.throws(() => native.reactorPump({ from: 0, to: 1, tag: 1 }), lost("ESRCH"));
     assert.equal(native.reactorForget(3), false);
   });
 

@@ -1,5 +1,5 @@
-import { readFileSync } from "node:fs";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { readNamed } from "../admin/files.ts";
 import { adminSocketPath, DEFAULT_ADMIN_SOCKET } from "../admin/messages.ts";
 import { WORKLOAD_DATAPATHS, type WorkloadDatapath } from "../admin/workloads.ts";
 
@@ -262,7 +262,7 @@ async function validate(flags: SourceFlags): Promise<number> {
 async function readSource({ configPath, configYaml }: SourceFlags) {
   const { formatRejections, parseBootstrap } = await import("../envoy/parse.ts");
   const name = configPath ?? "--config-yaml";
-  const text = configPath === undefined ? (configYaml ?? "") : readFileSync(configPath, "utf8");
+  const text = configPath === undefined ? (configYaml ?? "") : readNamed(configPath).toString();
   const parsed = parseBootstrap(text, name, configPath === undefined ? undefined : configYaml);
   return {
     name,
@@ -293,7 +293,7 @@ async function routeCheck(flags: RouteCheckFlags): Promise<number> {
   const { formatRejections } = await import("../envoy/parse.ts");
   const { parseRouteTests } = await import("../envoy/route-tests.ts");
   const routes = await readRoutes(flags.configPath, flags.listener);
-  const files = flags.testPath.map((path) => ({ path, parsed: parseRouteTests(readFileSync(path), path) }));
+  const files = flags.testPath.map((path) => ({ path, parsed: parseRouteTests(readNamed(path), path) }));
   const broken = files.flatMap(({ path, parsed }) => (parsed.ok ? [] : formatRejections(parsed.rejections, path)));
   const problems = ["problems" in routes ? routes.problems : [], broken].flat();
   if ("problems" in routes || problems.length > 0) return complainOf(problems);
@@ -315,7 +315,7 @@ async function routeCheck(flags: RouteCheckFlags): Promise<number> {
 async function readRoutes(path: string, listener: string | undefined) {
   const { formatRejections, isBootstrap, parseBootstrap, parseRouteConfig } = await import("../envoy/parse.ts");
   const { findListener } = await import("../daemon/listener.ts");
-  const text = readFileSync(path);
+  const text = readNamed(path);
   if (!isBootstrap(text)) {
     if (listener !== undefined) return { problems: [`xlb: ${path} has no listeners: leave --listener out`] };
     const parsed = parseRouteConfig(text, path);

@@ -1,10 +1,9 @@
 import { Socket } from "node:net";
 import type { Datapath, Native } from "../kernel/datapath.ts";
-import { TCP_STATE } from "../kernel/native.ts";
+import { EPOLL, TCP_STATE } from "../kernel/native.ts";
 import type { Lost, Session } from "../slowpath/ports.ts";
 import type { Conn } from "../tables/layout.gen.ts";
 import { addrKeyRow } from "../tables/layout.gen.ts";
-import { EPOLL } from "./isocks.ts";
 
 /** How long a client that was told the end may take to close, as Envoy's delayed_close_timeout. Milliseconds. */
 const DELAYED_CLOSE = 1_000;
@@ -133,7 +132,7 @@ export class Connections {
     if (eof) this.#clientEnded(anchor);
     else if (this.broken(anchor)) return;
     else if (!anchor.ending) this.takeOver(anchor);
-    else this.#native.reactorArm(fd, EPOLL.rdhup);
+    else this.#native.reactorArm(fd, EPOLL.RDHUP);
   }
 
   /** The reactor has closed it, because its client had closed both ways. */
@@ -271,7 +270,7 @@ export class Connections {
       }
       try {
         this.#native.shutdownWrite(anchor.fd);
-        this.#native.reactorArm(anchor.fd, EPOLL.rdhup);
+        this.#native.reactorArm(anchor.fd, EPOLL.RDHUP);
       } catch {
         this.#drop(anchor);
         return;

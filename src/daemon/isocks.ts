@@ -1,11 +1,10 @@
 import type { Datapath, Native } from "../kernel/datapath.ts";
+import { EPOLL } from "../kernel/native.ts";
 import type { Address } from "../model/config.ts";
 import type { ISocks } from "../pool/ports.ts";
 import { addrKey } from "../tables/address.ts";
 import type { AddrKey } from "../tables/layout.gen.ts";
 import { SlotKind } from "../tables/layout.gen.ts";
-
-export const EPOLL = { in: 0x1, out: 0x4, err: 0x8, hup: 0x10, rdhup: 0x2000 } as const;
 
 /** How long the server's end of an i-sock may take to show up in an enrolled cgroup, in checks of 1 ms. */
 const SETTLE_CHECKS = 3;
@@ -66,7 +65,7 @@ export class KernelISocks implements ISocks {
       this.#datapath.resetSlot(slot, tenant, endpoint);
       this.#datapath.announce(slot, sock.client, sock.server);
       this.#native.sockConnect(fd, address.ip, address.port);
-      this.#native.reactorWatch(fd, EPOLL.out, slot);
+      this.#native.reactorWatch(fd, EPOLL.OUT, slot);
     } catch (error) {
       this.close(slot, false);
       throw error;
@@ -82,7 +81,7 @@ export class KernelISocks implements ISocks {
       return;
     }
     if (sock.state !== "connecting") return;
-    if (this.#native.sockError(fd) !== 0 || (events & (EPOLL.err | EPOLL.hup)) !== 0) {
+    if (this.#native.sockError(fd) !== 0 || (events & (EPOLL.ERR | EPOLL.HUP)) !== 0) {
       this.#fail(slot, sock);
       return;
     }
@@ -119,7 +118,7 @@ export class KernelISocks implements ISocks {
   /** Ask to be told of the end only. */
   watchEnd(slot: number): void {
     const sock = this.#socks.get(slot);
-    if (sock) this.#native.reactorArm(sock.fd, EPOLL.rdhup);
+    if (sock) this.#native.reactorArm(sock.fd, EPOLL.RDHUP);
   }
 
   fd(slot: number): number | undefined {

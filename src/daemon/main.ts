@@ -1,6 +1,7 @@
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { type Logger, pino } from "pino";
+import { readNamed } from "../admin/files.ts";
 import { AdminSocketError, serveAdmin } from "../admin/server.ts";
 import { removeCgroup, workloadsRoot } from "../admin/workloads.ts";
 import { compile } from "../compile/compile.ts";
@@ -63,9 +64,9 @@ export async function runDaemon(options: RunOptions): Promise<number> {
   const name = options.configPath ?? "--config-yaml";
   let text: string;
   try {
-    text = options.configPath === undefined ? (options.configYaml ?? "") : readFileSync(options.configPath, "utf8");
+    text = options.configPath === undefined ? (options.configYaml ?? "") : readNamed(options.configPath).toString();
   } catch (error) {
-    process.stderr.write(`xlb: ${name}: ${(error as Error).message}\n`);
+    process.stderr.write(`xlb: ${(error as Error).message}\n`);
     return FAILED;
   }
   const parsed = parseBootstrap(text, name, options.configPath === undefined ? undefined : options.configYaml);

@@ -1,6 +1,6 @@
 import type { Native } from "../kernel/datapath.ts";
+import { EPOLL } from "../kernel/native.ts";
 import { FramingState } from "../tables/layout.gen.ts";
-import { EPOLL } from "./isocks.ts";
 
 /** Where a message ends, told byte by byte from somewhere in its body. */
 export interface Follower {
@@ -176,7 +176,7 @@ export class Tail {
         }
         const bytes = this.#read();
         if (bytes === null) {
-          this.#native.reactorArm(this.#from, EPOLL.in | EPOLL.rdhup);
+          this.#native.reactorArm(this.#from, EPOLL.IN | EPOLL.RDHUP);
           return;
         }
         if (bytes === "broken") {
@@ -212,7 +212,7 @@ export class Tail {
     while (this.#pending && this.#offset < this.#pending.length) {
       const n = this.#native.sendNonblock(this.#to, this.#pending, this.#offset);
       if (n < 0) {
-        this.#native.reactorArm(this.#to, EPOLL.out);
+        this.#native.reactorArm(this.#to, EPOLL.OUT);
         return false;
       }
       this.#offset += n;

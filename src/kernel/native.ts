@@ -210,10 +210,6 @@ interface Shim {
   reactorForget(fd: Fd): boolean;
   reactorIsCurrent(fd: Fd, generation: number): boolean;
   reactorBury(fd: Fd, generation: number): boolean;
-  reactorPump(options: PumpOptions): void;
-  reactorPumpLimit(tag: number, limit: bigint): boolean;
-  reactorPumpProgress(tag: number): bigint | null;
-  reactorPumpCancel(tag: number): bigint | null;
   reactorStats(): ReactorStats;
 }
 
@@ -562,15 +558,6 @@ export interface ReactorOptions {
   readonly cookieOffset?: number;
 }
 
-export interface PumpOptions {
-  readonly from: Fd;
-  readonly to: Fd;
-  /** Names the pump; no other running one has it. */
-  readonly tag: number;
-  /** Without it, until the end of the stream. */
-  readonly limitBytes?: bigint;
-}
-
 export interface ReactorStats {
   readonly accepted: number;
   /** Ended because their client had gone. */
@@ -585,8 +572,6 @@ export interface ReactorStats {
   readonly records: number;
   /** Larger than 64 KiB. */
   readonly recordsDropped: number;
-  readonly pumps: number;
-  readonly pumpedBytes: number;
   /** Times the thread had to wait until JavaScript took events. */
   readonly pauses: number;
   /** Deliveries to JavaScript. */
@@ -594,12 +579,6 @@ export interface ReactorStats {
   /** Records kept for later whose client had closed by then. */
   readonly needless: number;
 }
-
-/** How a pump came to its end; "error" tells from which side. */
-export type PumpEnd =
-  | { readonly end: "limit" }
-  | { readonly end: "eof" }
-  | { readonly end: "error"; readonly side: "from" | "to"; readonly errno: number };
 
 export type ReactorEvent =
   /** A connection was accepted. The fd is the receiver's, who forgets it before closing it. */
@@ -627,14 +606,11 @@ export type ReactorEvent =
   /** A watched socket. It stays silent until armed again. */
   | { readonly type: "socket"; readonly fd: Fd; readonly tag: number; readonly events: number }
   /** A record of the ring buffer. */
-  | { readonly type: "record"; readonly data: Buffer }
-  /** A pump has ended; its fds are the caller's again. `unsent` bytes were read but not written. */
-  | ({ readonly type: "pumped"; readonly tag: number; readonly bytes: bigint; readonly unsent: bigint } & PumpEnd);
+  | { readonly type: "record"; readonly data: Buffer };
 
 /** The layout of events in native/reactor.c. */
-const KIND = { ANCHOR: 1, READABLE: 2, GONE: 3, SOCKET: 4, RECORD: 5, PUMPED: 6 } as const;
+const KIND = { ANCHOR: 1, READABLE: 2, GONE: 3, SOCKET: 4, RECORD: 5 } as const;
 const LOOK = { DATA: 2, EOF: 4, RESET: 8, WRITABLE: 16 } as const;
-const END = { LIMIT: 0, EOF: 1, SOURCE: 2, SINK: 3 } as const;
 const BODY_AT = 16;
 const KEY_BYTES = 20;
 
@@ -678,20 +654,9 @@ function decode(events: Buffer, at: number): ReactorEvent | undefined {
       return { type: "socket", fd, tag: events.readUInt32LE(body), events: events.readUInt32LE(body + 4) };
     case KIND.RECORD:
       return { type: "record", data: events.subarray(body + 8, body + 8 + events.readUInt32LE(body)) };
-    case KIND.PUMPED: {
-      const tag = events.readUInt32LE(body);
-      const moved = { bytes: events.readBigUInt64LE(body + 8), unsent: events.readBigUInt64LE(body + 16) };
-      return { type: "pumped", tag, ...moved, ...pumpEnd(flags, events.readInt32LE(body + 4)) };
-    }
     default:
       throw new Error(`the shim sent an event of the unknown kind ${kind}: it is not of this build`);
   }
-}
-
-function pumpEnd(end: number, errno: number): PumpEnd {
-  if (end === END.LIMIT) return { end: "limit" };
-  if (end === END.EOF) return { end: "eof" };
-  return { end: "error", side: end === END.SOURCE ? "from" : "to", errno };
 }
 
 /**
@@ -706,7 +671,7 @@ export function reactorStart(options: ReactorOptions, callback: (events: Iterabl
   shim().reactorStart(options, (events) => callback(decodeAll(events)));
 }
 
-/** Joins the thread. Events not yet delivered are lost; fds stay open, those of pumps as well. */
+/** Joins the thread. Events not yet delivered are lost; fds stay open. */
 export function reactorStop(): void {
   shim().reactorStop();
 }
@@ -740,32 +705,6 @@ export function reactorArm(fd: Fd, events: number): boolean {
  */
 export function reactorForget(fd: Fd): boolean {
   return shim().reactorForget(fd);
-}
-
-/**
- * Moves bytes between two sockets until the limit, the end of the stream or an error, then reports "pumped". Both fds
- * have to stay open until then, or until the pump is cancelled. A socket is the source and the sink of one pump each.
- */
-export function reactorPump(options: PumpOptions): void {
-  shim().reactorPump(options);
-}
-
-/** Sets the limit, counted from the pump's beginning; one already reached ends it. False: no such pump runs. */
-export function reactorPumpLimit(tag: number, limit: bigint): boolean {
-  return shim().reactorPumpLimit(tag, limit);
-}
-
-/** Bytes written so far; null: no such pump runs. */
-export function reactorPumpProgress(tag: number): bigint | null {
-  return shim().reactorPumpProgress(tag);
-}
-
-/**
- * Ends a pump; after this the thread does not touch its fds, and no "pumped" follows. The bytes written so far;
- * null: no such pump runs, and if there was one its "pumped" is under way.
- */
-export function reactorPumpCancel(tag: number): bigint | null {
-  return shim().reactorPumpCancel(tag);
 }
 
 export function reactorStats(): ReactorStats {
