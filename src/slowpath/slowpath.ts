@@ -120,19 +120,16 @@ class Connection implements Served {
     this.#from = from;
     this.#common = common;
     this.#ports = common.ports;
-    this.#source = new Source(stream, from.initial?.request, () => this.#wasReset());
+    this.#source = new Source(
+      stream,
+      from.initial?.request,
+      () => stream instanceof Socket && common.ports.wasReset?.(stream) === true,
+    );
     this.#lost = from.initial;
     const count = (what: ListenerCounter) => this.#ports.countListener(from.listener, what);
     this.#lifetime = new Lifetime(limits, from.onIdle !== undefined, count, () => void this.endIfIdle());
     this.#clock = new StreamClock(limits, count, (flag, body) => this.#tooLate(flag, body));
     stream.on("error", () => {});
-  }
-
-  /** A client whose reset came with its last bytes has gone; one that only ended its side waits for its answer. */
-  #wasReset(): boolean {
-    const reset = this.#stream instanceof Socket && this.#ports.wasReset?.(this.#stream) === true;
-    if (reset) this.#stream.destroy();
-    return reset;
   }
 
   destroy(): void {

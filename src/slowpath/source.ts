@@ -16,29 +16,30 @@ export class Source {
   #discarding: Promise<void> | undefined;
   #waiting: (() => void)[] = [];
 
-  /** `wasReset` is asked at the end of the stream, which libuv also reports where a reset came with the last bytes. */
+  /**
+   * `wasReset` is asked at the end of the stream, which libuv also reports where a reset came with the last bytes. Who
+   * reset it has gone, and the stream is destroyed; who only ended its side waits for an answer.
+   */
   constructor(stream: Duplex, initial?: Buffer, wasReset?: () => boolean) {
     this.#stream = stream;
     this.#buffer = initial ?? Buffer.alloc(0);
     const wake = () => this.#wake();
+    const lost = () => {
+      if (!wasReset?.()) return false;
+      this.#failed = true;
+      stream.destroy();
+      return true;
+    };
     stream.on("readable", () => {
       /*
        * While a request is in service nobody reads, and a stream tells its end only to who does. A reset that came with
        * the client's last bytes must be seen all the same, or its request waits for the route's timeout.
        */
-      if (this.#waiting.length === 0) {
-        if (wasReset?.()) {
-          this.#failed = true;
-          stream.destroy();
-        } else if (stream.readableLength === 0) {
-          stream.read(0);
-        }
-      }
+      if (this.#waiting.length === 0 && !lost() && stream.readableLength === 0) stream.read(0);
       wake();
     });
     stream.on("end", () => {
-      if (wasReset?.()) this.#failed = true;
-      else this.#ended = true;
+      if (!lost()) this.#ended = true;
       wake();
     });
     stream.on("error", () => {

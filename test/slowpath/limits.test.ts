@@ -4,8 +4,16 @@ import { connect, type Server, type Socket } from "node:net";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { parse } from "yaml";
-import { ENVOY, freePort, listen, portOf, type SlowPathUnderTest, startSlowPath, withEnvoy } from "./parties.ts";
+import {
+  ENVOY,
+  freePort,
+  listen,
+  portOf,
+  type SlowPathUnderTest,
+  startSlowPath,
+  withEnvoy,
+  withPorts,
+} from "./parties.ts";
 
 /**
  * What becomes of requests when servers fail, are slow, or are too many: the slow path without a kernel, and a real
@@ -228,16 +236,13 @@ after(async () => {
 
 function bootstrap(port: number): unknown {
   const { first, second, mirror } = servers;
-  const ports: { readonly [written: number]: number } = {
+  return withPorts(file("limits.yaml"), {
     1: port,
     3: portOf(first),
     4: closedPort,
     5: portOf(second),
     6: portOf(mirror),
-  };
-  return JSON.parse(JSON.stringify(parse(readFileSync(file("limits.yaml"), "utf8"))), (key, value) =>
-    key === "port_value" ? ports[value] : value,
-  );
+  });
 }
 
 // ---- the client ----

@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { pino } from "pino";
+import { parse } from "yaml";
 import { SlowCounters } from "../../src/daemon/counters.ts";
 import { ReferenceRouter } from "../../src/daemon/router.ts";
 import { SlowSide } from "../../src/daemon/slow.ts";
@@ -30,6 +31,13 @@ export async function freePort(): Promise<number> {
   const port = portOf(server);
   await new Promise((resolve) => server.close(resolve));
   return port;
+}
+
+/** A configuration beside the tests, with real ports in place of the small numbers that are written in it. */
+export function withPorts(file: string, ports: { readonly [written: number]: number }): unknown {
+  return JSON.parse(JSON.stringify(parse(readFileSync(file, "utf8"))), (key, value) =>
+    key === "port_value" ? ports[value] : value,
+  );
 }
 
 export interface SlowPathUnderTest {

@@ -4,8 +4,7 @@ import { connect, type Server } from "node:net";
 import { hostname } from "node:os";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { parse } from "yaml";
-import { ENVOY, listen, portOf, type SlowPathUnderTest, startSlowPath, withEnvoy } from "./parties.ts";
+import { ENVOY, listen, portOf, type SlowPathUnderTest, startSlowPath, withEnvoy, withPorts } from "./parties.ts";
 
 /**
  * What the rules do to messages, bytes in and bytes out: the slow path without a kernel, and a real Envoy where there
@@ -151,10 +150,7 @@ function answerTo(head: string): string {
 }
 
 function bootstrap(first: number, second: number): unknown {
-  const ports: { readonly [written: number]: number } = { 1: first, 2: second, 3: portOf(upstream), 4: closedPort };
-  return JSON.parse(JSON.stringify(parse(readFileSync(file("rules.yaml"), "utf8"))), (key, value) =>
-    key === "port_value" ? ports[value] : value,
-  );
+  return withPorts(file("rules.yaml"), { 1: first, 2: second, 3: portOf(upstream), 4: closedPort });
 }
 
 // ---- what is compared ----
