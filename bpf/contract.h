@@ -60,6 +60,17 @@ enum connect_way {
 	CONNECT_DIRECT = 3,   /* to an endpoint that is picked now; to the anchor where there is none */
 };
 
+/* Bytes of a date in an HTTP head, and where the next one begins. */
+#define XLB_DATE_BYTES 29
+#define XLB_DATE_STRIDE 32
+
+/* The daemon writes a date each second where the other one lay, then says so: a hook never reads half of one. */
+struct clock {
+	__u32 current; /* where in `dates` the present one begins */
+	__u32 pad;
+	__u8 dates[2 * XLB_DATE_STRIDE];
+};
+
 /* Written once, before the hooks are attached. */
 struct settings {
 	struct addr_key anchor4; /* where the daemon listens for clients of IPv4 (also IPv4-mapped) ... */
@@ -146,6 +157,7 @@ enum policy {
 
 enum {
 	ACTION_BY_HASH = 0x80000000, /* beside the number of clusters: the request's hash picks one of them */
+	ACTION_ANSWER = 0x40000000,  /* no cluster: the route answers by itself */
 };
 
 /* What a hash policy hashes. */
@@ -168,12 +180,18 @@ enum {
 	EDIT_HOST = 512,  /* the name is Host, and gets another value */
 };
 
-/* What of the request stands behind the text of a line that edits add. */
+/* What stands behind the text of a line that edits add, or of a piece of an answer: mostly a part of the request. */
 enum {
 	EDIT_TEXT = 0,
 	EDIT_TARGET = 1,
 	EDIT_AUTHORITY = 2,
 	EDIT_METHOD = 3,
+	/* in answers only */
+	EDIT_PATH = 4,           /* the target without its query */
+	EDIT_QUERY = 5,          /* with its question mark */
+	EDIT_HOST_ALONE = 6,     /* the authority without its port */
+	EDIT_HOST_UNLESS_80 = 7, /* ... without it if it is 80 */
+	EDIT_DATE = 8,           /* now, as in RFC 9110 section 5.6.7 */
 };
 
 /* ---- pools: written by pool/, read by hooks ---- */
@@ -377,6 +395,7 @@ struct p_state {
 enum piece_kind {
 	PIECE_OLD = 0,  /* bytes of the request as it came */
 	PIECE_TEXT = 1, /* bytes of the virtual host's blob */
+	PIECE_DATE = 2, /* bytes of struct clock */
 };
 
 struct piece {
@@ -504,7 +523,9 @@ enum reason {
 	/* slow path, by the rules */
 	REASON_EDITS = 44,
 	REASON_HASH_POLICY = 45,
-	REASON_COUNT = 46,
+	/* no server was asked */
+	REASON_ANSWERED = 46,
+	REASON_COUNT = 47,
 };
 
 /* ---- counters, one row per CPU ---- */
@@ -534,6 +555,7 @@ struct listener_stats {
 	__u64 same_host;
 	__u64 cross_host;
 	__u64 slow;
+	__u64 answered; /* by the rules themselves, in the hook */
 };
 
 struct reason_stats {

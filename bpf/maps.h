@@ -66,6 +66,14 @@ struct {
 	__type(value, struct settings);
 } settings_map SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct clock);
+} clocks SEC(".maps");
+
 /* cgroup id -> tenant */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -16,6 +16,8 @@
 #include "hooks/hash.h"
 #include "hooks/route.h"
 #include "hooks/edit.h"
+#include "hooks/client.h"
+#include "hooks/answer.h"
 #include "hooks/request.h"
 #include "hooks/response.h"
 

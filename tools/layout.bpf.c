@@ -9,6 +9,7 @@ struct layout {
 	struct addr_key addr_key;
 	struct listener_entry listener_entry;
 	struct settings settings;
+	struct clock clock;
 	struct word word;
 	struct header_name header_name;
 	struct pool_key pool_key;

@@ -41,6 +41,32 @@ static __always_inline bool add_text(struct edit_plan *plan, __u32 word, __u32 l
 	return !length || add_piece(plan, PIECE_TEXT, word * sizeof(struct word), length);
 }
 
+/* What of the request stands behind a text. False: it is one piece too many. */
+static __always_inline bool add_part(struct edit_plan *plan, const struct request_head *r, __u32 part)
+{
+	switch (part) {
+	case EDIT_TARGET:
+		return add_piece(plan, PIECE_OLD, r->target, r->target_length);
+	case EDIT_AUTHORITY:
+		return add_piece(plan, PIECE_OLD, r->host, r->host_length);
+	case EDIT_METHOD:
+		return add_piece(plan, PIECE_OLD, 0, r->method_length);
+	default:
+		return true;
+	}
+}
+
+/* A plan of nothing yet. */
+static __always_inline void begin_plan(struct sk_msg_md *msg, struct edit_plan *plan, __u32 vhost)
+{
+	*(volatile __u64 *)&plan->base = (__u64)msg->data;
+	plan->vhost = vhost;
+	plan->count = 0;
+	plan->length = 0;
+	plan->kept = 0;
+	plan->present = 0;
+}
+
 /* Which of the names this header has, 1 for the first; 0: none. */
 __noinline int edited_name(struct sk_msg_md *msg, __u32 vhost, __u32 first, __u32 count, __u32 place)
 {
@@ -233,21 +259,8 @@ static __always_inline bool plan_additions(const struct request_head *r, struct 
 		name = row->a & 0xff;
 		if (name && (plan->present >> ((name - 1) & 31) & 1) != (row->a >> 8 & 1))
 			continue;
-		if (!add_text(plan, row->b, row->c))
+		if (!add_text(plan, row->b, row->c) || !add_part(plan, r, row->d))
 			return false;
-		switch (row->d) {
-		case EDIT_TARGET:
-			if (!add_piece(plan, PIECE_OLD, r->target, r->target_length))
-				return false;
-			break;
-		case EDIT_AUTHORITY:
-			if (!add_piece(plan, PIECE_OLD, r->host, r->host_length))
-				return false;
-			break;
-		case EDIT_METHOD:
-			if (!add_piece(plan, PIECE_OLD, 0, r->method_length))
-				return false;
-		}
 	}
 	return false;
 }
@@ -276,12 +289,7 @@ __noinline int plan_edits(struct sk_msg_md *msg, struct p_state *p, struct edit_
 	path = word_at(blob, program + 2);
 	if (!head || !mask || !path)
 		return REASON_EDITS;
-	*(volatile __u64 *)&plan->base = (__u64)msg->data;
-	plan->vhost = vhost;
-	plan->count = 0;
-	plan->length = 0;
-	plan->kept = 0;
-	plan->present = 0;
+	begin_plan(msg, plan, vhost);
 	__builtin_memset(plan->last, 0, sizeof(plan->last));
 	if (path->c) {
 		if (!keep_until(plan, r->target) || !add_text(plan, path->b, path->c))
@@ -306,8 +314,9 @@ __noinline int plan_edits(struct sk_msg_md *msg, struct p_state *p, struct edit_
 static __always_inline bool next_piece(struct edit_plan *plan, void *blob)
 {
 	const struct piece *piece;
+	__u32 next = plan->next, zero = 0;
+	struct clock *clock;
 	struct word *text;
-	__u32 next = plan->next;
 
 	if (next >= plan->count || next >= XLB_MAX_EDIT_PIECES)
 		return false;
@@ -316,8 +325,16 @@ static __always_inline bool next_piece(struct edit_plan *plan, void *blob)
 	plan->left = piece->length;
 	plan->whole = piece->length;
 	plan->source = plan->base + piece->from;
-	if (piece->kind != PIECE_TEXT)
+	if (piece->kind == PIECE_OLD)
 		return true;
+	if (piece->kind == PIECE_DATE) {
+		clock = bpf_map_lookup_elem(&clocks, &zero);
+		if (!clock)
+			return false;
+		*(volatile __u64 *)&plan->source = (__u64)clock->dates;
+		plan->source += piece->from;
+		return true;
+	}
 	text = word_at(blob, piece->from / sizeof(struct word));
 	if (!text)
 		return false;

@@ -313,7 +313,7 @@ struct choice {
 	__u32 timeout_ms;
 	__u32 vhost; /* whose rules they were */
 	__u32 action; /* the place of what their route does */
-	__u32 edits; /* the place of the edits in them, 0: none */
+	__u32 edits; /* the place of the edits in them, 0: none; or of the answer */
 	struct request_hash hash; /* looked for where the route or its cluster asks for it */
 };
 
@@ -438,7 +438,7 @@ __noinline int read_query(struct sk_msg_md *msg, struct p_state *p)
 
 /*
  * Where this request goes, by one configuration from beginning to end. 0, or the reason to decline; or PICK_BY_HASH or
- * PICK_CLUSTER_BY_HASH, where there is more to ask.
+ * PICK_CLUSTER_BY_HASH, where there is more to ask, or PICK_NOTHING, where the route answers by itself.
  * A function of its own to the verifier too: its loops need not be followed again for each way that leads here.
  */
 __noinline int choose(struct sk_msg_md *msg, struct p_state *p, struct choice *out)
@@ -488,6 +488,10 @@ __noinline int choose(struct sk_msg_md *msg, struct p_state *p, struct choice *o
 	out->timeout_ms = route->c;
 	out->vhost = vhost;
 	out->action = action;
+	if (route->a & ACTION_ANSWER) {
+		out->edits = route->b;
+		return PICK_NOTHING;
+	}
 	if (route->a & ACTION_BY_HASH)
 		return PICK_CLUSTER_BY_HASH;
 	return choose_entry(out, pick_entry(blob, action, route));

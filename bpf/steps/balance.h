@@ -161,6 +161,7 @@ static __always_inline __u32 maglev_at(void *blob, __u32 first, __u32 n, __u64 h
 /* No reasons: the request's hash has to say which endpoint, or first which cluster. */
 #define PICK_BY_HASH REASON_COUNT
 #define PICK_CLUSTER_BY_HASH (REASON_COUNT + 1)
+#define PICK_NOTHING (REASON_COUNT + 2) /* the route answers by itself */
 
 static __always_inline __u64 any_hash(void)
 {

@@ -18,6 +18,8 @@ export interface ListenerStats extends PathCounts {
   readonly connections: number;
   /** Connections, of those, that were made to an endpoint, without XLB between: tcp_proxy. */
   readonly direct: number;
+  /** Requests that a route answered by itself, in the kernel. */
+  readonly answered: number;
   /** Requests that no virtual host or no route took: answered 404. */
   readonly no_route_match: number;
   /** What was ended for taking too long, by Envoy's names; what never happened is missing. */

@@ -26,6 +26,7 @@ export function formatStats(stats: Stats): string {
 function formatListeners(listeners: readonly ListenerStats[]): string {
   // A column of zeros says nothing that its absence does not.
   const direct = listeners.some((row) => row.direct > 0);
+  const answered = listeners.some((row) => row.answered > 0);
   const row = (row: ListenerStats): Cell[] => [
     row.name,
     row.address,
@@ -35,9 +36,19 @@ function formatListeners(listeners: readonly ListenerStats[]): string {
     row.same_host,
     row.cross_host,
     row.slow,
+    ...(answered ? [row.answered] : []),
     row.no_route_match,
   ];
-  const heads = ["LISTENER", "ADDRESS", "CONNECTIONS", ...(direct ? ["DIRECT"] : []), "REQUESTS", ...PATHS, "NO ROUTE"];
+  const heads = [
+    "LISTENER",
+    "ADDRESS",
+    "CONNECTIONS",
+    ...(direct ? ["DIRECT"] : []),
+    "REQUESTS",
+    ...PATHS,
+    ...(answered ? ["ANSWERED"] : []),
+    "NO ROUTE",
+  ];
   return table(heads, listeners.map(row));
 }
 

@@ -27,6 +27,7 @@ import type {
   Tables,
 } from "../tables/compiled.ts";
 import {
+  ACTION_ANSWER,
   ACTION_BY_HASH,
   HOSTS_HEADERS,
   HOSTS_QUERY,
@@ -37,6 +38,7 @@ import {
 } from "../tables/layout.gen.ts";
 import { isAscii } from "../tables/text.ts";
 import { packTries, putTail, reserveTail, Trie, tailsOf } from "../tables/trie.ts";
+import { type AnswerProgram, answerProgramOf, writeAnswer } from "./answers.ts";
 import { type Balancing, compileCluster } from "./cluster.ts";
 import { conditionsOf, isKept, MAX_CONDITIONS, whyNotHeader, whyNotQuery } from "./conditions.ts";
 import { type EditProgram, programOf, writeProgram } from "./edits.ts";
@@ -346,8 +348,16 @@ function compileVirtualHost(chain: HttpChain, vhost: VirtualHost, ids: Ids, all:
     written.set(key, place);
     return place;
   };
+  const answers = new Map(seen.map(({ route, answer }) => [route, answer]));
+  const write = (route: Route) => {
+    const answer = answers.get(route);
+    if (answer === undefined) return writeAction(blob, route, ids, names, programOfEntry(route));
+    const first = blob.reserve(1);
+    blob.put(first, ACTION_ANSWER, writeAnswer(blob, answer), 0, ids.routes.get(route.name) ?? 0);
+    return first;
+  };
   const planner = new Planner(blob, (route) => {
-    const at = actions.get(route) ?? writeAction(blob, route, ids, names, programOfEntry(route));
+    const at = actions.get(route) ?? write(route);
     actions.set(route, at);
     return at;
   });
@@ -387,6 +397,8 @@ const whyNotDomains = ({ domains }: VirtualHost) => (domains.every(isAscii) ? un
 interface SeenRoute {
   readonly route: Route;
   readonly programs: Programs;
+  /** What it answers by itself. */
+  readonly answer?: AnswerProgram;
   readonly slowly?: SlowRoute & { readonly whyNot: string };
 }
 
@@ -396,7 +408,7 @@ function seenBy(routes: RouteConfig, vhost: VirtualHost, route: Route, place: nu
   const ofHeaders = asked.map((header, at) =>
     at < MAX_CONDITIONS ? whyNotHeader(header, names) : `more than ${MAX_CONDITIONS} header conditions`,
   );
-  const { programs, whyNot: whyNotActing } = programsOf(routes, vhost, route);
+  const { programs, answer, whyNot: whyNotActing } = programsOf(routes, vhost, route);
   const ofQuery = query.map((parameter, at) =>
     at < MAX_CONDITIONS ? whyNotQuery(parameter, names) : `more than ${MAX_CONDITIONS} query conditions`,
   );
@@ -406,7 +418,7 @@ function seenBy(routes: RouteConfig, vhost: VirtualHost, route: Route, place: nu
     whyNotConditions(route) ??
     whyNotActing ??
     whyNotHashing(route, programs, names);
-  if (whyNot === undefined) return { route, programs };
+  if (whyNot === undefined) return { route, programs, ...(answer && { answer }) };
   const can = (reasons: readonly (string | undefined)[]) =>
     reasons.flatMap((reason, at) => (reason === undefined ? [at] : []));
   const [asksHeaders, asksQuery] = [can(ofHeaders), can(ofQuery)];
@@ -440,11 +452,13 @@ function programsOf(
   routes: RouteConfig,
   vhost: VirtualHost,
   route: Route,
-): { readonly programs: Programs; readonly whyNot?: string } {
+): { readonly programs: Programs; readonly answer?: AnswerProgram; readonly whyNot?: string } {
   const { action } = route;
   const programs = new Map<WeightedCluster, EditProgram>();
-  if (action.kind === "redirect") return { programs, whyNot: "it redirects" };
-  if (action.kind === "direct") return { programs, whyNot: "it answers by itself" };
+  if (action.kind !== "forward") {
+    const answer = answerProgramOf(routes, vhost, route, action);
+    return "whyNot" in answer ? { programs, ...answer } : { programs, answer };
+  }
   if (action.clusters.some((cluster) => "header" in cluster))
     return { programs, whyNot: "a header says which cluster" };
   const limited = whyNotLimits(action);

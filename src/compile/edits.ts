@@ -47,7 +47,7 @@ interface Addition {
 }
 
 /** Text, and parts of the request as it came. */
-type Value = readonly (string | { readonly kind: keyof typeof DYNAMIC })[];
+export type Value = readonly (string | { readonly kind: keyof typeof DYNAMIC })[];
 
 const DYNAMIC = { target: EDIT_TARGET, authority: EDIT_AUTHORITY, method: EDIT_METHOD } as const;
 
@@ -96,7 +96,7 @@ export function programOf(
 const droppedOf = ({ path }: Route) => (path.kind === "regex" ? "path" : Buffer.byteLength(path.value));
 
 /** One level: its removals, then its overwrites, then its additions, as `applyEdits` of src/route/edit.ts has them. */
-interface Step {
+export interface Step {
   readonly remove: readonly string[];
   readonly add: readonly MadeAddition[];
 }
@@ -105,7 +105,7 @@ type MadeAddition = Pick<HeaderAddition, "name" | "action"> & { readonly value: 
 
 const setting = (name: string, value: Value): Step => ({ remove: [], add: [{ name, action: "overwrite", value }] });
 
-function stepOf({ remove, add }: HeaderEdits, authority: Value): Step | Unable {
+export function stepOf({ remove, add }: HeaderEdits, authority: Value): Step | Unable {
   const made: MadeAddition[] = [];
   for (const { name, action, value, keepEmpty } of add) {
     const parts = value.map((part) => knownPart(part, authority));
@@ -149,15 +149,20 @@ function joinTexts(value: Value): Value {
   return joined;
 }
 
-/** What of the request's own lines of a name is left, and what lines are added, when. */
-interface Simulated {
+/** What of a message's own lines of a name is left, and what lines are added, when. */
+export interface Simulated {
   kept: boolean;
   suffix: Value;
   added: { at: number; value: Value }[];
 }
 
-/** Of a request that has the name, or has not. */
-function simulate(name: string, isPresent: boolean, steps: readonly Step[]): Simulated {
+/** Of a message that has the name, or has not. */
+export function simulate(
+  name: string,
+  isPresent: boolean,
+  steps: readonly Step[],
+  joined: ReadonlySet<string> = JOINED_IN_REQUESTS,
+): Simulated {
   let is: Simulated = { kept: isPresent, suffix: [], added: [] };
   let at = 0;
   for (const { remove, add } of steps) {
@@ -170,7 +175,7 @@ function simulate(name: string, isPresent: boolean, steps: readonly Step[]): Sim
       if (one.action === "addIfAbsent" && wasThere) continue;
       if (one.action === "overwriteIfExists" && !wasThere) continue;
       if (isOverwrite(one)) is = { kept: false, suffix: [], added: [{ at, value: one.value }] };
-      else append(is, at, one.value, JOINED_IN_REQUESTS.has(name));
+      else append(is, at, one.value, joined.has(name));
     }
   }
   return is;

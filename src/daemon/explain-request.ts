@@ -176,7 +176,9 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
     case "answer": {
       const moved = outcome.status >= 300 && outcome.status < 400;
       const answer = { status: outcome.status, why: moved ? `it moved to ${outcome.location}` : "the route says so" };
-      return { ...found, route, clusters: [], answer, servedBy: slowPath(byRules ?? declined("route", answer.why)) };
+      const refused = byHead ?? byRules ?? byPath ?? declineToAnswer(values);
+      const servedBy = refused === undefined ? { path: "kernel path" as const } : slowPath(refused);
+      return { ...found, route, clusters: [], answer, servedBy };
     }
     case "forward": {
       const { action } = outcome.route;
@@ -197,6 +199,14 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
     default:
       return outcome satisfies never;
   }
+}
+
+/** What a hook answers by itself is whole, and leaves the connection open. */
+function declineToAnswer(values: Headers): Declined | undefined {
+  const hasBody = (values.get("content-length")?.[0] ?? "0") !== "0";
+  const closes = values.get("connection")?.[0]?.toLowerCase() === "close";
+  if (hasBody) return declined("route", "it answers a request with a body");
+  return closes ? declined("route", "it answers a request that closes the connection") : undefined;
 }
 
 const CLOSED = { path: "nobody" } as const;

@@ -8,7 +8,7 @@ import { compile } from "../compile/compile.ts";
 import { formatRejections, parseBootstrap } from "../envoy/parse.ts";
 import { Datapath, type Native } from "../kernel/datapath.ts";
 import * as shim from "../kernel/native.ts";
-import { allChains } from "../model/chains.ts";
+import { allChains, httpChains } from "../model/chains.ts";
 import type { Config, Listener } from "../model/config.ts";
 import { entranceOf, needsInspection } from "../route/chain.ts";
 import { withAddresses } from "../route/names.ts";
@@ -17,6 +17,7 @@ import { addrKey } from "../tables/address.ts";
 import type { Ids, Tables } from "../tables/compiled.ts";
 import { kernelBalancing, slowClusters } from "./balancing.ts";
 import { SlowCounters } from "./counters.ts";
+import { Dates } from "./dates.ts";
 import { dumpMaps } from "./dump.ts";
 import { allEndpoints, requestClusters } from "./endpoints.ts";
 import { KernelPath } from "./kernel-path.ts";
@@ -108,9 +109,16 @@ function withRetired(ids: Ids, config: Config, most: number): Ids {
   return { ...ids, retired: new Set(retired.slice(-Math.max(1, Math.floor(most / 2 - stay.size)))) };
 }
 
+/** Is there a route that no server answers? */
+const answersItself = ({ listeners }: Config) =>
+  listeners
+    .flatMap(httpChains)
+    .some(({ routes }) => routes.virtualHosts.some((v) => v.routes.some((r) => r.action.kind !== "forward")));
+
 interface KernelSide {
   readonly datapath: Datapath;
   readonly path: KernelPath;
+  readonly dates: Dates;
   tables: Tables;
   /** Missing before the switch. */
   installed: Installed | undefined;
@@ -242,8 +250,10 @@ class Daemon {
       log: (level, fields, message) => this.#log[level](fields, message),
       connectTimeout: (endpoint) => this.#connectTimeouts.get(endpoint) ?? 5_000,
     });
-    this.#kernel = { datapath, path, tables, installed: undefined };
+    const dates = new Dates(datapath);
+    this.#kernel = { datapath, path, dates, tables, installed: undefined };
     path.start(fds);
+    if (answersItself(this.#config)) dates.start();
     this.#aim(this.#kernel);
     mkdirSync(workloadsRoot(), { recursive: true });
     const tenants = path.enrol(this.#options.cgroups, this.#options.userspaceCgroups, workloadsRoot());
@@ -338,6 +348,7 @@ class Daemon {
 
   async stop(graceMs: number): Promise<void> {
     this.#names.stop();
+    this.#kernel?.dates.stop();
     for (const server of this.#servers) server.close();
     await Promise.all([this.#kernel?.path.stop(graceMs), this.#slow.drain(graceMs)]);
     await this.#admin?.close();

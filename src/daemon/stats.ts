@@ -35,10 +35,11 @@ export function collectStats(from: Sources): Stats {
         address: addressText(l.address),
         connections: row ? Number(row.connections) : own.connections,
         direct: Number(row?.direct ?? 0),
-        requests: Number(row?.sameHost ?? 0) + Number(row?.crossHost ?? 0) + own.requests,
+        requests: Number((row?.sameHost ?? 0n) + (row?.crossHost ?? 0n) + (row?.answered ?? 0n)) + own.requests,
         same_host: Number(row?.sameHost ?? 0),
         cross_host: Number(row?.crossHost ?? 0),
         slow: own.requests,
+        answered: Number(row?.answered ?? 0),
         no_route_match: own.noRoute,
         ...counted(slow.ends.get(l.name)),
       };

@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import type { HashMap } from "../sync/sync.ts";
 import type { AddrKey, Conn, EndpointStats, ListenerStats, Row, Slot } from "../tables/layout.gen.ts";
 import {
+  clockOffsets,
   connOffsets,
   connRow,
   EventType,
@@ -24,6 +25,8 @@ import {
   slowDoneRow,
   stashRow,
   XLB_CHUNK_SLOTS,
+  XLB_DATE_BYTES,
+  XLB_DATE_STRIDE,
   XLB_POOL_CHUNKS,
 } from "../tables/layout.gen.ts";
 import type * as native from "./native.ts";
@@ -114,6 +117,7 @@ export class Datapath {
   readonly #chunkMemory: ArrayBuffer;
   readonly #stashMemory: ArrayBuffer;
   readonly #endpointMemory: ArrayBuffer;
+  readonly #clockMemory: ArrayBuffer;
   readonly #cpus: number;
 
   constructor(native: Native, options: DatapathOptions) {
@@ -135,6 +139,7 @@ export class Datapath {
     this.#chunkMemory = this.#mmap("chunks");
     this.#stashMemory = this.#mmap("stashes");
     this.#endpointMemory = this.#mmap("endpoint_states");
+    this.#clockMemory = this.#mmap("clocks");
     for (const [map, prog, type] of MAP_PROGRAMS) native.progAttach(this.#prog(prog), this.#fd(map), type);
   }
 
@@ -366,6 +371,14 @@ export class Datapath {
   stash(slot: number): Buffer {
     const length = Math.min(this.slot(slot).stashLength, stashRow.size);
     return Buffer.from(new Uint8Array(this.#stashMemory, slot * stashRow.size, length).slice());
+  }
+
+  /** What hooks write from now on where an answer of their own has its date. */
+  tellDate(date: Date): void {
+    const next = this.#native.load32(this.#clockMemory, clockOffsets.current) ^ XLB_DATE_STRIDE;
+    const text = Buffer.from(date.toUTCString(), "latin1").subarray(0, XLB_DATE_BYTES);
+    Buffer.from(this.#clockMemory, clockOffsets.dates + next, XLB_DATE_BYTES).set(text);
+    this.#native.store32(this.#clockMemory, clockOffsets.current, next);
   }
 
   publish(slot: number): void {

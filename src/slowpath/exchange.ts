@@ -4,12 +4,13 @@ import type { Priority } from "../model/limits.ts";
 import { Headers } from "../route/match.ts";
 import { RETRY_HEADERS, type Reset, Tries, type Verdict } from "../route/retry.ts";
 import type { Timeouts } from "../route/timeouts.ts";
+import { reasonOf } from "../tables/status.ts";
 import { Attempt } from "./attempt.ts";
 import type { ClusterCounter, Resources } from "./breakers.ts";
 import { type Body, type Field, Malformed, type RequestLine, tokens } from "./http1.ts";
 import { sendMirror } from "./mirror.ts";
 import type { Flag, Forward, Lost, Ports, RoutedHead, Try } from "./ports.ts";
-import { Failure, failureOf, REASONS, timedOut } from "./reply.ts";
+import { Failure, failureOf, timedOut } from "./reply.ts";
 import { withField, withoutFields, withoutHopByHop } from "./request.ts";
 import { type BodyReader, Broken, type Source } from "./source.ts";
 import { Upload } from "./upload.ts";
@@ -388,7 +389,7 @@ export class Exchange {
     if (this.#over !== undefined) return { kind: "failed", failure: this.#over, started };
     if (this.#parties.stream.destroyed) throw new Broken("the client has gone");
     if (error instanceof Malformed && error.status < 500)
-      return { kind: "failed", failure: new Failure(error.status, "DPE", REASONS[error.status] ?? ""), started };
+      return { kind: "failed", failure: new Failure(error.status, "DPE", reasonOf(error.status)), started };
     if (error instanceof AnotherTry) return { kind: "failed", failure: noHealthyUpstream(), started };
     const failure = failureOf(error, this.#retried);
     return { kind: "failed", failure, started };

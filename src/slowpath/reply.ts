@@ -1,29 +1,16 @@
-import { STATUS_CODES } from "node:http";
+import { isBodiless, reasonOf } from "../tables/status.ts";
 import { type Field, Malformed, writeHead } from "./http1.ts";
 import type { Flag } from "./ports.ts";
 import { ConnectFailed, Overflow } from "./upstream.ts";
 
 /** What the slow path answers by itself. */
 
-export const REASONS: Readonly<Record<number, string>> = {
-  400: "Bad Request",
-  403: "Forbidden",
-  404: "Not Found",
-  408: "Request Timeout",
-  426: "Upgrade Required",
-  431: "Request Header Fields Too Large",
-  501: "Not Implemented",
-  502: "Bad Gateway",
-  503: "Service Unavailable",
-  504: "Gateway Timeout",
-};
-
 export function localReply(
   status: number,
   body: string,
   how: { close: boolean; head: boolean; extra: readonly Field[] },
 ): Buffer {
-  const bodiless = status === 204 || status === 304;
+  const bodiless = isBodiless(status);
   const bytes = Buffer.from(bodiless ? "" : body, "latin1");
   /* As Envoy's prepareLocalReply: a type goes with a text, be it one that the status keeps from being sent. */
   const extra = body === "" ? how.extra.filter(([name]) => name.toLowerCase() !== "content-type") : how.extra;
@@ -39,8 +26,6 @@ export function localReply(
   const head = writeHead(`HTTP/1.1 ${status} ${reasonOf(status)}`, headers);
   return how.head ? head : Buffer.concat([head, bytes]);
 }
-
-const reasonOf = (status: number) => REASONS[status] ?? STATUS_CODES[status] ?? "Unknown";
 
 /** What went wrong, as Envoy would put it. */
 export class Failure {

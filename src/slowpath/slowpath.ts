@@ -5,6 +5,7 @@ import { DEFAULT_DOWNSTREAM } from "../model/limits.ts";
 import { Headers } from "../route/match.ts";
 import { timeoutsOf } from "../route/timeouts.ts";
 import { unmapped } from "../tables/address.ts";
+import { reasonOf } from "../tables/status.ts";
 import { type Admitted, admit } from "./admit.ts";
 import { Resources } from "./breakers.ts";
 import { Lifetime, StreamClock } from "./clock.ts";
@@ -12,7 +13,7 @@ import { Exchange } from "./exchange.ts";
 import { type Field, Malformed, parseRequestLine, tokens } from "./http1.ts";
 import { type Arrival, Newcomer } from "./newcomer.ts";
 import type { Downstream, Flag, ListenerCounter, Lost, Ports, Served, Session } from "./ports.ts";
-import { type Failure, localReply, REASONS, timedOut } from "./reply.ts";
+import { type Failure, localReply, timedOut } from "./reply.ts";
 import { wantsMore, withoutAdvice } from "./request.ts";
 import { BodyReader, Broken, breakOff, flushed, Source, write } from "./source.ts";
 import { TcpRelay } from "./tcp.ts";
@@ -260,7 +261,7 @@ class Connection implements Served {
       if (this.#late !== undefined) return await this.#refuseLate(this.#late);
       await this.#from.gate?.();
       if (!(error instanceof Malformed)) throw error;
-      await this.#reply(error.status, "DPE", REASONS[error.status] ?? "Bad Request", { close: true });
+      await this.#reply(error.status, "DPE", reasonOf(error.status), { close: true });
       return false;
     }
     const { request, body, routed, upgrade, moved } = admitted;
@@ -303,7 +304,7 @@ class Connection implements Served {
         if (this.#late !== undefined) return await this.#refuseLate(this.#late);
         if (!(error instanceof Malformed)) throw error;
         await this.#from.gate?.();
-        await this.#reply(error.status, "DPE", REASONS[error.status] ?? "Bad Request", { close: true });
+        await this.#reply(error.status, "DPE", reasonOf(error.status), { close: true });
         return false;
       }
     }

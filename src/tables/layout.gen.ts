@@ -43,6 +43,8 @@ export const XLB_MAX_HASH_POLICIES = 16;
 export const XLB_MAX_HOST = 255;
 export const XLB_USERSPACE_TENANT = 2147483648;
 export const XLB_MAX_PATH = 2048;
+export const XLB_DATE_BYTES = 29;
+export const XLB_DATE_STRIDE = 32;
 export const XLB_TAIL = 2147483648;
 export const XLB_SKIP_SHIFT = 8;
 export const XLB_SKIP_MASK = 1048575;
@@ -60,6 +62,7 @@ export const HEADER_PATH = 2;
 export const HEADER_PATH_ALONE = 3;
 export const HEADER_FIRST = 4;
 export const ACTION_BY_HASH = 2147483648;
+export const ACTION_ANSWER = 1073741824;
 export const HASH_TERMINAL = 1;
 export const HASH_GIVES = 2;
 export const HASH_LAST = 4;
@@ -69,6 +72,11 @@ export const EDIT_TEXT = 0;
 export const EDIT_TARGET = 1;
 export const EDIT_AUTHORITY = 2;
 export const EDIT_METHOD = 3;
+export const EDIT_PATH = 4;
+export const EDIT_QUERY = 5;
+export const EDIT_HOST_ALONE = 6;
+export const EDIT_HOST_UNLESS_80 = 7;
+export const EDIT_DATE = 8;
 
 export interface AddrKey {
   readonly ip: readonly number[];
@@ -145,6 +153,28 @@ export const settingsRow: Row<Settings> = row({
     addrKeyRow.write(view, at + 0, value.anchor4);
     addrKeyRow.write(view, at + 20, value.anchor6);
     view.setUint32(at + 40, value.receiveLimit, true);
+  },
+});
+
+export interface Clock {
+  readonly current: number;
+  readonly dates: Uint8Array;
+}
+
+export const clockOffsets = {
+  current: 0,
+  dates: 8,
+} as const;
+
+export const clockRow: Row<Clock> = row({
+  size: 72,
+  read: (view, at) => ({
+    current: view.getUint32(at + 0, true),
+    dates: new Uint8Array(view.buffer, view.byteOffset + at + 8, 64).slice(),
+  }),
+  write: (view, at, value) => {
+    view.setUint32(at + 0, value.current, true);
+    new Uint8Array(view.buffer, view.byteOffset + at + 8, 64).set(value.dates);
   },
 });
 
@@ -648,6 +678,7 @@ export interface ListenerStats {
   readonly sameHost: bigint;
   readonly crossHost: bigint;
   readonly slow: bigint;
+  readonly answered: bigint;
 }
 
 export const listenerStatsOffsets = {
@@ -656,16 +687,18 @@ export const listenerStatsOffsets = {
   sameHost: 16,
   crossHost: 24,
   slow: 32,
+  answered: 40,
 } as const;
 
 export const listenerStatsRow: Row<ListenerStats> = row({
-  size: 40,
+  size: 48,
   read: (view, at) => ({
     connections: view.getBigUint64(at + 0, true),
     direct: view.getBigUint64(at + 8, true),
     sameHost: view.getBigUint64(at + 16, true),
     crossHost: view.getBigUint64(at + 24, true),
     slow: view.getBigUint64(at + 32, true),
+    answered: view.getBigUint64(at + 40, true),
   }),
   write: (view, at, value) => {
     view.setBigUint64(at + 0, value.connections, true);
@@ -673,6 +706,7 @@ export const listenerStatsRow: Row<ListenerStats> = row({
     view.setBigUint64(at + 16, value.sameHost, true);
     view.setBigUint64(at + 24, value.crossHost, true);
     view.setBigUint64(at + 32, value.slow, true);
+    view.setBigUint64(at + 40, value.answered, true);
   },
 });
 
@@ -1019,7 +1053,8 @@ export const Reason = {
   leftAlone: 43,
   edits: 44,
   hashPolicy: 45,
-  count: 46,
+  answered: 46,
+  count: 47,
 } as const;
 
 export const reasonWords: Readonly<Record<number, string>> = {
@@ -1069,5 +1104,6 @@ export const reasonWords: Readonly<Record<number, string>> = {
   43: "left_alone",
   44: "edits",
   45: "hash_policy",
-  46: "count",
+  46: "answered",
+  47: "count",
 };

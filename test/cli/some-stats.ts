@@ -15,6 +15,7 @@ export const someStats: Stats = {
       same_host: 900,
       cross_host: 90,
       slow: 10,
+      answered: 0,
       no_route_match: 3,
     },
   ],

@@ -458,8 +458,14 @@ test("a route that the hook can only recognise is left to the slow path, others 
     [{ requestEdits: adding({ kind: "hostname" }) }, "the value of x holds a variable (hostname)"],
     [{ requestEdits: adding({ kind: "request", name: "y" }) }, "the value of x holds %REQ(y)%"],
     [{ requestEdits: adding({ kind: "text", text: "x".repeat(2_100) }) }, "its edits are too long"],
-    [acting({ kind: "redirect", status: 301, stripQuery: false }), "it redirects"],
-    [acting({ kind: "direct", status: 200, body: "" }), "it answers by itself"],
+    [
+      acting({
+        ...{ kind: "redirect", status: 301, stripQuery: false },
+        path: { kind: "regex", pattern: "a", substitution: "b" },
+      }),
+      "it redirects by a regular expression",
+    ],
+    [acting({ kind: "direct", status: 200, body: "x".repeat(4_096) }), "its answer is over 4096 bytes"],
     [
       acting({ ...forward, path: { kind: "regex", pattern: "a", substitution: "b" } }),
       "it rewrites the path by a regular expression",

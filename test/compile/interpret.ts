@@ -1,12 +1,20 @@
 import type { RequestHead } from "../../src/route/match.ts";
 import type { HostBlob } from "../../src/tables/compiled.ts";
 import {
+  ACTION_ANSWER,
   CONDITION_IGNORE_CASE,
   CONDITION_INVERT,
   CONDITION_MISSING_AS_EMPTY,
   ConditionKind,
+  EDIT_AUTHORITY,
+  EDIT_DATE,
   EDIT_DROP,
   EDIT_HOST,
+  EDIT_HOST_ALONE,
+  EDIT_HOST_UNLESS_80,
+  EDIT_PATH,
+  EDIT_QUERY,
+  EDIT_TARGET,
   EntryFlag,
   HEADER_AUTHORITY,
   HEADER_METHOD,
@@ -351,6 +359,58 @@ export function interpretEdits(words: Uint32Array, program: number, request: Req
     lines.push([line.slice(0, colon), line.slice(colon + 2)]);
   }
   return { ...request, path, authority, headers: lines };
+}
+
+/** The place of the answer that an action gives by itself; undefined: it goes to a cluster. */
+export function interpretOwnAnswer(words: Uint32Array, action: number): number | undefined {
+  const [number, program] = new Blob(words).word(action)!;
+  return number & ACTION_ANSWER ? program : undefined;
+}
+
+/** The answer at `program`, as bpf/hooks/answer.h writes it; undefined: the slow path gives it. */
+export function interpretAnswer(
+  words: Uint32Array,
+  program: number,
+  request: RequestHead,
+  date: string,
+): string | undefined {
+  const blob = new Blob(words);
+  const text = (first: number, length: number) =>
+    Buffer.from(Array.from({ length }, (_, i) => blob.byte(first, i))).toString("latin1");
+  const { path: target, authority } = request;
+  const path = target.replace(/\?.*/s, "");
+  const [count, first, body, bodyLength] = blob.word(program)!;
+  let answer = "";
+  for (let i = 0; i < count; i++) {
+    const [skip, textAt, length, part] = blob.word(first + i)!;
+    answer += text(textAt, length);
+    if ((part === EDIT_HOST_ALONE || part === EDIT_HOST_UNLESS_80) && authority.startsWith("[")) return undefined;
+    if (part === EDIT_HOST_ALONE && withoutPort(authority) === "") return undefined;
+    switch (part) {
+      case EDIT_TARGET:
+        answer += target.slice(skip);
+        break;
+      case EDIT_PATH:
+        answer += path.slice(skip);
+        break;
+      case EDIT_QUERY:
+        answer += target.slice(path.length);
+        break;
+      case EDIT_AUTHORITY:
+        answer += authority;
+        break;
+      case EDIT_HOST_ALONE:
+        answer += withoutPort(authority);
+        break;
+      case EDIT_HOST_UNLESS_80:
+        answer += authority.replace(/(?<=.):80$/, "");
+        break;
+      case EDIT_DATE:
+        answer += date;
+        break;
+    }
+  }
+  return answer + (request.method === "HEAD" ? "" : text(body, bodyLength));
 }
 
 /** The cluster id for a random ticket; 0: none. */
