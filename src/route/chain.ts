@@ -111,9 +111,8 @@ export function holds(range: IpRange, ip: string): boolean {
   return (bits & 7) === 0 || (a[whole]! ^ b[whole]!) >> (8 - (bits & 7)) === 0;
 }
 
-function isLoopback(ip: string): boolean {
-  return ip === "::1" || ip.startsWith("127.");
-}
+/** Not all of 127.0.0.0/8: Utility::isLoopbackAddress in source/common/network/utility.cc. */
+const isLoopback = (ip: string) => ip === "127.0.0.1" || ip === "::1";
 
 const sameIp = (a: string, b: string) => Buffer.compare(ipBytes(a), ipBytes(b)) === 0;
 

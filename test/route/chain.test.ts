@@ -91,6 +91,8 @@ test("where it comes from: kind, range and port", () => {
     chain("port", { sourceType: "external", sources: [range("10.1.0.0/16")], sourcePorts: [7, 8] }),
   ];
   const sources: [string, number][] = [
+    ["127.0.0.1", 7],
+    ["::1", 7],
     ["127.0.0.9", 7],
     ["10.0.0.1", 7],
     ["10.1.1.1", 7],
@@ -99,7 +101,7 @@ test("where it comes from: kind, range and port", () => {
   ];
   assert.deepEqual(
     sources.map(([ip, port]) => chosen(chains, from(ip, port))),
-    ["near", "near", "port", "far", undefined],
+    ["near", "near", undefined, "near", "port", "far", undefined],
   );
 });
 
