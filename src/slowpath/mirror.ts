@@ -110,8 +110,12 @@ class Copy {
   }
 }
 
-/** `a.test:80` -> `a.test-shadow:80`: Utility::appendToHost in source/common/http/utility.cc. */
+/**
+ * `a.test:80` -> `a.test-shadow:80`, whatever stands behind the last colon that is none of an IPv6 address:
+ * Utility::appendToHost in source/common/http/utility.cc.
+ */
 export function withMark(host: string): string {
-  const port = /:\d+$/.exec(host)?.[0] ?? "";
-  return `${host.slice(0, host.length - port.length)}-shadow${port}`;
+  const colon = host.lastIndexOf(":");
+  const end = colon > host.lastIndexOf("]") ? colon : host.length;
+  return `${host.slice(0, end)}-shadow${host.slice(end)}`;
 }
