@@ -151,6 +151,8 @@ export class Upstreams {
     return await new Promise<Upstream>((resolve, reject) => {
       const waiter: Waiter = { take: resolve, fail: reject };
       pool.waiting.push(waiter);
+      /* One that lies idle, but was not to be used, makes room: nobody would ever give it back. */
+      pool.idle.at(-1)?.socket.destroy();
       signal.addEventListener(
         "abort",
         () => {
