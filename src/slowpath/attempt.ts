@@ -159,13 +159,14 @@ export class Attempt {
 
   async #deliver(response: StatusLine, sending: Promise<void>): Promise<boolean> {
     const { request } = this.#asked;
+    const persistent = this.#asked.persistent();
     const { up } = this;
     const { first, rest } = this.#parties;
     const body = responseBody(response, request.method);
     const serverCloses = closesAfter(response);
     const dechunk = body.kind === "chunked" && request.minor === 0;
     /* As on the kernel path, where a server's wish to close reaches the client as it was said. */
-    const keep = this.#asked.persistent && body.kind !== "untilClose" && !dechunk && !serverCloses;
+    const keep = persistent && body.kind !== "untilClose" && !dechunk && !serverCloses;
     const headers = response.headers.flatMap(([name, value]): Field[] => {
       const lower = name.toLowerCase();
       if (lower === "connection")
@@ -175,7 +176,7 @@ export class Attempt {
       return HOP_BY_HOP.has(lower) ? [] : [[name, value]];
     });
     const spoken = headers.some(([name]) => name.toLowerCase() === "connection");
-    if (!spoken && !this.#asked.persistent) headers.push(["Connection", "close"]);
+    if (!spoken && !persistent) headers.push(["Connection", "close"]);
     else if (!spoken && keep && request.minor === 0) headers.push(["Connection", "keep-alive"]);
     this.#hooks.started();
     const reader = new BodyReader(up.source, body, 502);

@@ -73,7 +73,10 @@ export class StreamClock {
   }
 }
 
-/** How long a client's connection may last, and how many requests it may have. */
+/**
+ * How long a client's connection may last, and how many requests it may have. One that has come to its end, in years or
+ * in silence, has `drain_timeout` for a last request, as in ConnectionManagerImpl::startDrainSequence.
+ */
 export class Lifetime {
   readonly #options: DownstreamOptions;
   readonly #idle = new Deadline();
@@ -82,43 +85,56 @@ export class Lifetime {
   readonly #end: () => void;
   readonly #idleMs: number;
   #requests = 0;
+  /** It has said something. */
+  #spoken = false;
   #old = false;
+  #over = false;
 
   /**
    * `shared`: the kernel path serves the connection too, so that silence here says nothing, and only a limit that the
    * configuration asks for counts: then the kernel path keeps out. `end` is to end the connection if it is idle.
    */
   constructor(options: DownstreamOptions, shared: boolean, count: (what: ListenerCounter) => void, end: () => void) {
-    const { idleTimeoutMs, maxConnectionDurationMs, drainTimeoutMs } = options;
+    const { idleTimeoutMs, maxConnectionDurationMs } = options;
     this.#options = options;
     this.#count = count;
     this.#end = end;
     this.#idleMs = shared && idleTimeoutMs === DEFAULT_DOWNSTREAM.idleTimeoutMs ? 0 : idleTimeoutMs;
     this.#duration.set(maxConnectionDurationMs, () => {
       count("downstream_cx_max_duration_reached");
-      this.#old = true;
-      this.#duration.set(Math.max(1, drainTimeoutMs), end);
+      this.#drain();
+    });
+  }
+
+  #drain(): void {
+    if (this.#old) return;
+    this.#old = true;
+    this.#duration.set(this.#spoken ? Math.max(1, this.#options.drainTimeoutMs) : 1, () => {
+      this.#over = true;
+      this.#end();
     });
   }
 
   /** Between two requests. */
   waits(): void {
+    if (this.#over) this.#end();
     this.#idle.set(this.#idleMs, () => {
       this.#count("downstream_cx_idle_timeout");
-      this.#end();
+      this.#drain();
     });
   }
 
   works(): void {
+    this.#spoken = true;
     this.#idle.stop();
   }
 
-  /** One more request has come. True: it is the last. */
-  isLast(): boolean {
+  /** One more request has come. Whether it is the last is asked when it is answered. */
+  next(): () => boolean {
     const { maxRequestsPerConnection: most } = this.#options;
     const full = most > 0 && ++this.#requests >= most;
     if (full) this.#count("downstream_cx_max_requests_reached");
-    return full || this.#old;
+    return () => full || this.#old;
   }
 
   stop(): void {

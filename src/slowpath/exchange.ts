@@ -22,7 +22,8 @@ export interface Asked {
   readonly routed: RoutedHead;
   readonly body: Body;
   readonly reader: BodyReader;
-  readonly persistent: boolean;
+  /** May the connection go on after the answer? Asked when that has come. */
+  persistent(): boolean;
   readonly upgrade: string | undefined;
   readonly timeouts: Timeouts;
   /** A server has seen it before and died. */

@@ -270,11 +270,12 @@ class Connection implements Served {
       await this.#reply(404, "NR", "", { close: true });
       return false;
     }
-    const persistent = wantsMore(request) && !this.#lifetime.isLast();
+    const isLast = this.#lifetime.next();
+    const persistent = () => wantsMore(request) && !isLast();
     if (moved !== undefined) {
       this.#clock.stop();
       await this.#from.gate?.();
-      const [close, head] = [!persistent || body.kind !== "none" || upgrade !== undefined, request.method === "HEAD"];
+      const [close, head] = [!persistent() || body.kind !== "none" || upgrade !== undefined, request.method === "HEAD"];
       await this.#reply(307, undefined, "", { close, head, extra: [["location", moved]] });
       return !close;
     }
@@ -287,12 +288,13 @@ class Connection implements Served {
       protocol: request.minor === 1 ? "HTTP/1.1" : "HTTP/1.0",
       startedMs: Date.now(),
       upgrade,
+      cluster: this.#lost?.cluster,
     });
     const reader = new BodyReader(this.#source, body, 400);
     if (decision.kind === "reply") {
       this.#clock.stop();
       await this.#from.gate?.();
-      const close = !persistent || !reader.done || upgrade !== undefined;
+      const close = !persistent() || !reader.done || upgrade !== undefined;
       const head = request.method === "HEAD";
       await this.#reply(decision.status, decision.flag, decision.body, { close, head, extra: decision.fields });
       return !close;
@@ -347,7 +349,7 @@ class Connection implements Served {
         return false;
       }
       await this.#from.gate?.();
-      const close = !persistent || !reader.done;
+      const close = !persistent() || !reader.done;
       const head = request.method === "HEAD";
       const extra = exchange.responseFields(failure.extra);
       await this.#reply(failure.status, failure.flag, failure.body, { close, head, extra });
