@@ -67,6 +67,8 @@ export function programOf(
   const steps: Step[] = [];
   let authority: Value = [{ kind: "authority" }];
   let host: string | undefined;
+  /* Only the slow path tries again, and counts on from there. */
+  if (action.countsAttempts) steps.push(setting("x-envoy-attempt-count", ["1"]));
   const levels = [route, vhost, routes];
   if (routes.mostSpecificWins) levels.reverse();
   for (const level of [entry, ...levels]) {
