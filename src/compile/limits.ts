@@ -56,11 +56,18 @@ export function whyNotDownstream({ limits = DEFAULT_DOWNSTREAM }: HttpOptions): 
   return limits.requestTimeoutMs > 0 ? "request_timeout bounds its requests" : undefined;
 }
 
+/** As many i-socks as there can be, of all pools together: src/pool/pools.ts. */
+const MOST_SERVED = 32_768;
+
+/**
+ * The hook counts no cluster's requests. It has none to count that nothing asked for, for a pool is bounded by as many
+ * as Envoy's default (and that is there to protect Envoy), nor where there are never that many.
+ */
+const isBound = (maxRequests: number) => maxRequests !== DEFAULT_THRESHOLDS.maxRequests && maxRequests < MOST_SERVED;
+
 /** The same for what goes to a cluster. */
 export function whyNotUpstream({ upstream, breakers }: Cluster): string | undefined {
-  /* As many as the pools are bounded by need no counting. */
-  if (breakers !== undefined && breakers.default.maxRequests < DEFAULT_THRESHOLDS.maxRequests)
-    return "max_requests bounds its requests";
+  if (breakers !== undefined && isBound(breakers.default.maxRequests)) return "max_requests bounds its requests";
   if (upstream === undefined) return undefined;
   if (upstream.maxRequestsPerConnection > 0) return "max_requests_per_connection bounds its connections";
   if (upstream.maxConnectionDurationMs > 0) return "max_connection_duration bounds its connections";

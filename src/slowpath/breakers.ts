@@ -25,9 +25,6 @@ export interface InUse {
   retries: number;
 }
 
-/** The kernel path's own bound: a pool has at most so many i-socks, so a limit of as many needs no counting there. */
-const KERNEL_COUNTS_BELOW = 1_024;
-
 /** The resources of all clusters, and whether a circuit breaker has room for one more. */
 export class Resources {
   readonly #inUse = new Map<string, InUse>();
@@ -48,20 +45,21 @@ export class Resources {
     return found;
   }
 
+  /** Where the kernel path serves the cluster too, there is no limit that needs its requests: src/compile/limits.ts. */
   mayRequest(cluster: string, priority: Priority, { maxRequests }: Thresholds): boolean {
-    return this.#requests(cluster, priority, maxRequests < KERNEL_COUNTS_BELOW) < maxRequests;
+    return this.of(cluster, priority).requests < maxRequests;
   }
 
   mayRetry(cluster: string, priority: Priority, { maxRetries, retryBudget }: Thresholds): boolean {
     const { retries, pending } = this.of(cluster, priority);
     if (retryBudget === undefined) return retries < maxRetries;
-    return retries < allowed(retryBudget, this.#requests(cluster, priority, true) + pending);
+    return retries < allowed(retryBudget, this.#requests(cluster, priority) + pending);
   }
 
   /** The kernel path serves requests of default priority only. */
-  #requests(cluster: string, priority: Priority, withKernel: boolean): number {
+  #requests(cluster: string, priority: Priority): number {
     const { requests } = this.of(cluster, priority);
-    if (!withKernel || priority === "high") return requests;
+    if (priority === "high") return requests;
     return Math.max(requests, this.#active(cluster) - this.of(cluster, "high").requests);
   }
 }
