@@ -3,7 +3,6 @@ import { join } from "node:path";
 import { datapathOfLeaf, type WorkloadDatapath } from "../admin/workloads.ts";
 import type { Datapath, Native } from "../kernel/datapath.ts";
 import type { ReactorEvent } from "../kernel/native.ts";
-import type { Address } from "../model/config.ts";
 import { defaultLimits, Pools } from "../pool/pools.ts";
 import type { EndpointTarget } from "../pool/ports.ts";
 import type { Lost as LostRequest } from "../slowpath/ports.ts";
@@ -79,7 +78,7 @@ export class KernelPath {
   /** Slots that waited for us at the last look, with their generations: an event of theirs may have been lost. */
   #waiting = new Map<number, number>();
   /** Of endpoints, by their numbers. */
-  #addresses: ReadonlyMap<number, Address> = new Map();
+  #targets: ReadonlyMap<number, EndpointTarget> = new Map();
   #nextTenant = 1;
   #lookedAt = process.hrtime.bigint();
   #timers: NodeJS.Timeout[] = [];
@@ -148,7 +147,7 @@ export class KernelPath {
   }
 
   setTargets(targets: readonly EndpointTarget[]): void {
-    this.#addresses = new Map(targets.map(({ endpoint, address }) => [endpoint, address]));
+    this.#targets = new Map(targets.map((target) => [target.endpoint, target]));
     this.pools.setTargets(targets);
   }
 
@@ -414,11 +413,12 @@ export class KernelPath {
     this.#bury(slot, why !== "terminated");
     if ((flags & SlotFlag.aborted) !== 0) return;
     this.#ports.log("debug", { slot, why, started, clean }, "a request of the kernel path lost its server");
+    const target = this.#targets.get(record.endpoint);
     this.connections.when(record.client, record.owner, (anchor) => {
       if (clean) this.connections.end(anchor);
       else if (started) this.connections.reset(anchor);
       else if (stash)
-        this.connections.takeOver(anchor, { request: stash, server: this.#addresses.get(record.endpoint) });
+        this.connections.takeOver(anchor, { request: stash, server: target?.address, cluster: target?.cluster });
       else this.#ports.refuse(anchor, why);
     });
   }

@@ -270,6 +270,7 @@ class Daemon {
     path.setTargets(
       [...allEndpoints(requestClusters(this.#config))].map(({ cluster, endpoint, name }) => ({
         endpoint: tables.ids.endpoints.get(name)!,
+        cluster: cluster.name,
         address: endpoint.address,
         maxConnections: cluster.maxConnections,
       })),

@@ -45,6 +45,8 @@ export interface Wishes {
   readonly upgrade?: string | undefined;
   /** Where it wanted to connect to. */
   readonly original?: Address | undefined;
+  /** Of another try: the cluster of the first, where neither weights nor drop_overloads are asked again. */
+  readonly cluster?: string | undefined;
 }
 
 /** Requests in service at an endpoint, by whichever path. */
@@ -80,7 +82,8 @@ export class ReferenceRouter {
     }
   }
 
-  choose(listener: HttpChain, head: RequestHead, occasion: Occasion, { upgrade, original }: Wishes = {}): Choice {
+  choose(listener: HttpChain, head: RequestHead, occasion: Occasion, wishes: Wishes = {}): Choice {
+    const { upgrade, original } = wishes;
     const { routes, http } = listener;
     const chance = random(MAX_CHANCE);
     /* Each value of a repeated header by itself: Envoy's default since match_headers_individually. */
@@ -94,14 +97,15 @@ export class ReferenceRouter {
       const redirected = editor.request(head);
       return { kind: "answer", route, editor, answer: answerOf(action, redirected), head: redirected };
     }
-    const entry = pickCluster(action, clusterChance(action, head, occasion, chance));
+    const again = action.clusters.find((each) => "name" in each && each.name === wishes.cluster);
+    const entry = again ?? pickCluster(action, clusterChance(action, head, occasion, chance));
     const chosen = { route, editor: new Editor(routes, match, entry, occasion) };
     const name = clusterName(entry, head);
     const state = this.#clusters.get(name);
     if (!state) return { ...chosen, kind: "noCluster", status: action.notFoundStatus ?? 503 };
     const { cluster } = state;
     const { drop } = cluster;
-    if (drop !== undefined && random(drop.outOf) < drop.share)
+    if (drop !== undefined && again === undefined && random(drop.outOf) < drop.share)
       return { ...chosen, kind: "dropped", whole: drop.share === drop.outOf };
     const { hash, cookies } = isHashing(cluster.policy)
       ? hashRequest(action.hashPolicies ?? [], chosen.editor.request(head), occasion, "give")

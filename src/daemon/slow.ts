@@ -149,8 +149,8 @@ export class SlowSide {
   }
 
   #decide(listener: HttpChain, head: RoutedHead, circumstances: Circumstances): Decision {
-    const { upgrade, original, ...occasion } = circumstances;
-    const where = { upgrade, original };
+    const { upgrade, original, cluster, ...occasion } = circumstances;
+    const where = { upgrade, original, cluster };
     const choice = this.#router.choose(listener, head, { ...occasion, hostname: this.#hostname }, where);
     if (choice.kind === "noRoute") {
       this.#counters.listener(listener.listener).noRoute++;

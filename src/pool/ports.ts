@@ -28,6 +28,8 @@ export interface Clock {
 
 export interface EndpointTarget {
   readonly endpoint: number;
+  /** The name of its cluster. */
+  readonly cluster: string;
   readonly address: Address;
   /** The bound on i-socks of one pool: the cluster's max_connections. */
   readonly maxConnections: number;

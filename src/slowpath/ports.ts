@@ -28,6 +28,8 @@ export interface Circumstances {
   readonly startedMs: number;
   /** The protocol that the client asks to change to, in lower case. */
   readonly upgrade: string | undefined;
+  /** Of another try: the cluster of the first. */
+  readonly cluster?: string | undefined;
 }
 
 /** How the heads of a request and its response change on their way. */
@@ -159,6 +161,8 @@ export interface Lost {
   readonly request: Buffer;
   /** Missing: nobody knows it any more. */
   readonly server: Address | undefined;
+  /** The name of the server's cluster, which another try goes to as well; missing as above. */
+  readonly cluster: string | undefined;
 }
 
 /** A connection that the slow path serves, for those who know what else happens to it. */

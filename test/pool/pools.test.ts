@@ -115,6 +115,7 @@ const LIMITS: PoolLimits = {
 };
 const target = (endpoint: number, maxConnections = 1_024): EndpointTarget => ({
   endpoint,
+  cluster: "c",
   address: { ip: "127.0.0.1", port: 8_000 + endpoint },
   maxConnections,
 });
