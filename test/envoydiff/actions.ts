@@ -2,6 +2,7 @@ import type { Dice } from "../dice.ts";
 import { someEdits } from "./edits.ts";
 import { anyPath, patternFor, setHeader } from "./fields.ts";
 import { HASHING } from "./hashing.ts";
+import { LIMITED } from "./limits.ts";
 import type { ActionPart, Clusters, Json } from "./spec.ts";
 
 /** What a route may do: the third list of fields that the comparison knows, beside those of `fields.ts`. */
@@ -65,7 +66,13 @@ function redirect(dice: Dice): Json {
 
 const direct = (dice: Dice): Json => ({
   status: dice.one([200, 200, 201, 204, 302, 304, 404, 418, 503, 599]),
-  ...(dice.chance(0.7) ? { body: { inline_string: dice.one(["a body", "\u00e9", "{}", "x".repeat(4_000)]) } } : {}),
+  ...(dice.chance(0.7)
+    ? {
+        body: dice.chance(0.2)
+          ? { inline_bytes: Buffer.from("some bytes").toString("base64") }
+          : { inline_string: dice.one(["a body", "\u00e9", "{}", "x".repeat(4_000)]) },
+      }
+    : {}),
 });
 
 export const ACTIONS: readonly ActionPart[] = [
@@ -109,6 +116,24 @@ export const ACTIONS: readonly ActionPart[] = [
         draft,
         dice,
       );
+    },
+  },
+  {
+    name: "weighted clusters by header",
+    kernel: false,
+    weight: 0.3,
+    make: (dice, { fresh }) => ({
+      route: {
+        weighted_clusters: {
+          clusters: [
+            { cluster_header: "x-cluster", weight: dice.between(1, 3) },
+            { name: fresh(), weight: dice.between(0, 2) },
+          ],
+        },
+      },
+    }),
+    aim(_, draft, dice) {
+      setHeader("x-cluster", dice.one([[draft.cluster], [draft.cluster], [], ["nowhere"]]), draft, dice);
     },
   },
   {
@@ -163,4 +188,5 @@ export const ACTIONS: readonly ActionPart[] = [
     make: (dice) => ({ direct_response: direct(dice), ...(dice.chance(0.3) ? someEdits(dice) : {}) }),
   },
   ...HASHING,
+  ...LIMITED,
 ];

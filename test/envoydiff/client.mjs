@@ -1,20 +1,30 @@
 /**
- * Sends raw requests, and says what came back. On stdin one JSON text, jobs `[{ ip, port, requests: [text, ...] }]`;
- * on stdout the answers, a list for each job. Jobs run side by side, the requests of one after another, on one
- * connection as long as it stays. Texts are latin1.
+ * Sends raw requests, and says what came back. On stdin one JSON text, jobs
+ * `[{ ip, port, requests: [text, ...], alone }]`; on stdout the answers, a list for each job. Texts are latin1.
+ *
+ * Jobs run side by side, the requests of one after another, on one connection as long as it stays, or, `alone`, each on
+ * one of its own: from the address in `x-from`, to that whose last byte is in `x-to`. `{nonce}` in a text becomes an
+ * identity of seven letters, told with its answer; `x-burst: N` sends it N times at once, on connections of their own;
+ * `x-short` says that not all of it is there.
  */
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";
 
-const PATIENCE_MS = 3_000;
+const PATIENCE_MS = 8_000;
+/** Between those of a burst: one after the other, but long before the first is answered. */
+const APART_MS = 60;
+
+let nonces = 0;
+const client = (process.pid % 36 ** 3).toString(36).padStart(3, "0");
+const nonce = () => `${client}${(nonces++).toString(36).padStart(4, "0")}`;
 
 class Connection {
   buffer = "";
   ended;
   wake = () => {};
 
-  constructor(ip, port) {
-    this.socket = connect({ host: ip, port, noDelay: true });
+  constructor(ip, port, localAddress) {
+    this.socket = connect({ host: ip, port, noDelay: true, localAddress });
     this.socket.on("data", (data) => {
       this.buffer += data.toString("latin1");
       this.wake();
@@ -113,14 +123,44 @@ async function ask(connection, request) {
   return { ...answer, body: await body(connection, request, answer, deadline) };
 }
 
-async function run({ ip, port, requests }) {
+/** One of its own, and how it was answered. */
+async function alone(ip, port, text) {
+  const named = text.includes("{nonce}") ? { nonce: nonce() } : {};
+  const field = (name) => new RegExp(`\\n${name}: ([^\\r]*)`, "i").exec(text)?.[1];
+  const to = field("x-to");
+  const connection = new Connection(to === undefined ? ip : ip.replace(/\d+$/, to), port, field("x-from"));
+  try {
+    return { ...(await ask(connection, text.replace("{nonce}", named.nonce))), ...named };
+  } catch (error) {
+    return { error: error.message, ...named };
+  } finally {
+    connection.socket.destroy();
+  }
+}
+
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+async function run({ ip, port, requests, alone: each }) {
   const answers = [];
   let connection;
-  for (const request of requests) {
+  for (const text of requests) {
+    const [, times] = /\nx-burst: (\d+)\r/i.exec(text) ?? [];
+    if (each || times !== undefined || /\nx-short: /i.test(text)) {
+      const all = Array.from({ length: Number(times ?? 1) }, (_, i) =>
+        sleep(i * APART_MS).then(() => alone(ip, port, text)),
+      );
+      const burst = await Promise.all(all);
+      answers.push(times === undefined ? burst[0] : { burst });
+      continue;
+    }
     let answer;
+    let id;
+    let request;
     /* A connection may close just when the next request leaves: that is nobody's answer, so it is asked again. */
     for (let fresh = connection === undefined; ; fresh = true) {
       connection = fresh ? new Connection(ip, port) : connection;
+      id = text.includes("{nonce}") ? nonce() : undefined;
+      request = text.replace("{nonce}", id);
       try {
         answer = await ask(connection, request);
       } catch (error) {
@@ -131,7 +171,7 @@ async function run({ ip, port, requests }) {
       }
       break;
     }
-    answers.push(answer);
+    answers.push(id === undefined ? answer : { ...answer, nonce: id });
     const closes = answer.headers?.some(([name, value]) => name === "connection" && /close/i.test(value));
     const keeps = /^[^\r\n]* HTTP\/1\.1\r\n/.test(request.replace(/^(\r\n)+/, ""));
     if (closes || !keeps || connection?.ended !== undefined || connection?.buffer !== "") {

@@ -2,7 +2,9 @@ import { Dice } from "../dice.ts";
 import { ACTIONS } from "./actions.ts";
 import { someEdits } from "./edits.ts";
 import { besideTemplate, CLUSTER, CONDITIONS, LISTENER, PATHS } from "./fields.ts";
+import { makeFront } from "./fronts.ts";
 import { hashingOptions } from "./hashing.ts";
+import { limitedEndpoints, limitedOptions, limitsOfHost } from "./limits.ts";
 import {
   type ActionPart,
   type ClusterSpec,
@@ -38,6 +40,8 @@ export interface Made {
 
 /** Configurations of one start have different numbers: they name the clusters. */
 export const PER_START = 20;
+/** So many have a listener with several filter chains. */
+const FRONTS = 0.15;
 /** As many as an address has room for; see `places.ts`. */
 const MAX_CLUSTERS = 40;
 const MAX_ENDPOINTS = 4;
@@ -47,15 +51,24 @@ export function makeConfig(seed: number, index: number): Made {
   const dice = new Dice(seed, index, 1);
   const clusters: ClusterSpec[] = [];
   const add = (make: (name: string) => ClusterSpec): string => {
-    if (clusters.length === MAX_CLUSTERS) return dice.one(clusters).name;
+    if (clusters.length === MAX_CLUSTERS) return dice.one(clusters.filter(({ quiet }) => quiet !== true)).name;
     const cluster = make(`c${index % PER_START}-${clusters.length}`);
     clusters.push(cluster);
     return cluster.name;
   };
   const fresh = () => add((name) => makeCluster(name, dice));
   const hashing = () => add((name) => makeHashingCluster(name, dice));
+  const limited = () => add((name) => ({ name, options: limitedOptions(dice), endpoints: limitedEndpoints(dice) }));
+  const quiet = () =>
+    add((name) => ({ name, options: {}, endpoints: [{ near: dice.chance(0.6), dead: false }], quiet: true }));
   fresh();
-  const from: Clusters = { fresh, hashing, known: () => dice.one(clusters).name };
+  const from: Clusters = {
+    fresh,
+    hashing,
+    limited,
+    quiet,
+    known: () => dice.one(clusters.filter((each) => each.quiet !== true)).name,
+  };
 
   const taken = new Set<string>();
   const hosts: VirtualHostSpec[] = [];
@@ -75,16 +88,18 @@ export function makeConfig(seed: number, index: number): Made {
     if (routes.some(({ path, conditions, action }) => [path, action, ...conditions.map(([c]) => c)].some(isSlow)))
       slowHosts.add(name);
     const edits = dice.chance(0.06) ? someEdits(dice) : {};
-    if (Object.keys(edits).length > 0) slowHosts.add(name);
-    hosts.push({ name, domains, routes: routes.map(({ route }) => route), ...edits });
+    const limits = dice.chance(0.12) ? limitsOfHost(dice, from) : {};
+    if (Object.keys({ ...edits, ...limits }).length > 0) slowHosts.add(name);
+    hosts.push({ name, domains, routes: routes.map(({ route }) => route), ...edits, ...limits });
     made.push(...routes);
   }
   const nowhere = made.some(({ action }) => action.name === "a cluster that is not there");
   const routes = { ...(nowhere ? { validate_clusters: false } : {}), virtual_hosts: hosts };
-  const spec: Spec = { manager: {}, routes, clusters };
+  const front = dice.chance(FRONTS) ? { front: makeFront(from, dice) } : {};
+  const spec: Spec = { manager: {}, routes, clusters, ...front };
   const options = LISTENER.filter(({ chance }) => dice.chance(chance));
   for (const option of options) option.put(spec, dice);
-  if (options.some(isSlow)) for (const { name } of hosts) slowHosts.add(name);
+  if (options.some(isSlow) || spec.front !== undefined) for (const { name } of hosts) slowHosts.add(name);
   return { index, spec, routes: made, options, slowHosts };
 }
 
@@ -107,7 +122,8 @@ function makeRoute(domains: readonly string[], clusters: Clusters, dice: Dice, a
   }
   const action = choose(ACTIONS, dice);
   const made = besideTemplate(match, action.make(dice, clusters), dice);
-  return { route: { match, ...made }, domains, path, conditions, action };
+  const named = dice.chance(0.1) ? { name: `r-${dice.between(0, 9)}` } : {};
+  return { route: { ...named, match, ...made }, domains, path, conditions, action };
 }
 
 function makeCluster(name: string, dice: Dice): ClusterSpec {

@@ -31,9 +31,10 @@ export function saveCases(name: string, cases: readonly Case[], directory = CORP
 }
 
 /** What of an answer the corpus keeps. */
-export const kept = ({ status, headers, body, error }: Answer): Answer => ({
+export const kept = ({ status, headers, body, error, seen }: Answer): Answer => ({
   ...(status === undefined ? {} : { status }),
   ...(headers === undefined ? {} : { headers: headers.filter(([name]) => name === "x-endpoint" || isCompared(name)) }),
   ...(body === undefined ? {} : { body: body.replace(/\r\nx-request-id: [^\r]*/, "") }),
   ...(error === undefined ? {} : { error }),
+  ...(seen === undefined ? {} : { seen }),
 });

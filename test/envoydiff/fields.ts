@@ -1,5 +1,6 @@
 import type { Dice } from "../dice.ts";
 import { someEdits } from "./edits.ts";
+import { LIMITED_LISTENER } from "./limits.ts";
 import type { ClusterSpec, ConditionPart, Draft, EndpointSpec, Json, OptionPart, PathPart, Spec } from "./spec.ts";
 
 /**
@@ -621,6 +622,14 @@ export const LISTENER: readonly OptionPart<Manager>[] = [
     },
   },
   {
+    name: "strip_matching_host_port",
+    kernel: true,
+    chance: 0.08,
+    put({ manager }, dice) {
+      if (manager.strip_any_host_port === undefined) manager.strip_matching_host_port = dice.chance(0.9);
+    },
+  },
+  {
     name: "strip_trailing_host_dot",
     kernel: true,
     chance: 0.15,
@@ -673,11 +682,33 @@ export const LISTENER: readonly OptionPart<Manager>[] = [
       draft.headers.push(["x-f", "f".repeat(bytes + dice.one([-600, 300]))]);
     },
   },
+  ...LIMITED_LISTENER,
 ];
 
 // ---- clusters ----
 
 type Balanced = Omit<ClusterSpec, "endpoints"> & { readonly endpoints: EndpointSpec[] };
+
+/** Of these it makes a difference to how often an endpoint is chosen, not to which may be. */
+const bias = (dice: Dice): Json =>
+  dice.chance(0.4)
+    ? { active_request_bias: { default_value: dice.one([0, 0.5, 1, 2]), runtime_key: "some.bias" } }
+    : {};
+const slowStart = (dice: Dice): Json =>
+  dice.chance(0.5)
+    ? {
+        slow_start_config: {
+          slow_start_window: dice.one(["1s", "60s"]),
+          ...(dice.chance(0.5) ? { aggression: { default_value: 1.5, runtime_key: "some.aggression" } } : {}),
+          ...(dice.chance(0.5) ? { min_weight_percent: { value: 20 } } : {}),
+        },
+      }
+    : {};
+const zoneAware = (dice: Dice): Json => ({
+  ...(dice.chance(0.6) ? { fail_traffic_on_panic: true } : {}),
+  ...(dice.chance(0.4) ? { routing_enabled: { value: dice.one([0, 50]) } } : {}),
+  ...(dice.chance(0.4) ? { min_cluster_size: dice.between(1, 3) } : {}),
+});
 
 const HEALTH = ["HEALTHY", "UNKNOWN", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRADED"];
 
@@ -689,7 +720,8 @@ export const CLUSTER: readonly OptionPart<Balanced>[] = [
     put({ options }, dice) {
       options.lb_policy = dice.one(["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM"]);
       if (options.lb_policy === "LEAST_REQUEST" && dice.chance(0.3))
-        options.least_request_lb_config = { choice_count: dice.between(2, 4) };
+        options.least_request_lb_config = { choice_count: dice.between(2, 4), ...bias(dice), ...slowStart(dice) };
+      if (options.lb_policy === "ROUND_ROBIN" && dice.chance(0.2)) options.round_robin_lb_config = slowStart(dice);
     },
   },
   {
@@ -722,8 +754,14 @@ export const CLUSTER: readonly OptionPart<Balanced>[] = [
     kernel: true,
     chance: 0.2,
     put({ options, endpoints }, dice) {
-      for (const endpoint of endpoints) endpoint.zone = dice.one(["a", "bb"]);
-      if (dice.chance(0.5)) options.common_lb_config = { locality_weighted_lb_config: {} };
+      for (const endpoint of endpoints) {
+        endpoint.zone = dice.one(["a", "bb"]);
+        if (dice.chance(0.3)) endpoint.region = "r";
+        if (dice.chance(0.3)) endpoint.sub_zone = "s";
+      }
+      /* A typed policy has them in itself. */
+      if (dice.chance(0.5) && options.load_balancing_policy === undefined)
+        options.common_lb_config = { ...(options.common_lb_config as Json), locality_weighted_lb_config: {} };
     },
   },
   {
@@ -732,7 +770,10 @@ export const CLUSTER: readonly OptionPart<Balanced>[] = [
     chance: 0.15,
     put({ options }, dice) {
       const before = options.common_lb_config as Json | undefined;
-      const zones = before === undefined && dice.chance(0.5) ? { fail_traffic_on_panic: true } : undefined;
+      const zones =
+        before === undefined && options.load_balancing_policy === undefined && dice.chance(0.5)
+          ? zoneAware(dice)
+          : undefined;
       options.common_lb_config = {
         ...before,
         healthy_panic_threshold: { value: dice.one([0, 20, 50, 66.7, 100]) },
@@ -752,10 +793,12 @@ export const CLUSTER: readonly OptionPart<Balanced>[] = [
           ? { locality_lb_config: { zone_aware_lb_config } }
           : {};
       delete options.least_request_lb_config;
+      delete options.round_robin_lb_config;
       options.common_lb_config = common;
       const [type, more] = dice.one([
-        ["round_robin.v3.RoundRobin", {}],
-        ["least_request.v3.LeastRequest", { selection_method: "FULL_SCAN" }],
+        ["round_robin.v3.RoundRobin", slowStart(dice)],
+        ["least_request.v3.LeastRequest", { selection_method: "FULL_SCAN", ...bias(dice), ...slowStart(dice) }],
+        ["least_request.v3.LeastRequest", { choice_count: dice.between(2, 4) }],
         ["random.v3.Random", {}],
       ] as const);
       const name = `type.googleapis.com/envoy.extensions.load_balancing_policies.${type}`;

@@ -52,9 +52,13 @@ test("the kernel path takes what is said to be for it, and leaves most of the re
   for (let at = 0; at < made.length; at += PER_START) {
     const some = made.slice(at, at + PER_START);
     const { slow } = compile(read(some), () => ({ lists: [] }));
-    const said = some.flatMap(({ slowHosts }, slot) => [...slowHosts].map((name) => `l${slot}: virtual host ${name}`));
+    const said = some.flatMap(({ slowHosts, spec }, slot) =>
+      spec.front ? [] : [...slowHosts].map((name) => `l${slot}: virtual host ${name}`),
+    );
     /* A host whose routes the kernel can tell, but not all serve, is named by those routes; without any it is not. */
-    const hosts = new Set(slow.map(({ listener, virtualHost }) => `${listener}: virtual host ${virtualHost}`));
+    const fronts = new Set(some.flatMap(({ spec }, slot) => (spec.front ? [`l${slot}`] : [])));
+    const named = slow.filter(({ listener }) => !fronts.has(listener));
+    const hosts = new Set(named.map(({ listener, virtualHost }) => `${listener}: virtual host ${virtualHost}`));
     assert.deepEqual(
       [...hosts].filter((host) => !said.includes(host)),
       [],
@@ -75,7 +79,7 @@ test("most requests are forwarded, to one cluster or another, and some are refus
     }
   }
   const share = (key: string) => (counts.get(key) ?? 0) / (PER_START * 100);
-  assert.ok(share("forwarded") > 0.4, JSON.stringify([...counts]));
+  assert.ok(share("forwarded") > 0.33, JSON.stringify([...counts]));
   for (const status of ["400", "404", "503"])
     assert.ok(share(status) > 0.002, `${status}: ${JSON.stringify([...counts])}`);
 });

@@ -13,13 +13,22 @@ function anyPolicy(dice: Dice): Json {
   const source = dice.one<() => Json>([
     () => ({ header: { header_name: dice.one(HEADERS) } }),
     () => ({ header: { header_name: dice.one(HEADERS) } }),
-    () => ({ cookie: { name: dice.one(COOKIES), ...(dice.chance(0.2) ? { ttl: dice.one(["0s", "60s"]) } : {}) } }),
+    () => ({ cookie: { name: dice.one(COOKIES), ...(dice.chance(0.3) ? given(dice) : {}) } }),
     () => ({ cookie: { name: dice.one(COOKIES) } }),
     () => ({ connection_properties: { source_ip: dice.chance(0.8) } }),
     () => ({ query_parameter: { name: dice.one(PARAMETERS) } }),
   ])();
   return { ...source, ...terminal };
 }
+
+/** Of a cookie that who has none is given. */
+const given = (dice: Dice): Json => ({
+  ttl: dice.one(["0s", "60s"]),
+  ...(dice.chance(0.4) ? { path: dice.one(["/", "/a"]) } : {}),
+  ...(dice.chance(0.4)
+    ? { attributes: [{ name: "SameSite", value: "Strict" }, { name: "Secure" }].slice(0, dice.between(1, 2)) }
+    : {}),
+});
 
 const anyPolicies = (dice: Dice) => Array.from({ length: dice.one([1, 1, 1, 2, 3]) }, () => anyPolicy(dice));
 
@@ -123,8 +132,36 @@ export const HASHING: readonly ActionPart[] = [
   },
 ];
 
-/** `lb_policy` and what belongs to it. */
+/** Each request is alone at its endpoint: no bound is ever reached, but the endpoint must be the same. */
+const bounds = (dice: Dice): Json => ({ hash_balance_factor: dice.between(100, 200) });
+
+/** In `load_balancing_policy`, by its newer and its older fields. */
+function typedOptions(dice: Dice): Json {
+  const consistent = dice.chance(0.3) ? { consistent_hashing_lb_config: bounds(dice) } : {};
+  const weighted = dice.chance(0.2) ? { locality_weighted_lb_config: {} } : {};
+  const [type, more] = dice.chance(0.5)
+    ? (["maglev.v3.Maglev", dice.chance(0.7) ? { table_size: dice.one([7, 251, 1_021, 65_537]) } : {}] as const)
+    : ([
+        "ring_hash.v3.RingHash",
+        {
+          ...(dice.chance(0.5) ? { minimum_ring_size: dice.one([1, 10, 100, 3_000]), maximum_ring_size: 3_000 } : {}),
+          ...(dice.chance(0.5) ? { hash_function: dice.one(["XX_HASH", "MURMUR_HASH_2"]) } : {}),
+          ...(dice.chance(0.2) ? bounds(dice) : {}),
+        },
+      ] as const);
+  const name = `type.googleapis.com/envoy.extensions.load_balancing_policies.${type}`;
+  const typed_config = { "@type": name, ...more, ...consistent, ...weighted };
+  return { load_balancing_policy: { policies: [{ typed_extension_config: { name: "x", typed_config } }] } };
+}
+
+/** `lb_policy` and what belongs to it, or a typed policy. */
 export function hashingOptions(dice: Dice): Json {
+  if (dice.chance(0.4)) return typedOptions(dice);
+  const common = dice.chance(0.2) ? { common_lb_config: { consistent_hashing_lb_config: bounds(dice) } } : {};
+  return { ...plainOptions(dice), ...common };
+}
+
+function plainOptions(dice: Dice): Json {
   if (dice.chance(0.5)) {
     const size = dice.chance(0.7) ? { table_size: dice.one([7, 251, 1_021, 65_537]) } : {};
     return { lb_policy: "MAGLEV", ...(dice.chance(0.8) ? { maglev_lb_config: size } : {}) };

@@ -5,7 +5,7 @@ import { type Answer, disagreement, formatOutcome, outcomeOf, type Subject } fro
 import { type Made, makeConfig, PER_START } from "./config.ts";
 import { kept, saveCases } from "./corpus.ts";
 import { explain } from "./deliberate.ts";
-import { portsOf } from "./places.ts";
+import { type Ports, portsOf } from "./places.ts";
 import { type Expected, expect, readConfig } from "./reference.ts";
 import { makeRequests } from "./requests.ts";
 import { inSlot, type Sample, smaller } from "./shrink.ts";
@@ -99,11 +99,11 @@ async function compareBatch(bed: Bed, made: readonly Made[], requests: string[][
 }
 
 function judge(config: Config, slot: number, request: string, answers: ReadonlyMap<Subject, Answer>, bed: Bed) {
-  const expected = expect(config, config.listeners[slot]!, request, bed.ports);
+  const expected = expect(config, config.listeners[slot]!, request, bed.ports, XLB_IP);
   const wrong = new Map<Subject, string>();
   let deliberate: string | undefined;
   for (const [subject, answer] of answers) {
-    const why = disagreement(request, expected, answer);
+    const why = disagreement(request, expected, answer, subject);
     if (why === undefined) continue;
     const meant = subject === "envoy" ? explain(request, expected, answer) : undefined;
     if (meant === undefined) wrong.set(subject, why);
@@ -144,13 +144,22 @@ async function firstThatShows(
   best: Difference,
   subjects: readonly Subject[],
 ): Promise<Difference | undefined> {
-  const samples = smaller(best.sample);
+  const samples = smaller(best.sample).filter(({ spec }) => isTaken(spec, bed.ports));
   for (let at = 0; at < samples.length; at += PER_START) {
     const shown = await tryAll(bed, samples.slice(at, at + PER_START), subjects, best.index);
     const same = shown.find((each) => answerOf(each) === answerOf(best));
     if (same !== undefined) return same;
   }
   return undefined;
+}
+
+/** With less a configuration may be one that XLB refuses: two filter chains for the same connections, say. */
+function isTaken(spec: Spec, ports: Ports): boolean {
+  try {
+    return readConfig([inSlot(spec, 0)], XLB_IP, ports) !== undefined;
+  } catch {
+    return false;
+  }
 }
 
 /** What is answered wrongly, whatever would be right: that may change when a configuration shrinks. */
@@ -227,12 +236,15 @@ function format({ index, sample, expected, answers, wrong }: Difference, seed: n
   const by = expected.by === undefined ? "" : ` (${expected.by})`;
   lines.push(`  reference  ${expected.outcomes.map(formatOutcome).join(" or ")}${by}`);
   for (const [subject, answer] of answers) {
-    const got = answer.error === undefined ? formatOutcome(outcomeOf(answer)) : `no answer: ${answer.error}`;
+    const got = (answer.burst ?? [answer]).map(formatAnswer).join(" and ");
     lines.push(`  ${subject.padEnd(9)}  ${got}${wrong.has(subject) ? `   ← ${wrong.get(subject)}` : ""}`);
   }
   lines.push(`  config     ${JSON.stringify(sample.spec)}`);
   return lines.join("\n");
 }
+
+const formatAnswer = (answer: Answer) =>
+  answer.error === undefined ? formatOutcome(outcomeOf(answer)) : `no answer: ${answer.error}`;
 
 const short = (text: string) => (text.length < 1_500 ? text : `${text.slice(0, 700)} … ${text.slice(-700)}`);
 

@@ -1,3 +1,4 @@
+import { listenerJson } from "./fronts.ts";
 import type { ClusterSpec, Json, Spec } from "./spec.ts";
 
 /** Where listeners and endpoints are: all that has to be told of an address follows from it. */
@@ -39,12 +40,18 @@ export function bootstrap(specs: readonly Spec[], ip: string, ports: Ports): Jso
     static_resources: {
       listeners: specs.map((spec, slot) => ({
         name: `l${slot}`,
-        address: socketAddress(ip, ports.listen + slot),
-        filter_chains: [{ filters: [manager(spec, `l${slot}`)] }],
+        address: socketAddress(spec.front?.anywhere ? "0.0.0.0" : ip, ports.listen + slot),
+        ...chains(spec, `l${slot}`, ip),
       })),
       clusters: specs.flatMap((spec) => spec.clusters.map((cluster) => clusterJson(cluster, ports))),
     },
   };
+}
+
+function chains(spec: Spec, name: string, ip: string): Json {
+  if (spec.front === undefined) return { filter_chains: [{ filters: [manager(spec, name)] }] };
+  const json = JSON.stringify(listenerJson(spec.front, manager(spec, name), name));
+  return JSON.parse(json.replaceAll("{net}", ip.split(".")[2]!)) as Json;
 }
 
 const EXTENSION = "type.googleapis.com/envoy.extensions.filters";
@@ -66,11 +73,12 @@ function clusterJson(cluster: ClusterSpec, ports: Ports): Json {
   const ips = ipsOf(cluster);
   /* Neighbours of one priority and zone share an entry; both readers see to those that are not neighbours. */
   const groups: { key: string; entry: Json & { lb_endpoints: Json[] } }[] = [];
-  cluster.endpoints.forEach(({ near, dead, priority = 0, zone, ...rest }, e) => {
+  cluster.endpoints.forEach(({ near, dead, priority = 0, zone, region, sub_zone, ...rest }, e) => {
     const address = socketAddress(ips[e]!, dead ? ports.dead : near ? ports.near : ports.far);
-    const key = `${priority} ${zone}`;
+    const place = { region, zone, sub_zone };
+    const key = `${priority} ${JSON.stringify(place)}`;
     if (groups.at(-1)?.key !== key) {
-      const locality = zone === undefined ? {} : { locality: { zone }, load_balancing_weight: zone.length };
+      const locality = zone === undefined ? {} : { locality: place, load_balancing_weight: zone.length };
       groups.push({ key, entry: { priority, ...locality, lb_endpoints: [] } });
     }
     groups.at(-1)!.entry.lb_endpoints.push({ endpoint: { address }, ...rest });

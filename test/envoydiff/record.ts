@@ -4,11 +4,12 @@ import { portsOf } from "./places.ts";
 import { openBed } from "./subjects.ts";
 
 /**
- * `npx tsx test/envoydiff/record.ts`: asks Envoy every case of the corpus again, and writes down what it answers now:
- * for a new case, whose `envoy` may be {}, or for a new Envoy.
+ * `npx tsx test/envoydiff/record.ts [FILE...]`: asks Envoy every case of the corpus again, or of these files, and
+ * writes down what it answers now: for a new case, whose `envoy` may be {}, or for a new Envoy.
  */
 await inScope(async (scope) => {
-  const corpus = loadCorpus();
+  const wanted = process.argv.slice(2);
+  const corpus = loadCorpus().filter(({ name }) => wanted.length === 0 || wanted.includes(name));
   const specs = corpus.flatMap(({ cases }) => cases.map(({ spec }) => spec));
   const bed = await openBed(scope, specs, portsOf(process.pid), (text) => process.stderr.write(`${text}\n`));
   if (!bed.subjects.includes("envoy")) throw new Error("there is no Envoy to ask");

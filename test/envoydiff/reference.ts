@@ -1,22 +1,34 @@
 import { formatRejections, parseBootstrap } from "../../src/envoy/parse.ts";
-import { httpChains } from "../../src/model/chains.ts";
 import type {
   Cluster,
   Config,
   Endpoint,
+  ForwardAction,
   HashingPolicy,
   HashPolicy,
   HttpChain,
   Listener,
+  TcpChain,
 } from "../../src/model/config.ts";
 import { isHashing } from "../../src/model/hash-table.ts";
+import { DEFAULT_BREAKERS } from "../../src/model/limits.ts";
+import { type Connection, chooseChain, needsInspection, plainConnection } from "../../src/route/chain.ts";
 import { Editor, type Occasion } from "../../src/route/edit.ts";
 import { hashParts, partOf } from "../../src/route/hash-parts.ts";
 import { clusterChance, hashRequest } from "../../src/route/hash-policy.ts";
 import { pickByHash } from "../../src/route/hash-table.ts";
-import { clusterName, matchRoute, pickCluster, type RequestHead, type RouteMatched } from "../../src/route/match.ts";
+import {
+  clusterName,
+  Headers,
+  matchRoute,
+  pickCluster,
+  type RequestHead,
+  type RouteMatched,
+} from "../../src/route/match.ts";
 import { partsOf } from "../../src/route/parts.ts";
+import { RETRY_HEADERS, Tries } from "../../src/route/retry.ts";
 import { answerOf } from "../../src/route/rewrite.ts";
+import { timeoutsOf } from "../../src/route/timeouts.ts";
 import { type Admitted, admit } from "../../src/slowpath/admit.ts";
 import {
   type Field,
@@ -26,22 +38,33 @@ import {
   requestBody,
   tokens,
 } from "../../src/slowpath/http1.ts";
-import { withoutHopByHop } from "../../src/slowpath/request.ts";
+import { whatSpeaks } from "../../src/slowpath/inspect.ts";
+import { withMark } from "../../src/slowpath/mirror.ts";
+import { withField, withoutAdvice, withoutFields, withoutHopByHop } from "../../src/slowpath/request.ts";
 import { bootstrap, type Ports } from "./places.ts";
 import type { Spec } from "./spec.ts";
+import { answerTo, endingsOf, type Kind } from "./tries.ts";
 
 /** What XLB's own rules say of a request, without a socket: the third of four answers. */
 
 export type Outcome =
-  | { readonly kind: "reply"; readonly status: number; readonly body: string; readonly fields?: SeenFields }
+  | (Tried & { readonly kind: "reply"; readonly status: number; readonly body: string; readonly fields?: SeenFields })
   /** `endpoint` is its IP: no two have the same. */
-  | {
+  | (Tried & {
       readonly kind: "endpoint";
       readonly cluster: string;
       readonly endpoint: string;
+      /** 200, where it is missing. */
+      readonly status?: number;
       readonly head?: SeenHead;
       readonly fields?: SeenFields;
-    };
+    });
+
+interface Tried {
+  /** By cluster: the hosts that the tries of the request, and its copies, were sent with. */
+  readonly tries?: Readonly<Record<string, readonly string[]>>;
+  readonly mostPerConnection?: number;
+}
 
 /** Lower-case names; several of a name in their order, joined by commas. Without those that are not compared. */
 export type SeenFields = Readonly<Record<string, string>>;
@@ -58,6 +81,8 @@ export interface Expected {
   readonly outcomes: readonly Outcome[];
   /** The virtual host and the route that took it, or those that might. */
   readonly by?: string;
+  /** Of a burst, so many are too many for a circuit breaker, or for the connections that it allows. */
+  readonly overflows?: { readonly count: number; readonly ofConnections: boolean };
 }
 
 /** The configuration as XLB reads it, with these listeners. Throws where XLB refuses it. */
@@ -77,12 +102,11 @@ const refuse = (status: number): Expected => ({
   outcomes: [{ kind: "reply", status, body: REFUSALS[status] ?? "" }],
 });
 
-export const CONNECT_REFUSED =
-  "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
-
-export function expect(config: Config, listener: Listener, text: string, ports: Ports): Expected {
-  const [chain] = httpChains(listener);
-  if (chain === undefined) throw new Error(`listener ${listener.name} has no HTTP filter chain`);
+/** `ip` is the listener's, or, where it listens on all of them, that which is asked for by itself. */
+export function expect(config: Config, listener: Listener, text: string, ports: Ports, ip = "127.0.0.1"): Expected {
+  const chain = chooseChain(listener, connectionOf(listener, text, ip));
+  if (chain === undefined) return { outcomes: [CLOSED], by: "no filter chain" };
+  if (chain.kind === "tcp") return { outcomes: proxied(config, chain, text, ports), by: `tcp_proxy ${chain.label}` };
   const read = readRequest(text, chain);
   if (typeof read === "number") return refuse(read);
   const { request, routed, upgrade, moved } = read;
@@ -90,6 +114,7 @@ export function expect(config: Config, listener: Listener, text: string, ports: 
   if (moved !== undefined) return { outcomes: [replyOf(307, "", [["location", moved]])] };
   const outcomes: Outcome[] = [];
   const by = new Set<string>();
+  let overflows: Expected["overflows"];
   for (const chance of chancesOf(chain)) {
     const match = matchRoute(chain.routes, routed, "each", chance);
     const place = "none" in match ? "no route" : `${match.virtualHost.name}/${match.routeIndex}`;
@@ -98,16 +123,66 @@ export function expect(config: Config, listener: Listener, text: string, ports: 
     if ("none" in match) outcomes.push(...refuse(404).outcomes);
     else if (upgrade !== undefined && !chain.http.upgrades.includes(upgrade)) outcomes.push(...refuse(403).outcomes);
     else {
-      const found = outcomesOf(config, chain, match, read, ports);
+      const found = outcomesOf(config, chain, match, read, text, ports);
+      overflows = overflowsOf(config, match.route, text);
       outcomes.push(...(chunksAreWhole(text, request) ? found : withBrokenBody(found)));
     }
   }
-  return { outcomes, by: [...by].join(" or ") };
+  return { outcomes, by: [...by].join(" or "), ...(by.size === 1 && overflows ? { overflows } : {}) };
 }
+
+const fieldOf = (text: string, name: string) => new RegExp(`\\n${name}: ([^\\r]*)`, "i").exec(text)?.[1];
+
+/** Wherever a listener is in 127.0.0.0/8, who connects to it from this machine is 127.0.0.1, if not said otherwise. */
+const clientOf = (text: string) => fieldOf(text, "x-from") ?? "127.0.0.1";
+
+function connectionOf(listener: Listener, text: string, ip: string): Connection {
+  const to = fieldOf(text, "x-to");
+  const destination = { ip: to === undefined ? ip : ip.replace(/\d+$/, to), port: listener.address.port };
+  const plain = plainConnection(destination, { ip: clientOf(text), port: 40_000 });
+  const spoken = whatSpeaks(Buffer.from(text, "latin1"));
+  const known = needsInspection(listener) && spoken !== "other" && spoken !== "more";
+  return known ? { ...plain, applicationProtocols: [spoken] } : plain;
+}
+
+/** The bytes go on as they came, and nobody answers for a server that does not. */
+function proxied(config: Config, { clusters }: TcpChain, text: string, ports: Ports): Outcome[] {
+  const lines = text.slice(0, text.indexOf("\r\n\r\n"));
+  const act = /\nx-act: \S+ (\S+)/i.exec(lines)?.[1] ?? "200";
+  const { status, fields } = answerTo(act);
+  return clusters.flatMap(({ name }): Outcome[] => {
+    const cluster = config.clusters.find((each) => each.name === name);
+    const lists =
+      cluster === undefined ? [[]] : partsOf(cluster, config).flatMap((part) => part.lists.map((l) => l.hosts));
+    if (lists.length === 0) return [CLOSED];
+    return lists.flatMap((hosts): Outcome[] =>
+      hosts.length === 0
+        ? [CLOSED]
+        : hosts.map((host) => {
+            const kind = kindOf(host, ports);
+            const host_ = seenHead(lines).headers.host ?? "";
+            const tries = { [name]: kind === "dead" ? [] : [host_] };
+            if (kind === "dead" || /^(reset|close|hang)$/.test(act)) return { ...CLOSED, tries };
+            return {
+              kind: "endpoint",
+              cluster: name,
+              endpoint: host.address.ip,
+              status,
+              head: seenHead(lines),
+              fields: comparableFields([["content-type", "text/plain"], ...fields]),
+              tries,
+            };
+          }),
+    );
+  });
+}
+
+/** The connection ends, and that is all. */
+export const CLOSED: Outcome = { kind: "reply", status: 0, body: "closed" };
 
 /** Where the balancer answers by itself, it does so before it looks at the body. */
 const withBrokenBody = (outcomes: readonly Outcome[]) =>
-  outcomes.flatMap((each) => (each.kind === "reply" && each.body !== CONNECT_REFUSED ? [each] : refuse(400).outcomes));
+  outcomes.flatMap((each) => (each.kind === "reply" && each.tries === undefined ? [each] : refuse(400).outcomes));
 
 /** Random numbers that let fractions take and leave a request in each way there is: fields.ts has parts of 100 only. */
 const chancesOf = ({ routes }: HttpChain) =>
@@ -115,8 +190,10 @@ const chancesOf = ({ routes }: HttpChain) =>
     ? Array.from({ length: 100 }, (_, chance) => chance)
     : [0];
 
-/** Wherever a listener is in 127.0.0.0/8, who connects to it from this machine is 127.0.0.1. */
-const ENDS = { client: { ip: "127.0.0.1", port: 1 }, local: { ip: "127.0.0.1", port: 1 } };
+const endsOf = (text: string) => ({
+  client: { ip: clientOf(text), port: 1 },
+  local: { ip: "127.0.0.1", port: 1 },
+});
 
 /** One list of one host, where the request says which. */
 function hostsByHash(
@@ -124,9 +201,10 @@ function hostsByHash(
   policy: HashingPolicy,
   policies: readonly HashPolicy[],
   sent: RequestHead,
+  ends: ReturnType<typeof endsOf>,
 ): { readonly lists: readonly (readonly Endpoint[])[]; readonly cookies: readonly Field[] } {
   const parts = hashParts(cluster, policy);
-  const { hash, cookies } = hashRequest(policies, sent, ENDS, "give");
+  const { hash, cookies } = hashRequest(policies, sent, ends, "give");
   // The value of a cookie that is given goes by the client's port.
   if (hash === undefined || cookies.length > 0) {
     const given = cookies.map((cookie): Field => ["set-cookie", cookie]);
@@ -140,26 +218,27 @@ function hostsByHash(
 /** All that a route may come to. */
 function outcomesOf(
   config: Config,
-  { routes }: HttpChain,
+  { routes, http }: HttpChain,
   match: RouteMatched,
   { request, routed, upgrade }: Admitted,
+  text: string,
   ports: Ports,
 ): Outcome[] {
   const { action } = match.route;
   const occasion: Occasion = {
-    client: { ip: "127.0.0.1", port: 0 },
+    client: { ip: clientOf(text), port: 0 },
     protocol: request.minor === 1 ? "HTTP/1.1" : "HTTP/1.0",
     startedMs: 0,
     hostname: "",
   };
-  const head = routed!;
+  const head = withoutAdvice(routed!);
   if (action.kind !== "forward") {
     const editor = new Editor(routes, match, undefined, occasion);
     const redirected = editor.request(head);
     const { status, fields, body } = answerOf(action, redirected);
     return [replyOf(status, body, editor.response(fields, redirected))];
   }
-  const byHash = clusterChance(action, head, ENDS, -1);
+  const byHash = clusterChance(action, head, endsOf(text), -1);
   const entries = byHash === -1 ? action.clusters : [pickCluster(action, byHash)];
   return entries
     .filter(({ weight }) => weight > 0)
@@ -168,10 +247,12 @@ function outcomesOf(
       const name = clusterName(entry, head);
       const cluster = config.clusters.find((each) => each.name === name);
       if (cluster === undefined) return [replyOf(action.notFoundStatus ?? 503, "", editor.response([], head))];
-      const sent = editor.request(withoutHopByHop(request, head, upgrade));
+      const bare = withoutHopByHop(request, head, upgrade);
+      const edited = editor.request(action.countsAttempts ? withField(bare, ATTEMPT_COUNT, "1") : bare);
+      const sent = withoutFields(edited, RETRY_HEADERS);
       const { policy } = cluster;
       const { lists, cookies } = isHashing(policy)
-        ? hostsByHash(cluster, policy, action.hashPolicies ?? [], sent)
+        ? hostsByHash(cluster, policy, action.hashPolicies ?? [], sent, endsOf(text))
         : { lists: partsOf(cluster, config).flatMap(({ lists }) => lists.map(({ hosts }) => hosts)), cookies: [] };
       const whole = cluster.drop !== undefined && cluster.drop.share === cluster.drop.outOf;
       const drop = (words: string) => {
@@ -180,24 +261,114 @@ function outcomesOf(
       };
       if (whole) return [drop("unconditional drop overload")];
       const dropped = cluster.drop ? [drop("drop overload")] : [];
-      const none = lists.some((hosts) => hosts.length === 0)
-        ? [replyOf(503, "no healthy upstream", editor.response([], sent))]
-        : [];
-      const answered: readonly Field[] = [["content-type", "text/plain"]];
-      const outcomes = [...new Set(lists.flat())].map(
-        ({ address }): Outcome =>
-          address.port === ports.dead
-            ? replyOf(503, CONNECT_REFUSED, editor.response([], sent))
-            : {
-                kind: "endpoint",
-                cluster: name,
-                endpoint: address.ip,
-                head: comparable(sent.method, sent.path, sent.authority, sent.headers),
-                fields: comparableFields([...editor.response(answered, sent), ...cookies]),
-              },
-      );
-      return [...dropped, ...none, ...outcomes];
+      if (lists.every((hosts) => hosts.length === 0))
+        return [...dropped, replyOf(503, "no healthy upstream", editor.response([], sent))];
+
+      const kept = isKept(text, action);
+      const endings = endingsOf({
+        kinds: kindsOf(lists, ports),
+        acts: /\nx-short: /i.test(text) ? ["short"] : actsOf(sent),
+        tries: () => (kept ? Tries.of(action.retry, new Headers(edited, "each")) : undefined),
+        timeouts: timeoutsOf(action, http.limits, new Headers(head, "each")),
+        requestTimeoutMs: http.limits?.requestTimeoutMs ?? 0,
+        cluster,
+        action,
+        burst: burstOf(text),
+        safe: ["GET", "HEAD", "OPTIONS"].includes(request.method),
+      });
+      const copies = kept ? copiesOf(config, action, head, sent) : {};
+      const outcomes = endings.flatMap((ending): Outcome[] => {
+        const { seen, count } = ending;
+        const tried = {
+          tries: { ...copies, [name]: Array.from({ length: seen }, () => sent.authority) },
+          mostPerConnection: cluster.upstream?.maxRequestsPerConnection || Number.POSITIVE_INFINITY,
+        };
+        const told: Field[] = action.tellsAttempts ? [[ATTEMPT_COUNT, String(count)]] : [];
+        if (ending.kind === "failed") {
+          const { status, body, overflow } = ending;
+          const fields: Field[] = [...(overflow ? ([["x-envoy-overloaded", "true"]] as const) : []), ...told];
+          return [{ ...replyOf(status, body, editor.response(fields, sent)), ...tried }];
+        }
+        /* With previous_hosts another try may go elsewhere, whatever the hash. */
+        const hosts = count > 1 && action.retry?.avoidsTried ? cluster.endpoints : lists.flat();
+        const last = action.countsAttempts && count > 1 ? withField(sent, ATTEMPT_COUNT, String(count)) : sent;
+        const shown = comparable(last.method, last.path, last.authority, last.headers);
+        const answered: readonly Field[] = [["content-type", "text/plain"], ...ending.fields, ...told];
+        const fields = comparableFields([...editor.response(answered, sent), ...cookies]);
+        const ips = hosts.filter((host) => kindOf(host, ports) === ending.at).map(({ address }) => address.ip);
+        return [...new Set(ips)].map((endpoint) => ({
+          kind: "endpoint",
+          cluster: name,
+          endpoint,
+          status: ending.status,
+          head: shown,
+          fields,
+          ...tried,
+        }));
+      });
+      return [...dropped, ...new Map(outcomes.map((each) => [JSON.stringify(each), each])).values()];
     });
+}
+
+const ATTEMPT_COUNT = "x-envoy-attempt-count";
+
+function kindOf({ address }: Endpoint, ports: Ports): Kind {
+  if (address.port === ports.dead) return "dead";
+  return address.port === ports.near ? "near" : "far";
+}
+
+const kindsOf = (lists: readonly (readonly Endpoint[])[], ports: Ports): Kind[] => [
+  ...new Set(lists.flatMap((hosts): Kind[] => (hosts.length === 0 ? ["none"] : hosts.map((h) => kindOf(h, ports))))),
+];
+
+/** A body larger than may be kept is sent once, and to one server. */
+function isKept(text: string, { bufferLimit }: ForwardAction): boolean {
+  const body = text.slice(text.indexOf("\r\n\r\n") + 4);
+  return body.length <= Math.min(1 << 20, bufferLimit ?? Number.POSITIVE_INFINITY);
+}
+
+/** By cluster: the hosts that copies have. */
+function copiesOf(
+  { clusters }: Config,
+  { mirrors = [] }: ForwardAction,
+  head: RequestHead,
+  sent: RequestHead,
+): Record<string, string[]> {
+  const copies: Record<string, string[]> = {};
+  for (const { cluster, fraction, marksHost } of mirrors) {
+    const name = "name" in cluster ? cluster.name : (new Headers(head, "each").get(cluster.header)?.[0] ?? "");
+    if (fraction?.share === 0 || !clusters.some((each) => each.name === name)) continue;
+    copies[name] = [...(copies[name] ?? []), marksHost ? withMark(sent.authority) : sent.authority];
+  }
+  return copies;
+}
+
+/** What the servers are told: the first word names the request. */
+const actsOf = ({ headers }: RequestHead): string[] =>
+  headers
+    .find(([name]) => name.toLowerCase() === "x-act")?.[1]
+    .split(" ")
+    .slice(1) ?? ["200"];
+
+const burstOf = (text: string) => Number(/\nx-burst: (\d+)\r/i.exec(text)?.[1] ?? 1);
+
+/** Of a burst at a cluster of one endpoint, where one after the other gets its connection. */
+function overflowsOf(config: Config, { action }: RouteMatched["route"], text: string): Expected["overflows"] {
+  const burst = burstOf(text);
+  if (burst === 1 || action.kind !== "forward" || action.clusters.length !== 1) return undefined;
+  const [entry] = action.clusters;
+  const cluster = config.clusters.find(({ name }) => entry !== undefined && "name" in entry && name === entry.name);
+  if (cluster?.endpoints.length !== 1 || action.retry !== undefined) return undefined;
+  const breakers = cluster.breakers ?? DEFAULT_BREAKERS;
+  const priority = action.priority ?? "default";
+  const { maxRequests, maxConnections, maxPendingRequests } = breakers[priority];
+  if (maxPendingRequests === 0) return undefined;
+  const connections = Math.min(maxConnections, breakers.maxConnectionsPerHost?.[priority] ?? maxConnections);
+  const byConnections = Math.max(1, connections) + maxPendingRequests;
+  return {
+    count: Math.max(0, burst - Math.min(maxRequests, byConnections)),
+    ofConnections: byConnections < maxRequests,
+  };
 }
 
 /** A body is text, unless the rules say otherwise, and without one there is no type. */
@@ -242,6 +413,7 @@ const UNCOMPARED = new Set([
   "connection",
   "content-length",
   "expect",
+  "grpc-timeout",
   "host",
   "http2-settings",
   "keep-alive",
@@ -249,18 +421,36 @@ const UNCOMPARED = new Set([
   "te",
   "transfer-encoding",
   "upgrade",
+  "x-act",
   "x-forwarded-proto",
   "x-request-id",
 ]);
 
 /** Envoy's own that XLB sets as well, where the rules ask for it. */
-const SET_BY_BOTH = ["x-envoy-original-path", "x-envoy-original-host"];
+const SET_BY_BOTH: readonly string[] = [
+  "x-envoy-original-path",
+  "x-envoy-original-host",
+  ATTEMPT_COUNT,
+  "x-envoy-overloaded",
+];
 
 /** What of a head can be compared; headers that Connection names are for one hop. */
 export function comparable(method: string, target: string, authority: string, headers: readonly Field[]): SeenHead {
   const nominated = new Set(tokens(headers, "connection"));
   const kept = headers.filter(([name]) => !nominated.has(name.toLowerCase()) && isCompared(name, UNCOMPARED));
   return { method, target, headers: { ...joined(kept), host: authority } };
+}
+
+/** The head that a server answered with. */
+export function seenHead(text: string): SeenHead {
+  const [first = "", ...lines] = text.split("\r\n");
+  const [method = "", target = ""] = first.split(" ");
+  const fields = lines.map((line) => {
+    const colon = line.indexOf(":");
+    return [line.slice(0, colon), line.slice(colon + 1).trim()] as const;
+  });
+  const host = fields.find(([name]) => name.toLowerCase() === "host")?.[1] ?? "";
+  return comparable(method, target, host, fields);
 }
 
 /** Of an answer: what the balancer makes or the connection needs is left out. */

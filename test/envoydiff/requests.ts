@@ -1,15 +1,20 @@
 import { Dice } from "../dice.ts";
 import { anyHost, type Made, type MadeRoute } from "./config.ts";
 import { anyPath, otherCase } from "./fields.ts";
+import { oddSpeech, someWay } from "./fronts.ts";
 import type { Draft } from "./spec.ts";
 
 /** Requests for a configuration, most of them aimed at the edge of one of its routes. A character is a byte: latin1. */
 export function makeRequests(seed: number, made: Made, count: number): string[] {
   const dice = new Dice(seed, made.index, 2);
-  return Array.from({ length: count }, () => makeRequest(made, dice));
+  const slow = { left: MOST_SLOW };
+  return Array.from({ length: count }, () => makeRequest(made, slow, dice));
 }
 
-function makeRequest(made: Made, dice: Dice): string {
+/** Each takes a second or two. */
+const MOST_SLOW = 5;
+
+function makeRequest(made: Made, slow: Draft["slow"], dice: Dice): string {
   const draft: Draft = {
     method: dice.one(["GET", "GET", "GET", "GET", "POST", "PUT", "HEAD", "DELETE", "OPTIONS", "PATCH"]),
     path: anyPath(dice),
@@ -18,7 +23,9 @@ function makeRequest(made: Made, dice: Dice): string {
     host: anyHost(dice),
     headers: [],
     body: "",
-    cluster: dice.one(made.spec.clusters).name,
+    cluster: dice.one(made.spec.clusters.filter(({ quiet }) => quiet !== true)).name,
+    quiet: dice.one([...made.spec.clusters.filter(({ quiet }) => quiet), { name: "nowhere" }]).name,
+    slow,
   };
   while (dice.chance(0.4))
     draft.headers.push([dice.one(["x-a", "X-B", "accept", "x-other"]), dice.one(["a", "b", "", "A,b"])]);
@@ -26,6 +33,12 @@ function makeRequest(made: Made, dice: Dice): string {
   if (target !== undefined) aim(target, draft, dice);
   for (const option of made.options) if (option.aim && dice.chance(0.25)) option.aim(made.spec, draft, dice);
   if (draft.method !== "GET" && draft.method !== "HEAD" && dice.chance(0.5)) draft.body = "ab";
+  const { front } = made.spec;
+  if (front !== undefined) {
+    draft.headers.push(...someWay(front, dice));
+    const text = textOf(draft);
+    return dice.chance(0.15) ? oddSpeech(text, dice) : text;
+  }
   return dice.chance(0.12) ? dice.one(ODDITIES)(draft, dice) : textOf(draft);
 }
 

@@ -1,4 +1,4 @@
-import type { ClusterSpec, Json, RouteSpec, Spec, VirtualHostSpec } from "./spec.ts";
+import type { ClusterSpec, FrontSpec, Json, RouteSpec, Spec, VirtualHostSpec } from "./spec.ts";
 
 /** A configuration and a request that show a difference. */
 export interface Sample {
@@ -13,6 +13,7 @@ export function smaller({ spec, request }: Sample): Sample[] {
     ...(hosts.length > 1 ? hosts.map((host) => withHosts(spec, [host])) : []),
     ...eachWithout(hosts).map((left) => withHosts(spec, left)),
     ...hosts.flatMap((host, at) => smallerHosts(host).map((less) => withHosts(spec, replaced(hosts, at, less)))),
+    ...(spec.front === undefined ? [] : smallerFronts(spec.front).map((front) => ({ ...spec, front }))),
     ...without(spec.manager).map((manager) => ({ ...spec, manager })),
     ...without(spec.routes, ["virtual_hosts"]).map((routes) => ({ ...spec, routes: routes as Spec["routes"] })),
     ...spec.clusters.flatMap((cluster, at) =>
@@ -43,7 +44,24 @@ function smallerRoutes(route: RouteSpec): RouteSpec[] {
     ...lists.flatMap(([name, entries]) => eachWithout(entries).map((left) => ({ ...route.match, [name]: left }))),
     ...without(route.match, ["prefix", "path", "path_separated_prefix", "safe_regex", "path_match_policy"]),
   ];
-  return matches.map((match) => ({ ...route, match }));
+  const { route: action } = route as { route?: Json };
+  const policy = action?.retry_policy as Json | undefined;
+  const actions = [
+    ...(action ? without(action, ["cluster", "weighted_clusters", "cluster_header"]) : []),
+    ...(policy ? without(policy).map((retry_policy) => ({ ...action, retry_policy })) : []),
+  ];
+  return [...matches.map((match) => ({ ...route, match })), ...actions.map((less) => ({ ...route, route: less }))];
+}
+
+function smallerFronts(front: FrontSpec): FrontSpec[] {
+  const { chains, otherwise, ...rest } = front;
+  return [
+    ...(otherwise === undefined || chains.length === 0 ? [] : [{ ...rest, chains }]),
+    ...(chains.length > 1 ? eachWithout(chains).map((left) => ({ ...front, chains: left })) : []),
+    ...chains.flatMap((chain, at) =>
+      without(chain.match).map((match) => ({ ...front, chains: replaced(chains, at, { ...chain, match }) })),
+    ),
+  ];
 }
 
 function smallerClusters(cluster: ClusterSpec): ClusterSpec[] {
@@ -69,7 +87,7 @@ const withHosts = (spec: Spec, virtual_hosts: readonly VirtualHostSpec[]): Spec 
 });
 
 function withoutUnused(spec: Spec): Spec {
-  const text = JSON.stringify(spec.routes);
+  const text = JSON.stringify([spec.routes, spec.front]);
   return { ...spec, clusters: spec.clusters.filter(({ name }) => text.includes(`"${name}"`)) };
 }
 

@@ -17,6 +17,8 @@ export interface EndpointSpec {
   /** Of its locality. */
   priority?: number;
   zone?: string;
+  region?: string;
+  sub_zone?: string;
   metadata?: Json;
 }
 
@@ -27,6 +29,8 @@ export interface ClusterSpec {
   readonly endpoints: readonly EndpointSpec[];
   /** `policy` of the load assignment. */
   policy?: Json;
+  /** For mirrors alone. */
+  readonly quiet?: boolean;
 }
 
 export interface RouteSpec {
@@ -49,6 +53,25 @@ export interface Spec {
   readonly manager: Json;
   readonly routes: Json & { readonly virtual_hosts: readonly VirtualHostSpec[] };
   readonly clusters: readonly ClusterSpec[];
+  /** Missing: there is one filter chain, the connection manager's. */
+  readonly front?: FrontSpec;
+}
+
+/** The filter chains of a listener; each request comes by a connection of its own then. */
+export interface FrontSpec {
+  /** It listens on every address. */
+  readonly anywhere: boolean;
+  /** With `http_inspector`. */
+  readonly inspects: boolean;
+  readonly chains: readonly ChainSpec[];
+  readonly otherwise?: ChainSpec;
+}
+
+export interface ChainSpec {
+  /** `filter_chain_match` */
+  readonly match: Json;
+  /** It has the connection manager, answers everything with a text, or is a `tcp_proxy` with these fields. */
+  readonly does: "routes" | { readonly answers: string } | { readonly proxies: Json };
 }
 
 /** A request, before it is bytes. */
@@ -65,6 +88,10 @@ export interface Draft {
   body: string;
   /** The name of one of the configuration's clusters. */
   readonly cluster: string;
+  /** The same of one for mirrors, or of none. */
+  readonly quiet: string;
+  /** So many more requests of the configuration may take their time. */
+  readonly slow: { left: number };
 }
 
 /** What clusters a route may lead to. */
@@ -75,6 +102,10 @@ export interface Clusters {
   known(): string;
   /** A new one that goes by hashes. */
   hashing(): string;
+  /** A new one with limits of its own. */
+  limited(): string;
+  /** A new one of one endpoint that is there. */
+  quiet(): string;
 }
 
 interface Part {

@@ -2,15 +2,17 @@ import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Party } from "../../bench/party.ts";
 import type { Scope } from "../../bench/scope.ts";
 import { findEnvoy } from "../../bench/systems/envoy.ts";
 import { Absent } from "../../bench/systems/system.ts";
 import type { Stats } from "../../src/admin/messages.ts";
 import { Daemon, inCgroup, makeCgroup, removeCgroup, withoutKernel } from "../e2e/harness.ts";
-import type { Answer, Subject } from "./compare.ts";
+import type { Answer, Seen, Subject } from "./compare.ts";
 import { bootstrap, ipsOf, type Ports } from "./places.ts";
 import type { Spec } from "./spec.ts";
+import { LATE_MS } from "./tries.ts";
 
 /** Those who answer, and the servers and clients around them. */
 
@@ -59,13 +61,20 @@ export async function openBed(
     return path;
   };
   const [clients, servers] = [cgroup("clients"), cgroup("servers")];
-  await Promise.all([
-    startBackends(scope, servers, ports.near, addresses(specs, true)),
-    startBackends(scope, undefined, ports.far, addresses(specs, false)),
-  ]);
+  const [near, far] = [addresses(specs, true), addresses(specs, false)];
+  await Promise.all([startBackends(scope, servers, ports.near, near), startBackends(scope, undefined, ports.far, far)]);
+  const tellers = [
+    [near, ports.near],
+    [far, ports.far],
+  ].flatMap(([ips, port]) => [...(ips as Set<string>)].slice(0, 1).map((ip) => `http://${ip}:${port}/.seen`));
 
   const served = { kernel: 0, slow: 0, reasons: new Map<string, number>() };
   const ask = async (subject: Subject, batch: Batch): Promise<Answer[][]> => {
+    const answers = await askAlone(subject, batch);
+    const seen = await allSeen(tellers);
+    return answers.map((each) => each.map((answer) => withSeen(answer, seen)));
+  };
+  const askAlone = async (subject: Subject, batch: Batch): Promise<Answer[][]> => {
     if (subject === "envoy") return askEnvoy(scope, directory, envoy!, batch, ports);
     const daemon = new Daemon();
     const kernel = subject === "kernel";
@@ -103,7 +112,7 @@ function startBackends(
   ips: ReadonlySet<string>,
 ): Promise<void> {
   if (ips.size === 0) return Promise.resolve();
-  const [file = "", ...args] = inCgroup(cgroup, [process.execPath, here("backend.mjs"), String(port)]);
+  const [file = "", ...args] = inCgroup(cgroup, [process.execPath, here("backend.mjs"), String(port), String(LATE_MS)]);
   const child = spawn(file, args, { stdio: ["pipe", "pipe", "inherit"] });
   scope.add(() => void child.kill("SIGKILL"));
   child.stdin.end([...ips].join("\n"));
@@ -128,9 +137,12 @@ async function runClient(
   cgroup: string | undefined,
   ip: string,
   ports: Ports,
-  { requests }: Batch,
+  { specs, requests }: Batch,
 ): Promise<Answer[][]> {
-  const jobs = requests.map((texts, slot) => ({ ip, port: ports.listen + slot, requests: texts }));
+  const jobs = requests.map((texts, slot) => {
+    const alone = specs[slot]!.front !== undefined;
+    return { ip, port: ports.listen + slot, requests: texts, alone };
+  });
   const [file = "", ...args] = inCgroup(cgroup, [process.execPath, here("client.mjs")]);
   const child = spawn(file, args, { stdio: ["pipe", "pipe", "inherit"] });
   child.stdin.on("error", () => {});
@@ -140,6 +152,29 @@ async function runClient(
   const status = await new Promise((resolve) => child.once("close", resolve));
   if (status !== 0) throw new Error(`the client ended with ${status}`);
   return JSON.parse(Buffer.concat(pieces).toString("utf8")) as Answer[][];
+}
+
+/** A mirror is in no hurry: what servers saw is all there when no more comes. */
+async function allSeen(tellers: readonly string[]): Promise<ReadonlyMap<string, readonly Seen[]>> {
+  const all = new Map<string, Seen[]>();
+  for (let quiet = 0; quiet < 3; ) {
+    let more = false;
+    for (const url of tellers) {
+      for (const [id, tries] of (await (await fetch(url)).json()) as [string, Seen[]][]) {
+        all.set(id, [...(all.get(id) ?? []), ...tries]);
+        more = true;
+      }
+    }
+    quiet = more ? 0 : quiet + 1;
+    if (quiet < 3) await sleep(50);
+  }
+  return all;
+}
+
+function withSeen(answer: Answer, seen: ReadonlyMap<string, readonly Seen[]>): Answer {
+  const { nonce, burst, ...rest } = answer;
+  if (burst !== undefined) return { ...rest, burst: burst.map((each) => withSeen(each, seen)) };
+  return nonce === undefined ? rest : { ...rest, seen: seen.get(nonce) ?? [] };
 }
 
 function count(stats: Stats, served: Bed["served"]): void {

@@ -1,0 +1,238 @@
+import type { Cluster, ForwardAction } from "../../src/model/config.ts";
+import { DEFAULT_BREAKERS, DEFAULT_UPSTREAM, type Thresholds } from "../../src/model/limits.ts";
+import type { Tries, Verdict } from "../../src/route/retry.ts";
+import type { Timeouts } from "../../src/route/timeouts.ts";
+import type { Field } from "../../src/slowpath/http1.ts";
+import { timedOut } from "../../src/slowpath/reply.ts";
+
+/**
+ * What becomes of a request whose servers fail, are late or are not there. By `x-act` a request tells them what to do
+ * with its first, second, ... try, the last of which is repeated (its first word is a name that no other request has):
+ *
+ *   503                 an answer with that status
+ *   200+x-again=yes     and with that header
+ *   reset, close        the connection ends
+ *   late                an answer after LATE_MS
+ *   hang                the connection ends after LATE_MS
+ *   short               nothing: the request's end never comes (no word of x-act; what x-short says)
+ *
+ * All that may happen is gone through: chance chooses servers, and of two ends that are less than MARGIN_MS apart time
+ * decides.
+ */
+
+export const LATE_MS = 1_200;
+/** The kernel path looks at its timeouts four times a second; and the machine may be busy. */
+const MARGIN_MS = 450;
+
+/** Those of a kind count the tries of a request together; nobody listens at a dead one; none: there is no endpoint. */
+export type Kind = "near" | "far" | "dead" | "none";
+
+export interface Trial {
+  readonly kinds: readonly Kind[];
+  readonly acts: readonly string[];
+  /** Its state is used up: each run has its own. */
+  tries(): Tries | undefined;
+  readonly timeouts: Timeouts;
+  /** From the beginning of a request to its end; milliseconds, 0 for as long as it likes. */
+  readonly requestTimeoutMs: number;
+  readonly cluster: Cluster;
+  readonly action: ForwardAction;
+  /** One of so many at once. */
+  readonly burst: number;
+  /** It may be repeated without a policy's leave. */
+  readonly safe: boolean;
+}
+
+export type Ending = {
+  /** Tries that servers saw, and all of them. */
+  readonly seen: number;
+  readonly count: number;
+} & (
+  | { readonly kind: "answer"; readonly at: Kind; readonly status: number; readonly fields: readonly Field[] }
+  | { readonly kind: "failed"; readonly status: number; readonly body: string; readonly overflow: boolean }
+);
+
+export const endingsOf = (trial: Trial): Ending[] => explore((choose) => play(trial, choose));
+
+type Choose = <Option>(options: readonly Option[]) => Option;
+
+/** Every end of something that makes choices. */
+function explore<Result>(run: (choose: Choose) => Result): Result[] {
+  const results: Result[] = [];
+  const open: number[][] = [[]];
+  for (let given = open.pop(); given !== undefined; given = open.pop()) {
+    const taken: number[] = [];
+    const prefix = given;
+    results.push(
+      run((options) => {
+        const at = taken.length;
+        const choice = prefix[at] ?? 0;
+        if (at >= prefix.length) for (let other = 1; other < options.length; other++) open.push([...taken, other]);
+        taken.push(choice);
+        return options[choice]!;
+      }),
+    );
+    if (results.length > 20_000) throw new Error("too much may happen");
+  }
+  return results;
+}
+
+/** How a try ends, and when: milliseconds from the request's end. */
+type End = "act" | "perTry" | "stream" | "whole" | "idle" | "duration" | "request";
+
+/** Nobody answers. */
+export const SILENCE = { status: 0, body: "timeout" };
+
+const BEFORE = "upstream connect error or disconnect/reset before headers. ";
+
+class Play {
+  readonly #trial: Trial;
+  readonly #choose: Choose;
+  readonly #tries: Tries | undefined;
+  readonly #thresholds: Thresholds;
+  readonly #seen = { near: 0, far: 0 };
+  #count = 0;
+  #now = 0;
+  #heard = 0;
+  #retried = false;
+  #repeated = false;
+  /** A policy would have it tried again, but there were too many already. */
+  #stopped = false;
+
+  constructor(trial: Trial, choose: Choose) {
+    const { cluster, action } = trial;
+    this.#trial = trial;
+    this.#choose = choose;
+    this.#tries = trial.tries();
+    this.#thresholds = (cluster.breakers ?? DEFAULT_BREAKERS)[action.priority ?? "default"];
+  }
+
+  run(): Ending {
+    for (;;) {
+      const ending = this.#try();
+      if (ending !== undefined) return ending;
+    }
+  }
+
+  /** Undefined: there is another try. */
+  #try(): Ending | undefined {
+    const at = this.#choose(this.#trial.kinds);
+    if (at === "none") return this.#failed(503, "no healthy upstream");
+    this.#count++;
+    if (this.#overflows()) {
+      this.#again(this.#tries?.afterReset("overflow"));
+      return this.#failed(503, `${this.#because()}overflow`, true);
+    }
+    if (at === "dead") {
+      if (this.#again(this.#tries?.afterReset("connectFailure"))) return undefined;
+      return this.#failed(503, `${this.#because()}remote connection failure`);
+    }
+    const { acts } = this.#trial;
+    const act = acts[Math.min(this.#seen[at], acts.length - 1)]!;
+    /* A server that waits for the rest of a request has not seen it. */
+    if (act !== "short") this.#seen[at]++;
+    const end = this.#end(act);
+    const tooLate = timedOut(act !== "short", undefined, "");
+    switch (end) {
+      case "whole":
+        return this.#failed(this.#trial.timeouts.lateStatus, "upstream request timeout");
+      case "idle":
+        return this.#failed(tooLate.status, "stream timeout");
+      case "duration":
+        return this.#failed(tooLate.status, "downstream duration timeout");
+      case "request":
+        return this.#failed(tooLate.status, "request timeout");
+      case "perTry":
+        if (this.#again(this.#tries?.afterReset("reset"))) return undefined;
+        return this.#failed(this.#trial.timeouts.lateStatus, "upstream request timeout");
+      case "stream":
+        if (this.#again(this.#tries?.afterReset("reset"))) return undefined;
+        return this.#failed(tooLate.status, "upstream max stream duration reached");
+      case "act":
+        return this.#acted(act, at);
+      default:
+        return end satisfies never;
+    }
+  }
+
+  #acted(act: string, at: "near" | "far"): Ending | undefined {
+    if (act === "short") return this.#failed(SILENCE.status, SILENCE.body);
+    if (/^(reset|close|hang)$/.test(act)) {
+      if (this.#again(this.#tries?.afterReset("reset")) || this.#repeats()) return undefined;
+      return this.#failed(503, `${this.#because()}connection termination`);
+    }
+    const { status, fields } = answerTo(act);
+    this.#heard = this.#now;
+    if (this.#again(this.#tries?.afterResponse(status, fields, 0))) return undefined;
+    return { kind: "answer", at, status, fields, seen: this.#all(), count: this.#count };
+  }
+
+  /** A safe request that its server lost without a word: of one that is long the kernel path cannot. */
+  #repeats(): boolean {
+    const may = this.#trial.safe && !this.#repeated && !this.#stopped;
+    this.#repeated = true;
+    return may && this.#choose([true, false]);
+  }
+
+  #again(verdict: Verdict | undefined): boolean {
+    if (verdict === undefined || verdict === "no") return false;
+    const { maxRetries, retryBudget } = this.#thresholds;
+    this.#stopped = verdict === "limit" || (retryBudget?.minConcurrency ?? maxRetries) === 0;
+    this.#retried ||= !this.#stopped;
+    return !this.#stopped;
+  }
+
+  /** No connection waits for a request at first: where none may be waited for, one that is there helps. */
+  #overflows(): boolean {
+    const { maxRequests, maxPendingRequests } = this.#thresholds;
+    if (maxRequests === 0) return true;
+    return (maxPendingRequests === 0 || this.#trial.burst > 1) && this.#choose([true, false]);
+  }
+
+  #end(act: string): End {
+    const { timeouts, cluster, burst } = this.#trial;
+    const { maxStreamDurationMs } = cluster.upstream ?? DEFAULT_UPSTREAM;
+    const waited = burst > 1 ? this.#choose(Array.from({ length: burst }, (_, turns) => turns * LATE_MS)) : 0;
+    const isShort = act === "short";
+    const takes = isShort ? Number.POSITIVE_INFINITY : /^(late|hang)$/.test(act) ? LATE_MS : 0;
+    const ends: [End, number][] = [["act", this.#now + waited + takes]];
+    const limit = (end: End, from: number, ms: number) => {
+      if (ms > 0) ends.push([end, from + ms]);
+    };
+    limit("request", 0, isShort ? this.#trial.requestTimeoutMs : 0);
+    limit("perTry", this.#now, isShort ? 0 : timeouts.perTryMs);
+    limit("perTry", this.#now, timeouts.perTryIdleMs);
+    limit("stream", this.#now, maxStreamDurationMs);
+    limit("whole", 0, isShort ? 0 : timeouts.wholeMs);
+    limit("idle", this.#heard, timeouts.idleMs);
+    limit("duration", 0, timeouts.durationMs);
+    const first = Math.min(...ends.map(([, at]) => at));
+    /* What takes no time is done before anything is late. */
+    const near = ends.filter(([, at]) => at === first || (first > this.#now && at < first + MARGIN_MS));
+    const [end, at] = this.#choose(near);
+    this.#now = at;
+    return end;
+  }
+
+  #because = () => `${BEFORE}${this.#retried ? "retried and the latest " : ""}reset reason: `;
+  #all = () => this.#seen.near + this.#seen.far;
+
+  #failed(status: number, body: string, overflow = false): Ending {
+    return { kind: "failed", status, body, overflow, seen: this.#all(), count: this.#count };
+  }
+}
+
+const play = (trial: Trial, choose: Choose) => new Play(trial, choose).run();
+
+/** What a server answers that is told so. */
+export function answerTo(act: string): { readonly status: number; readonly fields: readonly Field[] } {
+  if (act === "late") return { status: 200, fields: [] };
+  const [status, ...more] = act.split("+");
+  return {
+    status: Number(status),
+    fields: more.map((field): Field => {
+      const [name = "", value = ""] = field.split("=");
+      return [name, value];
+    }),
+  };
+}
