@@ -362,6 +362,7 @@ export interface VirtualHostSpec extends EditsSpec {
   readonly name: string;
   readonly domains: readonly string[];
   readonly routes: readonly RouteSpec[];
+  readonly include_request_attempt_count?: boolean;
 }
 
 export interface ListenerSpec {
