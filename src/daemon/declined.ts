@@ -48,12 +48,16 @@ const TOO_LONG = declined("headTooLarge", `its head is over ${LONGEST} bytes`);
 const METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
 
 function declineFirstLine(line: string): Declined | undefined {
-  const [method = "", target = "", version = ""] = line.split(" ");
+  const [method = "", target = "", ...rest] = line.split(" ");
+  const version = rest.join(" ");
   if (!METHODS.includes(method)) return declined("method", `its method is ${method}, none of ${METHODS.join(", ")}`);
   if (!target.startsWith("/")) return declined("targetForm", `its target ${target} does not begin with /`);
   if (/[^!-~]|#/.test(target)) return declined("badRequest", "its target is not plain ASCII");
   if (line.length >= LONGEST) return TOO_LONG;
-  return version === "HTTP/1.1" ? undefined : declined("notHttp11", `its version is ${version}`);
+  if (version === "HTTP/1.1") return undefined;
+  return /^HTTP(?!\/1\.1)/.test(version)
+    ? declined("notHttp11", `its version is ${version}`)
+    : declined("badRequest", "its first line is not a method, a target and a version");
 }
 
 interface State {
