@@ -84,6 +84,13 @@ struct word {
 	__u32 a, b, c, d;
 };
 
+/* What a blob's map has as one value: words that are looked up together. */
+#define XLB_LINE_WORDS 4
+
+struct line {
+	struct word words[XLB_LINE_WORDS];
+};
+
 enum {
 	HOSTS_STRIP_PORT = 1, /* ignore_port_in_host_matching */
 	HOSTS_HEADERS = 2,    /* some rule asks for an ordinary header */
@@ -95,7 +102,18 @@ enum {
 	RULES_SLOW = 0xffffffff, /* rules that only the slow path can follow */
 };
 
-#define XLB_TAIL 2147483648u /* in `a` of a state: where the rest of the only text below it lies, instead of a base */
+/*
+ * A state of a trie, two words of one line: a, b of the first = the bytes that lead here, as one number; of the second
+ * b = the number of bytes that have to follow, with that of the bytes that lead on and of the places for them (its
+ * logarithm). docs/tables.md has the rest.
+ */
+#define XLB_STEP_SHIFT 16
+#define XLB_STEP_MASK 15
+#define XLB_PLACES_SHIFT 24
+/* Of more places than 2^this a row of numbers says how the bytes are scattered, of fewer one number. */
+#define XLB_ONE_SCATTER 4
+/* ... so many places for each number: 2^this. */
+#define XLB_SCATTER_SHIFT 2
 
 /* What an entry of a run is; none of the first two: a candidate. */
 enum entry_flag {

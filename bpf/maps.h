@@ -27,7 +27,7 @@ struct blob {
 	__uint(max_entries, 1);
 	/* sizes, not types: the type of an inner map's value is not always complete in the BTF that clang writes */
 	__uint(key_size, sizeof(__u32));
-	__uint(value_size, sizeof(struct word));
+	__uint(value_size, sizeof(struct line));
 } empty_blob SEC(".maps");
 
 struct {

@@ -31,86 +31,59 @@ static __always_inline __u32 without_port(const struct request_head *r, const __
 }
 
 /*
- * Are the head's bytes there those of a blob? `length` with bit 31: as lower-case ones. The blob is looked up once more
- * so that this can be a function of its own to the verifier: its loop is seen once.
+ * A walk in a blob of rules. The blob is looked up once more so that this can be a function of its own to the verifier:
+ * its loops are seen once.
  */
-__noinline int same_bytes(struct sk_msg_md *msg, __u32 rules_index, __u32 value, __u32 offset, __u32 length)
+__noinline int walk(struct sk_msg_md *msg, struct walk *w)
 {
 	const __u8 *data = msg->data, *end = msg->data_end;
-	void *blob = bpf_map_lookup_elem(&rules, &rules_index);
+	void *blob;
+	__u32 index;
 
-	return blob && equals(blob, value, length & ~XLB_TAIL, data, end, offset, length & XLB_TAIL);
-}
-
-/* The record of the tail that a walk came to, if the text goes on as it says. `left`: bytes behind the walk. */
-static __always_inline struct word *tail_of(struct sk_msg_md *msg, __u32 rules_index, void *blob,
-					    const struct walk *walk, __u32 offset, __u32 left, bool fold, bool backward)
-{
-	struct word *tail = word_at(blob, walk->tail);
-
-	if (!tail || tail->a > left)
-		return NULL;
-	offset += backward ? left - tail->a : walk->at;
-	return same_bytes(msg, rules_index, walk->tail + 1, offset, tail->a | (fold ? XLB_TAIL : 0)) ? tail : NULL;
-}
-
-static __always_inline void walk_host_to_end(struct sk_msg_md *msg, __u32 rules_index, void *blob, __u32 root,
-					     __u32 offset, __u32 length, bool backward, struct walk *out)
-{
-	struct word *tail;
-
-	walk_host(blob, root, msg->data, msg->data_end, offset, length, backward, out);
-	if (!out->tail)
-		return;
-	tail = tail_of(msg, rules_index, blob, out, offset, length - out->at, true, backward);
-	if (!tail)
-		return;
-	if (tail->a == length - out->at)
-		out->exact = tail->c;
-	else if (tail->d)
-		out->wildcard = tail->d;
+	if (!w)
+		return 0;
+	index = w->rules;
+	blob = bpf_map_lookup_elem(&rules, &index);
+	if (blob)
+		walk_text(blob, w, data, end);
+	return 0;
 }
 
 /* The rules of the virtual host that Envoy would search: exact, suffix, prefix, `*`. */
 static __always_inline __u32 match_host(struct sk_msg_md *msg, __u32 rules_index, void *blob, __u32 offset,
 					__u32 length)
 {
+	struct walk w = {.rules = rules_index, .offset = offset, .length = length, .flags = WALK_FOLD};
 	struct word *head = word_at(blob, 0);
 	__u32 prefix = 0;
-	struct walk walk;
 
 	if (!head)
 		return RULES_NONE;
 	if (head->b) {
-		walk_host_to_end(msg, rules_index, blob, head->b, offset, length, false, &walk);
-		if (walk.exact)
-			return walk.exact;
-		prefix = walk.wildcard;
+		w.root = head->b;
+		walk(msg, &w);
+		if (w.ends)
+			return w.ends;
+		prefix = w.goes_on;
 	}
 	if (head->c) {
-		walk_host_to_end(msg, rules_index, blob, head->c, offset, length, true, &walk);
-		if (walk.wildcard)
-			return walk.wildcard;
+		w.root = head->c;
+		w.flags |= WALK_BACKWARD;
+		walk(msg, &w);
+		if (w.goes_on)
+			return w.goes_on;
 	}
 	return prefix ? prefix : head->d;
 }
 
 /* The run that a trie has for a text; 0: none. */
-static __always_inline __u32 run_of(struct sk_msg_md *msg, __u32 vhost, void *blob, __u32 root, __u32 offset,
-				    __u32 length, bool fold, bool backward)
+static __always_inline __u32 run_of(struct sk_msg_md *msg, __u32 vhost, __u32 root, __u32 offset, __u32 length,
+				    __u32 flags)
 {
-	struct word *tail;
-	struct walk walk;
+	struct walk w = {.rules = vhost, .root = root, .offset = offset, .length = length, .flags = flags};
 
-	walk_text(blob, root, msg->data, msg->data_end, offset, length, fold, backward, &walk);
-	if (!walk.tail)
-		return walk.exact;
-	tail = tail_of(msg, vhost, blob, &walk, offset, length - walk.at, fold, backward);
-	if (!tail)
-		return walk.exact;
-	if (tail->a == length - walk.at)
-		return tail->d;
-	return tail->c ? tail->c : walk.exact;
+	walk(msg, &w);
+	return w.ends ? w.ends : w.goes_on;
 }
 
 /*
@@ -218,41 +191,31 @@ static __always_inline bool all_hold(struct sk_msg_md *msg, __u32 vhost, void *b
 	return false;
 }
 
-/* The run behind a switch that the text leads to; 0: none. A function of its own as text_matches is, and for it. */
-__noinline int follow_switch(struct sk_msg_md *msg, __u32 vhost, __u32 place, __u32 offset, __u32 have)
+/* Where a union of expressions leads to: the place of a run, 0: none. A function of its own as text_matches is. */
+__noinline int follow_union(struct sk_msg_md *msg, __u32 vhost, __u32 head, __u32 offset, __u32 length)
 {
 	const __u8 *data = msg->data, *end = msg->data_end;
-	__u32 kind, root, skip;
-	struct word *entry;
-	void *blob;
-	bool fold;
+	void *blob = bpf_map_lookup_elem(&rules, &vhost);
 
-	blob = bpf_map_lookup_elem(&rules, &vhost);
-	if (!blob)
-		return 0;
-	entry = word_at(blob, place);
-	if (!entry)
-		return 0;
-	root = entry->a;
-	kind = entry->c >> 5 & 7;
-	fold = entry->c >> 8 & CONDITION_IGNORE_CASE;
-	skip = entry->c >> 16;
-	if (have < skip)
-		return 0;
-	if (kind == SWITCH_UNION)
-		return walk_union(blob, root, data, end, offset + skip, have - skip);
-	return run_of(msg, vhost, blob, root, offset, have, fold, kind == SWITCH_BACKWARD);
+	return blob ? walk_union(blob, head, data, end, offset, length) : 0;
 }
 
-static __always_inline __u32 switched(struct sk_msg_md *msg, __u32 vhost, __u32 place, const struct word *entry,
+/* The run behind a switch that the text leads to; 0: none. */
+static __always_inline __u32 switched(struct sk_msg_md *msg, __u32 vhost, const struct word *entry,
 				      const struct p_state *p)
 {
+	__u32 kind = entry->c >> 5 & 7, flags = entry->c >> 8, skip = entry->c >> 16;
 	struct text text;
 
 	find_text(p, entry->c & 31, &text);
-	if (!text.present && !(entry->c >> 8 & CONDITION_MISSING_AS_EMPTY))
+	if ((!text.present && !(flags & CONDITION_MISSING_AS_EMPTY)) || text.length < skip)
 		return 0;
-	return follow_switch(msg, vhost, place, text.offset, text.length);
+	text.offset += skip;
+	text.length -= skip;
+	if (kind == SWITCH_UNION)
+		return follow_union(msg, vhost, entry->a, text.offset, text.length);
+	return run_of(msg, vhost, entry->a, text.offset, text.length,
+		      (flags & CONDITION_IGNORE_CASE ? WALK_FOLD : 0) | (kind == SWITCH_BACKWARD ? WALK_BACKWARD : 0));
 }
 
 /*
@@ -269,7 +232,7 @@ static __always_inline __u32 match_route(struct sk_msg_md *msg, __u32 vhost, voi
 		return 0;
 	fold_root = head->b;
 	fold_low = head->c;
-	at = run_of(msg, vhost, blob, head->a, r->target, r->path_length, false, false);
+	at = run_of(msg, vhost, head->a, r->target, r->path_length, 0);
 	repeat_far(4096) {
 		struct word *entry;
 		__u32 d, skip, to;
@@ -277,7 +240,7 @@ static __always_inline __u32 match_route(struct sk_msg_md *msg, __u32 vhost, voi
 		if (!at) {
 			if (!fold_root || best < fold_low)
 				return action;
-			at = run_of(msg, vhost, blob, fold_root, r->target, r->path_length, true, false);
+			at = run_of(msg, vhost, fold_root, r->target, r->path_length, WALK_FOLD);
 			fold_root = 0;
 			if (!at)
 				return action;
@@ -293,7 +256,7 @@ static __always_inline __u32 match_route(struct sk_msg_md *msg, __u32 vhost, voi
 		} else if (d & ENTRY_LINK) {
 			to = entry->a;
 		} else if (d & ENTRY_SWITCH) {
-			__u32 run = switched(msg, vhost, at, entry, p);
+			__u32 run = switched(msg, vhost, entry, p);
 
 			to = run ? run : to;
 		} else if (all_hold(msg, vhost, blob, entry->c, d & 0xff, p)) {

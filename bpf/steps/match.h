@@ -7,7 +7,26 @@
 
 static __always_inline struct word *word_at(void *blob, __u32 index)
 {
-	return bpf_map_lookup_elem(blob, &index);
+	__u32 line = index / XLB_LINE_WORDS;
+	struct line *found = bpf_map_lookup_elem(blob, &line);
+
+	if (!found)
+		return NULL;
+	/* What may still be NULL to the verifier may not be added to. */
+	barrier_value(found);
+	return &found->words[index % XLB_LINE_WORDS];
+}
+
+/* A state: two words, which begin at an even one. */
+static __always_inline struct word *state_at(void *blob, __u32 index)
+{
+	__u32 line = index / XLB_LINE_WORDS;
+	struct line *found = bpf_map_lookup_elem(blob, &line);
+
+	if (!found)
+		return NULL;
+	barrier_value(found);
+	return &found->words[index % XLB_LINE_WORDS & ~1];
 }
 
 /* One byte of the head, if it is there. The barrier keeps the sum that was checked the sum that is used. */
@@ -32,128 +51,129 @@ static __always_inline __u8 byte_of(const struct word *w, __u32 at)
 	return ((const __u8 *)w)[at & 15];
 }
 
-/* Is the condition's value the text's `length` bytes from `offset`? */
+/*
+ * `count` bytes of the head, 1 to 8, as one number, the first lowest. What lies around them is read too: a head has at
+ * least 16 bytes, and behind its first 8 always 8 that were read before.
+ */
+static __always_inline bool bytes_at(const __u8 *data, const __u8 *end, __u32 at, __u32 count, bool fold, __u64 *out)
+{
+	bool early = at + count < 8;
+	const __u64 *eight = eight_at(data, end, early ? at : at + count - 8);
+	__u32 others = (8 - count) * 8 & 63;
+	__u64 bytes;
+
+	if (!eight)
+		return false;
+	bytes = early ? *eight << others : *eight;
+	bytes >>= others;
+	*out = fold ? lower_all(bytes) : bytes;
+	return true;
+}
+
+/* Are the blob's bytes from the word `value` on the text's `length` bytes from `offset`? */
 static __always_inline bool equals(void *blob, __u32 value, __u32 length, const __u8 *data, const __u8 *end,
 				   __u32 offset, bool fold)
 {
 	__u32 at = from(0);
 	volatile bool same = false;
 
+	/* A bound that the verifier knows, or a counter of what is left, would have other values with each turn. */
+	length = from(length);
 	repeat (XLB_MAX_PATH) {
 		struct word *w;
-		const __u8 *p;
+		__u32 count;
+		__u64 bytes;
 
+		barrier_value(at);
+		count = length - at;
 		if (at >= length) {
 			same = true;
 			break;
 		}
+		if (count > 8)
+			count = 8;
 		w = word_at(blob, value + at / 16);
-		if (!w)
+		/* Behind its end a text has zeros. */
+		if (!w || !bytes_at(data, end, offset + at, count, fold, &bytes) ||
+		    bytes != ((const __u64 *)w)[at >> 3 & 1])
 			break;
-		if (length - at >= 8 && !(at & 7)) {
-			const __u64 *eight = eight_at(data, end, offset + at);
-
-			if (!eight || (fold ? lower_all(*eight) : *eight) != ((const __u64 *)w)[at >> 3 & 1])
-				break;
-			at += 8;
-			continue;
-		}
-		p = byte_at(data, end, offset + at);
-		if (!p)
-			break;
-		if ((fold ? lower(*p) : *p) != byte_of(w, at))
-			break;
-		at++;
+		at += 8;
 	}
 	return same;
 }
 
-/* What a walk brought: the last state's values. */
+/* A text, a trie, and where the one leads in the other. */
 struct walk {
-	__u32 exact;    /* host tries: c of the last state, if the walk used up the text, else 0; others: the run */
-	__u32 wildcard; /* host tries: d of the deepest state that had one with text left over */
-	__u32 tail;     /* where the only way on lies, if the walk came to a tail, else 0; ... */
-	__u32 at;       /* ... and how many bytes it had used up */
+	__u32 rules; /* whose blob */
+	__u32 root;
+	__u32 offset;
+	__u32 length;
+	__u32 flags;
+	__u32 goes_on; /* the value of the last state that has one for texts that go on, and behind which this one does */
+	__u32 ends;    /* that of the state with which it ends; 0: with none */
 };
 
-/* Host tries: forward `c` = ends here, `d` = at least one byte follows; backward: `d` only. */
-static __always_inline void walk_host(void *blob, __u32 root, const __u8 *data, const __u8 *end, __u32 offset,
-				      __u32 length, bool backward, struct walk *out)
+enum {
+	WALK_FOLD = 1,
+	WALK_BACKWARD = 2,
+};
+
+/* Where the bytes lead on from a state: src/tables/trie.ts has the other half of it. */
+static __always_inline __u32 place_for(void *blob, const struct word *state, __u64 bytes)
 {
-	__u32 state = root, at = from(0);
-	struct word *w = word_at(blob, root);
+	__u32 low = bytes, high = bytes >> 32, log = state->b >> XLB_PLACES_SHIFT, scatter = state->d, place;
+	__u32 x = low * 0x9e3779b1 + high * 0x85ebca6b, y = low * 0xc2b2ae35 + high * 0x27d4eb2f;
 
-	out->exact = 0;
-	out->wildcard = 0;
-	out->tail = 0;
-	if (!w)
-		return;
-	repeat (XLB_MAX_HOST + 1) {
-		__u32 where, next;
-		const __u8 *p;
+	if (log > XLB_ONE_SCATTER) {
+		__u32 at = (x ^ x >> 16) * 0x7feb352d >> (32 - (log - XLB_SCATTER_SHIFT) & 31);
+		struct word *w = word_at(blob, scatter + at / 4);
 
-		if (at >= length) {
-			out->exact = w->c;
-			return;
-		}
-		if (w->d)
-			out->wildcard = w->d;
-		if (w->a & XLB_TAIL) {
-			out->tail = w->a & ~XLB_TAIL;
-			out->at = at;
-			return;
-		}
-		where = offset + (backward ? length - 1 - at : at);
-		p = byte_at(data, end, where);
-		if (!p || !w->a)
-			return;
-		next = w->a + lower(*p);
-		w = word_at(blob, next);
-		if (!w || w->b != state)
-			return;
-		state = next;
-		at++;
+		if (!w)
+			return 0;
+		scatter = ((const __u32 *)w)[at & 3];
 	}
+	place = x + y * scatter;
+	place = (place ^ place >> 15) * 0x846ca68b;
+	return state->c + 2 * (log ? place >> (32 - log & 31) : 0);
 }
 
-/* The run for a text: prefix semantics at the deepest state, exact where the text ends on it. No `wildcard`. */
-static __always_inline void walk_text(void *blob, __u32 root, const __u8 *data, const __u8 *end, __u32 offset,
-				      __u32 length, bool fold, bool backward, struct walk *out)
+/* From the text's first byte to the last, or backward; not further than the trie knows it. */
+static __always_inline void walk_text(void *blob, struct walk *w, const __u8 *data, const __u8 *end)
 {
-	__u32 state = root, at = from(0);
-	struct word *w = word_at(blob, root);
+	__u32 at = from(0), next = w->root, length = w->length;
+	bool fold = w->flags & WALK_FOLD, backward = w->flags & WALK_BACKWARD;
+	__u64 bytes = from(0);
 
-	out->exact = 0;
-	out->tail = 0;
-	if (!w)
-		return;
+	w->goes_on = 0;
+	w->ends = 0;
 	repeat (XLB_MAX_HEAD) {
-		struct word *child;
-		__u32 next;
-		const __u8 *p;
+		struct word *state = state_at(blob, next);
+		__u32 follow, step, left = length - at;
 
-		if (at >= length) {
-			out->exact = w->d;
+		if (!state || *(const __u64 *)state != bytes)
+			return;
+		follow = state[1].b & 0xffff;
+		if (follow) {
+			if (follow > left ||
+			    !equals(blob, state[1].a, follow, data, end, w->offset + (backward ? left - follow : at), fold))
+				return;
+			at += follow;
+			left -= follow;
+		}
+		if (!left) {
+			w->ends = state->d;
 			return;
 		}
-		if (!w->a || w->a & XLB_TAIL)
-			break;
-		p = byte_at(data, end, offset + (backward ? length - 1 - at : at));
-		if (!p)
+		if (state->c)
+			w->goes_on = state->c;
+		step = state[1].b >> XLB_STEP_SHIFT & XLB_STEP_MASK;
+		if (!step || step > left)
 			return;
-		next = w->a + (fold ? lower(*p) : *p);
-		child = word_at(blob, next);
-		if (!child || child->b != state)
-			break;
-		w = child;
-		state = next;
-		at++;
+		if (!bytes_at(data, end, w->offset + (backward ? left - step : at), step, fold, &bytes))
+			return;
+		next = place_for(blob, state + 1, bytes);
+		at += step;
 	}
-	out->exact = w->c;
-	out->at = at;
-	/* The walk has come to a tail, or not past one. */
-	if (w->a & XLB_TAIL)
-		out->tail = w->a & ~XLB_TAIL;
 }
 
 /* The same at any of `places` offsets in a row. */

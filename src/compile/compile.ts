@@ -37,7 +37,7 @@ import {
   XLB_MAX_HEADER_COUNT,
 } from "../tables/layout.gen.ts";
 import { isAscii } from "../tables/text.ts";
-import { packTries, putTail, reserveTail, Trie, tailsOf } from "../tables/trie.ts";
+import { Trie, writeTrie } from "../tables/trie.ts";
 import { type AnswerProgram, answerProgramOf, writeAnswer } from "./answers.ts";
 import { type Balancing, compileCluster } from "./cluster.ts";
 import { conditionsOf, isKept, MAX_CONDITIONS, whyNotHeader, whyNotQuery } from "./conditions.ts";
@@ -53,7 +53,6 @@ import { MOST_WORDS, Planner } from "./plan.ts";
 interface HostState {
   ends: number;
   goesOn: number;
-  tail?: number;
 }
 
 class HostTable implements HostBlob {
@@ -88,16 +87,12 @@ class HostTable implements HostBlob {
     });
     const blob = new BlobBuilder();
     blob.reserve(1);
-    const tries = [...(hasForward ? [forward] : []), ...(hasBackward ? [backward] : [])];
-    for (const trie of tries) {
-      for (const [node, tail] of tailsOf(trie, ({ ends, goesOn }) => ends === RULES_NONE && goesOn === RULES_NONE)) {
-        node.value.tail = reserveTail(blob, tail, trie === backward);
-        putTail(blob, node.value.tail, tail, tail.leaf.value.ends, tail.leaf.value.goesOn);
-      }
-    }
-    const roots = packTries(blob, tries, ({ ends, goesOn, tail }) => [ends, goesOn, tail]);
-    const f = hasForward ? roots[0]! : 0;
-    const b = hasBackward ? roots.at(-1)! : 0;
+    const form = {
+      isEmpty: ({ ends, goesOn }: HostState) => ends === RULES_NONE && goesOn === RULES_NONE,
+      write: (value: HostState) => ({ ...value, own: undefined }),
+    };
+    const f = hasForward ? writeTrie(blob, forward, form) : 0;
+    const b = hasBackward ? writeTrie(blob, backward, { ...form, backward: true }) : 0;
     blob.put(0, this.#flags(), f, b, any);
     return blob.finish();
   }

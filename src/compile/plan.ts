@@ -9,7 +9,7 @@ import {
   XLB_SKIP_SHIFT,
 } from "../tables/layout.gen.ts";
 import { lowerCase } from "../tables/text.ts";
-import { packTries, putTail, reserveTail, Trie, tailsOf } from "../tables/trie.ts";
+import { Trie, writeTrie } from "../tables/trie.ts";
 import type { Condition } from "./conditions.ts";
 import { toUnionDfa, type UnionDfa } from "./dfa.ts";
 import { automaton, cut } from "./pattern.ts";
@@ -64,10 +64,9 @@ interface Chain {
 interface State {
   readonly below: Candidate[];
   readonly exact: Candidate[];
-  written: readonly [below: number, exact: number, tail?: number];
 }
 
-const newTrie = () => new Trie<State>(() => ({ below: [], exact: [], written: [0, 0] }));
+const newTrie = () => new Trie<State>(() => ({ below: [], exact: [] }));
 const low = (run: readonly Candidate[]) => run[0]?.order ?? NONE;
 const byOrder = (a: Candidate, b: Candidate) => a.order - b.order;
 
@@ -192,8 +191,6 @@ function isCompact({ accepting, states, classCount }: UnionDfa, members: number)
 export class Planner {
   readonly #blob: BlobBuilder;
   readonly #action: (route: Route) => number;
-  /** All tries lie in one array behind all else. */
-  readonly #tries: { readonly trie: Trie<State>; readonly rooted: (root: number) => void }[] = [];
   readonly #chains = new Map<Chain, number>();
   readonly #values = new Map<string, number>();
   readonly #tables = new Map<string, number>();
@@ -210,7 +207,7 @@ export class Planner {
   }
 
   /**
-   * Writes everything; nothing may be written to the blob behind it. Undefined: it would be larger than MOST_WORDS.
+   * Writes everything. Undefined: it would be larger than MOST_WORDS.
    * `guards` come before all others in the order of routes, whatever the path. They have a run of their own at the end
    * of each way, and are in no switch: an expression like theirs would not combine with those of ten thousand routes.
    */
@@ -223,55 +220,28 @@ export class Planner {
       if (folds) foldLow = Math.min(foldLow, candidate.order);
       addPath(folds ? fold : exact, path, candidate);
     }
-    let roots: readonly [number, number] = [0, 0];
-    const setExact = (root: number) => {
-      roots = [root, roots[1]];
+    const plan = {
+      exact: this.#writeTrie(exact, undefined, { above: chain(guards, undefined) }),
+      fold: foldLow === NONE ? 0 : this.#writeTrie(fold, undefined),
     };
-    this.#writeTrie(exact, undefined, setExact, { above: chain(guards, undefined) });
-    if (foldLow !== NONE) {
-      this.#writeTrie(fold, undefined, (root) => {
-        roots = [roots[0], root];
-      });
-    }
-    if (this.#tooLarge) return undefined;
-    const packed = packTries(
-      this.#blob,
-      this.#tries.map(({ trie }) => trie),
-      ({ written }) => written,
-    );
-    this.#tries.forEach(({ rooted }, i) => {
-      rooted(packed[i]!);
-    });
-    return { exact: roots[0], fold: roots[1], foldLow, longest: this.#longest };
+    return this.#tooLarge ? undefined : { ...plan, foldLow, longest: this.#longest };
   }
 
   /** `above`: what is asked behind all runs of the trie. */
   #writeTrie(
     trie: Trie<State>,
     next: Next | undefined,
-    rooted: (root: number) => void,
-    { above: topmost, backward = false }: { readonly above?: Chain | undefined; readonly backward?: boolean } = {},
-  ): void {
-    this.#tries.push({ trie, rooted });
-    const tails = tailsOf(trie, ({ below, exact }) => below.length === 0 && exact.length === 0);
-    const stack: { node: typeof trie.root; above: Chain | undefined }[] = [{ node: trie.root, above: topmost }];
-    for (let top = stack.pop(); top; top = stack.pop()) {
-      const { node, above } = top;
-      const below = chain(node.value.below, above);
-      const exact = chain(node.value.exact, below);
-      const written = [this.#writeChain(below, next), this.#writeChain(exact, next)] as const;
-      const tail = tails.get(node);
-      if (tail !== undefined) {
-        const first = reserveTail(this.#blob, tail, backward);
-        const last = chain(tail.leaf.value.below, below);
-        const whole = chain(tail.leaf.value.exact, last);
-        putTail(this.#blob, first, tail, this.#writeChain(last, next), this.#writeChain(whole, next));
-        node.value.written = [...written, first];
-        continue;
-      }
-      node.value.written = written;
-      for (const child of node.children.values()) stack.push({ node: child, above: below });
-    }
+    form: { readonly above?: Chain | undefined; readonly backward?: boolean } = {},
+  ): number {
+    return writeTrie<State, Chain | undefined>(this.#blob, trie, {
+      ...form,
+      isEmpty: ({ below, exact }) => below.length === 0 && exact.length === 0,
+      write: (state, above) => {
+        const own = chain(state.below, above);
+        const goesOn = this.#writeChain(own, next);
+        return { goesOn, ends: this.#writeChain(chain(state.exact, own), next), own };
+      },
+    });
   }
 
   #writeChain(of: Chain | undefined, next: Next | undefined): number {
@@ -345,7 +315,7 @@ export class Planner {
     const c = (field | (kind << 5) | (flags << 8) | (skip << 16)) >>> 0;
     const put = (root: number) => this.#blob.put(at, root, least, c, (d | EntryFlag.switch) >>> 0);
     if (union !== undefined) {
-      this.#blob.put(at, this.#writeUnion(members, union, next), least, c, (d | EntryFlag.switch) >>> 0);
+      put(this.#writeUnion(members, union, next));
       return;
     }
     const trie = newTrie();
@@ -355,7 +325,7 @@ export class Planner {
       const left = candidate.left.filter((each) => each !== condition);
       (condition.kind === ConditionKind.exact ? value.exact : value.below).push({ ...candidate, left });
     }
-    this.#writeTrie(trie, next, put, { backward: kind === SwitchKind.backward });
+    put(this.#writeTrie(trie, next, { backward: kind === SwitchKind.backward }));
   }
 
   #writeUnion(members: Group["members"], union: UnionDfa, next: Next | undefined): number {

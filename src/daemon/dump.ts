@@ -25,6 +25,7 @@ import {
   XLB_CHUNK_SLOTS,
   XLB_USERSPACE_TENANT,
 } from "../tables/layout.gen.ts";
+import { statesOf } from "../tables/trie.ts";
 
 /** What the kernel's maps hold, for people: names for numbers, words for bits. Entries come and go while it looks. */
 export function dumpMaps(datapath: Datapath, tables: Tables): MapDump[] {
@@ -112,30 +113,16 @@ function virtualHosts(tables: Tables): Entry[] {
   return tables.listeners.flatMap(({ name, way }) =>
     (way.kind === "requests" ? way.virtualHosts : []).map((blob, place) => ({
       key: `${name}, virtual host ${place}`,
-      value: blob === undefined ? "slow path" : { words: blob.length / 4, ...statesOf(blob) },
+      value: blob === undefined ? "slow path" : { words: blob.length / 4, ...statesIn(blob) },
     })),
   );
 }
 
 /** How large the automata of a virtual host's blob are: of its paths as they stand, and of those in any case. */
-function statesOf(blob: Uint32Array): { states: number; anyCaseStates?: number } {
+function statesIn(blob: Uint32Array): { states: number; anyCaseStates?: number } {
   const [exact = 0, folded = 0] = blob;
-  return { states: countStates(blob, exact), ...(folded === 0 ? {} : { anyCaseStates: countStates(blob, folded) }) };
-}
-
-/** Walks the double array of docs/tables.md: word s goes by byte x to word t = a(s) + x, if b(t) = s. */
-function countStates(blob: Uint32Array, root: number): number {
-  const found = [root];
-  for (let i = 0; i < found.length; i++) {
-    const state = found[i]!;
-    const base = blob[state * 4]!;
-    if (base === 0) continue;
-    for (let byte = 0; byte < 256; byte++) {
-      const next = base + byte;
-      if (next !== root && blob[next * 4 + 1] === state) found.push(next);
-    }
-  }
-  return found.length;
+  const count = (root: number) => statesOf(blob, root).length;
+  return { states: count(exact), ...(folded === 0 ? {} : { anyCaseStates: count(folded) }) };
 }
 
 function clusters(tables: Tables): Entry[] {

@@ -24,9 +24,11 @@ import {
   slotRow,
   slowDoneRow,
   stashRow,
+  wordRow,
   XLB_CHUNK_SLOTS,
   XLB_DATE_BYTES,
   XLB_DATE_STRIDE,
+  XLB_LINE_WORDS,
   XLB_POOL_CHUNKS,
 } from "../tables/layout.gen.ts";
 import type * as native from "./native.ts";
@@ -244,11 +246,12 @@ export class Datapath {
   }
 
   #makeBlob(outer: "rules" | "clusters", words: Uint32Array): number {
-    const n = words.length / 4;
+    const line = XLB_LINE_WORDS * wordRow.size;
+    const n = words.byteLength / line;
     const fd = this.#native.mapCreate({
       type: BPF_MAP_TYPE_ARRAY,
       keySize: 4,
-      valueSize: 16,
+      valueSize: line,
       maxEntries: n,
       flags: BPF_F_INNER_MAP,
       name: outer === "rules" ? "xlb_rules" : "xlb_cluster",

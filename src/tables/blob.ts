@@ -1,3 +1,5 @@
+import { XLB_LINE_WORDS } from "./layout.gen.ts";
+
 /**
  * Blobs of docs/tables.md: 16-byte words {a, b, c, d} that only ever grow while they are built and never change after.
  */
@@ -9,10 +11,10 @@ export class BlobBuilder {
     return this.#length;
   }
 
-  /** Makes room for `n` words in a row, all zero, and gives the index of the first. */
-  reserve(n: number): number {
-    const first = this.#length;
-    this.#length += n;
+  /** Makes room for `n` words in a row, all zero, from a multiple of `align` on, and gives the index of the first. */
+  reserve(n: number, align = 1): number {
+    const first = Math.ceil(this.#length / align) * align;
+    this.#length = first + n;
     if (this.#length * 4 > this.#words.length) {
       const grown = new Uint32Array(Math.max(this.#words.length * 2, this.#length * 4));
       grown.set(this.#words);
@@ -38,7 +40,9 @@ export class BlobBuilder {
     return first;
   }
 
+  /** All words, in whole lines: what the kernel looks up together. */
   finish(): Uint32Array {
+    this.reserve(0, XLB_LINE_WORDS);
     return this.#words.slice(0, this.#length * 4);
   }
 }

@@ -30,9 +30,9 @@ import {
   XLB_MAX_SCAN,
   XLB_SKIP_MASK,
   XLB_SKIP_SHIFT,
-  XLB_TAIL,
   XLB_WEIGHED,
 } from "../../src/tables/layout.gen.ts";
+import { leadOf, type State, stateAt } from "../../src/tables/trie.ts";
 
 /**
  * Follows compiled rules as bpf/steps/match.h and bpf/steps/balance.h do, word by word: what a blob means is tested
@@ -45,14 +45,16 @@ const MAX_CLUSTER_TURNS = 1_024;
 
 type Word = readonly [a: number, b: number, c: number, d: number];
 
-/** How many words were looked up: what a walk costs, told without a clock. */
+/** How often the tables were looked up: what a walk costs, told without a clock. */
 export const lookups = { count: 0 };
 
-class Blob {
+export class Blob {
   readonly #words: Uint32Array;
+  readonly #bytes: Uint8Array;
 
   constructor(words: Uint32Array) {
     this.#words = words;
+    this.#bytes = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
   }
 
   /** A look-up beyond the end is a miss, as in an array map. */
@@ -65,7 +67,28 @@ class Blob {
 
   byte(first: number, at: number): number {
     lookups.count++;
-    return new Uint8Array(this.#words.buffer, this.#words.byteOffset, this.#words.byteLength)[first * 16 + at] ?? -1;
+    return this.#bytes[first * 16 + at] ?? -1;
+  }
+
+  /** Are its bytes from a word on the text's? Eight of them are looked up at once, up to the first that differ. */
+  equals(first: number, length: number, text: Uint8Array): boolean {
+    for (let at = 0; at < length; at += 8) {
+      lookups.count++;
+      for (let i = at; i < Math.min(at + 8, length); i++) if (this.#bytes[first * 16 + i] !== text[i]) return false;
+    }
+    return true;
+  }
+
+  /** Where a walk is, and where it goes from there. */
+  state(word: number): State {
+    lookups.count++;
+    return stateAt(this.#words, word);
+  }
+
+  lead(from: State, bytes: Uint8Array): number {
+    const { asked, next } = leadOf(this.#words, from, bytes);
+    if (asked !== undefined) lookups.count++;
+    return next;
   }
 }
 
@@ -79,13 +102,13 @@ export function interpretHost(words: Uint32Array, authority: string): number {
   const host = bytesOf(flags & HOSTS_STRIP_PORT ? withoutPort(authority) : authority).map(lower);
   let prefix = RULES_NONE;
   if (forward) {
-    const walk = walkHost(blob, forward, host, false);
-    if (walk.exact) return walk.exact;
-    prefix = walk.wildcard;
+    const walked = walk(blob, forward, host);
+    if (walked.ends) return walked.ends;
+    prefix = walked.goesOn;
   }
   if (backward) {
-    const walk = walkHost(blob, backward, Buffer.from(host).reverse(), true);
-    if (walk.wildcard) return walk.wildcard;
+    const { goesOn } = walk(blob, backward, host, true);
+    if (goesOn) return goesOn;
   }
   return prefix || any;
 }
@@ -95,22 +118,36 @@ function withoutPort(authority: string): string {
   return authority.replace(/:[^:\]]*$/, "");
 }
 
-function walkHost(blob: Blob, root: number, text: Uint8Array, backward: boolean): { exact: number; wildcard: number } {
-  let [state, wildcard] = [root, 0];
-  let word = blob.word(root)!;
-  for (const [at, byte] of text.entries()) {
-    if (word[3]) wildcard = word[3];
-    if (!word[0]) return { exact: 0, wildcard };
-    if (word[0] & XLB_TAIL) {
-      const tail = walkTail(blob, word[0], text.subarray(at), backward);
-      return tail.whole ? { exact: tail.c, wildcard } : { exact: 0, wildcard: tail.d || wildcard };
+/** walk_text of bpf/steps/match.h. */
+export function walk(blob: Blob, root: number, text: Uint8Array, backward = false): { goesOn: number; ends: number } {
+  const parted = (left: Uint8Array, count: number) =>
+    backward
+      ? [left.subarray(left.length - count), left.subarray(0, -count)]
+      : [left.subarray(0, count), left.subarray(count)];
+  let [next, key, left, goesOn]: [number, Uint8Array, Uint8Array, number] = [root, new Uint8Array(), text, 0];
+  for (;;) {
+    const state = blob.state(next);
+    const [low, high] = state.key;
+    const bytes = Buffer.alloc(8);
+    bytes.set(key);
+    if (bytes.readUInt32LE(0) !== low || bytes.readUInt32LE(4) !== high) return { goesOn, ends: 0 };
+    if (state.follow > 0) {
+      if (state.follow > left.length) return { goesOn, ends: 0 };
+      const [following, rest] = parted(left, state.follow) as [Uint8Array, Uint8Array];
+      if (!blob.equals(state.text, state.follow, following)) return { goesOn, ends: 0 };
+      left = rest;
     }
-    const next = word[0] + byte;
-    const child = blob.word(next);
-    if (child?.[1] !== state) return { exact: 0, wildcard };
-    [state, word] = [next, child];
+    if (left.length === 0) return { goesOn, ends: state.ends };
+    goesOn = state.goesOn || goesOn;
+    if (state.step === 0 || state.step > left.length) return { goesOn, ends: 0 };
+    [key, left] = parted(left, state.step) as [Uint8Array, Uint8Array];
+    next = blob.lead(state, key);
   }
-  return { exact: word[2], wildcard };
+}
+
+function walkText(blob: Blob, root: number, text: Uint8Array, backward = false): number {
+  const { goesOn, ends } = walk(blob, root, text, backward);
+  return ends || goesOn;
 }
 
 export interface Interpreted {
@@ -189,8 +226,7 @@ function followSwitch(blob: Blob, root: number, c: number, texts: ReadonlyMap<nu
   if (text === undefined || text.length < skip) return 0;
   if (kind === SwitchKind.union) return walkUnion(blob, root, text.subarray(skip));
   const folded = flags & CONDITION_IGNORE_CASE ? text.map(lower) : text;
-  const backward = kind === SwitchKind.backward;
-  return walkText(blob, root, backward ? Buffer.from(folded).reverse() : folded, backward);
+  return walkText(blob, root, folded, kind === SwitchKind.backward);
 }
 
 /** Is there an entry of the first run that is a switch? Enough to know that they are made. */
@@ -201,33 +237,6 @@ export function hasSwitches(words: Uint32Array): boolean {
     if ((d & EntryFlag.switch) !== 0 && (d & others) === 0 && words[at * 4]! * 4 < words.length) return true;
   }
   return false;
-}
-
-/** `text` is what is left of it, in the order of the walk; a tail's bytes lie as those of the text. */
-function walkTail(blob: Blob, state: number, text: Uint8Array, backward: boolean) {
-  const first = state & ~XLB_TAIL;
-  const [length, , c, d] = blob.word(first)!;
-  const none = { c: 0, d: 0, whole: false };
-  if (length > text.length) return none;
-  for (let i = 0; i < length; i++) if (blob.byte(first + 1, backward ? length - 1 - i : i) !== text[i]) return none;
-  return { c, d, whole: length === text.length };
-}
-
-function walkText(blob: Blob, root: number, text: Uint8Array, backward = false): number {
-  let state = root;
-  let word = blob.word(root)!;
-  for (const [at, byte] of text.entries()) {
-    if (!word[0]) return word[2];
-    if (word[0] & XLB_TAIL) {
-      const tail = walkTail(blob, word[0], text.subarray(at), backward);
-      return tail.whole ? tail.d : tail.c || word[2];
-    }
-    const next = word[0] + byte;
-    const child = blob.word(next);
-    if (child?.[1] !== state) return word[2];
-    [state, word] = [next, child];
-  }
-  return word[3];
 }
 
 function walkUnion(blob: Blob, head: number, text: Uint8Array): number {
@@ -262,10 +271,7 @@ function holds(blob: Blob, [a, value, length, skip]: Word, texts: ReadonlyMap<nu
 
 function says(blob: Blob, kind: number, flags: number, value: number, length: number, text: Uint8Array): boolean {
   const have = flags & CONDITION_IGNORE_CASE ? text.map(lower) : text;
-  const isAt = (offset: number) => {
-    for (let i = 0; i < length; i++) if (have[offset + i] !== blob.byte(value, i)) return false;
-    return true;
-  };
+  const isAt = (offset: number) => blob.equals(value, length, have.subarray(offset));
   const places = () => {
     if (length > have.length) return [];
     switch (kind) {
