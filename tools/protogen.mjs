@@ -18,7 +18,7 @@ const ROOTS = [
   "envoy/extensions/filters/listener/original_dst/v3/original_dst.proto",
   "envoy/extensions/network/dns_resolver/cares/v3/cares_dns_resolver.proto",
   "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
-  ...["round_robin", "least_request", "random", "ring_hash", "maglev"].map(
+  ...["round_robin", "least_request", "random", "ring_hash", "maglev", "subset"].map(
     (policy) => `envoy/extensions/load_balancing_policies/${policy}/v3/${policy}.proto`,
   ),
   "envoy/extensions/path/match/uri_template/v3/uri_template_match.proto",

@@ -36,6 +36,16 @@ export const START: Json = {
   },
 };
 
+/** But for KEYS_SUBSET, which needs keys. */
+const SELECTOR_FALLBACKS = ["NO_FALLBACK", "ANY_ENDPOINT", "DEFAULT_SUBSET"];
+
+const FEWER_KEYS = { values: [["v"]], beside: { keys: ["v", "w"], fallback_policy: "KEYS_SUBSET" } };
+
+/** What balances in each subset. */
+const RANDOM: Json = {
+  policies: [{ typed_extension_config: { name: "x", typed_config: { "@type": `${POLICIES}.random.v3.Random` } } }],
+};
+
 /**
  * What cannot be made from a type alone: values for a field (`Message.field`) or a message, and what must stand beside
  * a field for it to mean anything.
@@ -100,10 +110,31 @@ export const SAMPLES: {
       "random.v3.Random",
       "ring_hash.v3.RingHash",
       "maglev.v3.Maglev",
+      "subset.v3.Subset",
     ].map((type) => ({
-      policies: [{ typed_extension_config: { name: "x", typed_config: { "@type": `${POLICIES}.${type}` } } }],
+      policies: [
+        {
+          typed_extension_config: {
+            name: "x",
+            typed_config: {
+              "@type": `${POLICIES}.${type}`,
+              ...(type.startsWith("subset") ? { subset_selectors: [{ keys: ["v"] }], subset_lb_policy: RANDOM } : {}),
+            },
+          },
+        },
+      ],
     })),
   },
+  "Subset.subset_lb_policy": { values: [RANDOM] },
+  "Cluster.lb_subset_config": { values: [{ subset_selectors: [{ keys: ["v"] }] }] },
+  "Cluster.LbSubsetConfig.default_subset": { values: [{ v: "1" }] },
+  "Cluster.LbSubsetConfig.LbSubsetSelector.fallback_policy": { values: SELECTOR_FALLBACKS },
+  "Cluster.LbSubsetConfig.LbSubsetSelector.fallback_keys_subset": FEWER_KEYS,
+  "Subset.subset_selectors": { values: [[{ keys: ["v"] }]] },
+  "Subset.default_subset": { values: [{ v: "1" }] },
+  "Subset.LbSubsetSelector.fallback_policy": { values: SELECTOR_FALLBACKS },
+  "Subset.LbSubsetSelector.fallback_keys_subset": FEWER_KEYS,
+  "Metadata.filter_metadata": { values: [{ "envoy.lb": { v: "1" } }] },
   "TcpProxy.cluster": { values: ["c", "d"] },
   "TcpProxy.weighted_clusters": { values: [{ clusters: [{ name: "c", weight: 1 }] }] },
   "TcpProxy.WeightedCluster.ClusterWeight.name": { values: ["c", "d"] },

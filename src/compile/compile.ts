@@ -13,6 +13,7 @@ import type {
   VirtualHost,
   WeightedCluster,
 } from "../model/config.ts";
+import type { Metadata } from "../model/metadata.ts";
 import { addressText } from "../tables/address.ts";
 import { BlobBuilder } from "../tables/blob.ts";
 import type {
@@ -48,6 +49,7 @@ import { whyNotDownstream, whyNotLimits } from "./limits.ts";
 import { isPseudo, type NameIndex, Names, queryName } from "./names.ts";
 import { cut, hasAutomaton, TOO_LARGE } from "./pattern.ts";
 import { MOST_WORDS, Planner } from "./plan.ts";
+import { type Entry, keyOf, recordsOf } from "./records.ts";
 
 /** A host's state: the rules if it ends here, and if at least one byte is left. */
 interface HostState {
@@ -116,13 +118,14 @@ export type Entrance =
   | { readonly kind: "none" };
 
 /**
- * Compiles a configuration for the kernel. Pure: equal input gives equal bytes. `balancing` says who takes part,
- * `entrance` which filter chain connections take; without it, listeners have one that takes all. What did not change
- * since the tables of `previous` keeps its numbers, and virtual hosts that did not are not made again.
+ * Compiles a configuration for the kernel. Pure: equal input gives equal bytes. `balancing` says who takes part where
+ * requests have these criteria, `entrance` which filter chain connections take; without it, listeners have one that
+ * takes all. What did not change since the tables of `previous` keeps its numbers, and virtual hosts that did not are
+ * not made again.
  */
 export function compile(
   config: Config,
-  balancing: (cluster: Cluster) => Balancing,
+  balancing: (cluster: Cluster, criteria?: Metadata) => Balancing,
   previous?: Tables,
   entrance: EntranceOf = soleChain,
 ): Tables {
@@ -132,18 +135,20 @@ export function compile(
   const hashing = hashingClusters(config);
   const names = new Names(keptNames(config, previous, hashing));
   const sources = new Map<string, CompiledVirtualHost>();
-  const context = { ids, names, slow, long, hashing, sources, before: previous?.sources ?? new Map() };
+  const byName = new Map(config.clusters.map((cluster) => [cluster.name, cluster]));
+  const clusterId = (entry: Entry) => ids.clusters.get(keyOf(entry, byName.get(entry.name)));
+  const context = { ids, clusterId, names, slow, long, hashing, sources, before: previous?.sources ?? new Map() };
   const listeners = config.listeners.map((listener) => {
     const { name, address } = listener;
     const way = compileEntrance(config, listener, entrance(listener, address.port), context);
     const others = listener.takesRest ? compileRest(config, listener, entrance, context) : [];
     return { name, id: ids.listeners.get(name)!, address, way, others };
   });
-  const clusters = config.clusters.map((cluster) => ({
-    name: cluster.name,
-    id: ids.clusters.get(cluster.name)!,
+  const clusters = recordsOf(config).map(({ key, title, cluster, criteria }) => ({
+    name: title,
+    id: ids.clusters.get(key)!,
     blob: compileCluster(
-      balancing(cluster),
+      balancing(cluster, criteria),
       (endpoint) => ids.endpoints.get(`${cluster.name} ${addressText(endpoint.address)}`)!,
     ),
   }));
@@ -175,9 +180,13 @@ function soleChain(listener: Listener): Entrance {
   return second === undefined ? { kind: "chain", chain, inspects: false } : { kind: "each", why: "it has many chains" };
 }
 
+type ClusterId = (entry: Entry) => number | undefined;
+
 /** What the parts of a configuration are compiled into. */
 interface Context {
   readonly ids: Ids;
+  /** Of the record that a way leads to; undefined: there is no such cluster. */
+  readonly clusterId: ClusterId;
   readonly names: Names;
   readonly slow: SlowRule[];
   readonly long: LongRule[];
@@ -206,7 +215,7 @@ function compileEntrance(config: Config, { name }: Listener, entrance: Entrance,
   if (goesOn.length > 0) return toAnchor("some of them go where the client wants");
   const blob = new BlobBuilder();
   const first = blob.reserve(1 + chain.clusters.length);
-  const sum = writeClusters(blob, first + 1, chain.clusters, context.ids);
+  const sum = writeClusters(blob, first + 1, chain.clusters, context.clusterId);
   blob.put(first, chain.clusters.length, sum, 0, 0);
   return { kind: "direct", blob: blob.finish() };
 }
@@ -274,10 +283,10 @@ export const askedHeaders = ({ headers, action }: Route): string[] => [
 ];
 
 function sameOrCompiled(chain: HttpChain, vhost: VirtualHost, context: Context): CompiledVirtualHost {
-  const { ids, names, before, sources } = context;
-  const source = sourceOf(chain, vhost, ids);
+  const { names, before, sources } = context;
+  const source = sourceOf(chain, vhost, context);
   const known = sources.get(source) ?? before.get(source);
-  const compiled = known && isAsBefore(known, names) ? known : compileVirtualHost(chain, vhost, ids, names);
+  const compiled = known && isAsBefore(known, names) ? known : compileVirtualHost(chain, vhost, context);
   sources.set(source, compiled);
   return compiled;
 }
@@ -304,10 +313,10 @@ function keptNames(
 }
 
 /** All that a virtual host is compiled from, but for the names' indexes. */
-function sourceOf(chain: HttpChain, vhost: VirtualHost, ids: Ids): string {
+function sourceOf(chain: HttpChain, vhost: VirtualHost, { ids, clusterId }: Context): string {
   const numbers = vhost.routes.map(({ name, action }) => [
     ids.routes.get(name),
-    ...(action.kind === "forward" ? action.clusters.map((c) => "name" in c && ids.clusters.get(c.name)) : []),
+    ...(action.kind === "forward" ? action.clusters.map((c) => "name" in c && clusterId(c)) : []),
   ]);
   const around = [tooStrict(chain), chain.http.normalisation ?? null, { ...chain.routes, virtualHosts: [] }];
   return createHash("sha256")
@@ -318,7 +327,8 @@ function sourceOf(chain: HttpChain, vhost: VirtualHost, ids: Ids): string {
 const isAsBefore = (before: CompiledVirtualHost, names: NameIndex) =>
   before.names.every(([name, index]) => names.index(name) === index);
 
-function compileVirtualHost(chain: HttpChain, vhost: VirtualHost, ids: Ids, all: Names): CompiledVirtualHost {
+function compileVirtualHost(chain: HttpChain, vhost: VirtualHost, context: Context): CompiledVirtualHost {
+  const { names: all } = context;
   const whole = tooStrict(chain) ?? whyNotDomains(vhost);
   if (whole !== undefined) return { blob: undefined, slow: [{ reason: whole }], names: [], longest: 0 };
   const asked = new Map<string, number | undefined>();
@@ -346,9 +356,9 @@ function compileVirtualHost(chain: HttpChain, vhost: VirtualHost, ids: Ids, all:
   const answers = new Map(seen.map(({ route, answer }) => [route, answer]));
   const write = (route: Route) => {
     const answer = answers.get(route);
-    if (answer === undefined) return writeAction(blob, route, ids, names, programOfEntry(route));
+    if (answer === undefined) return writeAction(blob, route, context, names, programOfEntry(route));
     const first = blob.reserve(1);
-    blob.put(first, ACTION_ANSWER, writeAnswer(blob, answer), 0, ids.routes.get(route.name) ?? 0);
+    blob.put(first, ACTION_ANSWER, writeAnswer(blob, answer), 0, context.ids.routes.get(route.name) ?? 0);
     return first;
   };
   const planner = new Planner(blob, (route) => {
@@ -474,7 +484,7 @@ const forSlowPath = (what: string) => new Error(`${what} is for the slow path`);
 function writeAction(
   blob: BlobBuilder,
   { name, action }: Route,
-  ids: Ids,
+  { ids, clusterId }: Context,
   names: NameIndex,
   programOfEntry: (entry: WeightedCluster) => number,
 ): number {
@@ -482,7 +492,7 @@ function writeAction(
   const entries = action.clusters.filter((c) => c.weight > 0);
   const policies = writePolicies(blob, action.hashPolicies ?? [], (name) => names.index(name));
   const first = blob.reserve(1 + entries.length);
-  const sum = writeClusters(blob, first + 1, entries, ids, programOfEntry, policies);
+  const sum = writeClusters(blob, first + 1, entries, clusterId, programOfEntry, policies);
   /* A route with a duration of its own has no other timeout. */
   const timeoutMs = action.stream?.duration === undefined ? action.timeoutMs : 0;
   const number = (entries.length | (action.clusterByHash ? ACTION_BY_HASH : 0)) >>> 0;
@@ -495,7 +505,7 @@ function writeClusters(
   blob: BlobBuilder,
   first: number,
   entries: readonly WeightedCluster[],
-  ids: Ids,
+  clusterId: ClusterId,
   programOfEntry: (entry: WeightedCluster) => number = () => 0,
   policies = 0,
 ): number {
@@ -503,7 +513,7 @@ function writeClusters(
   entries.forEach((entry, i) => {
     sum += entry.weight;
     if ("header" in entry) throw forSlowPath("a cluster by header");
-    blob.put(first + i, ids.clusters.get(entry.name) ?? 0, sum, programOfEntry(entry), policies);
+    blob.put(first + i, clusterId(entry) ?? 0, sum, programOfEntry(entry), policies);
   });
   return sum;
 }
@@ -522,7 +532,7 @@ function assignIds(config: Config, previous: Ids | undefined): Ids {
       previous?.routes,
     ),
     clusters: assign(
-      config.clusters.map((c) => c.name),
+      recordsOf(config).map(({ key }) => key),
       previous?.clusters,
     ),
     endpoints: assign(

@@ -1,19 +1,35 @@
 import type { BalancedList, Balancing } from "../compile/cluster.ts";
 import { whyNotTable } from "../compile/hash.ts";
 import { whyNotUpstream } from "../compile/limits.ts";
+import { recordsOf } from "../compile/records.ts";
 import type { Cluster, Config, Endpoint, HashingPolicy, PlainPolicy } from "../model/config.ts";
 import { isHashing } from "../model/hash-table.ts";
+import type { Metadata } from "../model/metadata.ts";
 import { hashParts } from "../route/hash-parts.ts";
 import { type Part, partsOf } from "../route/parts.ts";
 import { goesByDeadlines } from "../route/pick.ts";
 import { schedule } from "../route/schedule.ts";
+import { subsetsOf } from "../route/subset.ts";
 import { XLB_MAX_LISTS, XLB_MAX_SCAN } from "../tables/layout.gen.ts";
 
 /** Longest cycle of turns that a cluster's table holds. */
 const MAX_SCHEDULE = 4_096;
 
-/** How the kernel balances the clusters of a configuration, or why it does not. */
-export function kernelBalancing(config: Config): (cluster: Cluster) => Balancing {
+/** How the kernel balances the clusters of a configuration for requests with these criteria, or why it does not. */
+export function kernelBalancing(config: Config): (cluster: Cluster, criteria?: Metadata) => Balancing {
+  const balancing = clusterBalancing(config);
+  return (cluster, criteria) => {
+    /* Whether a subset has an endpoint to give is known: where only some requests get one, it is for the slow path. */
+    for (const subset of subsetsOf(cluster, criteria)) {
+      const how = balancing(subset.cluster);
+      if ("slow" in how || how.lists.some(({ hosts }) => hosts.length > 0)) return how;
+    }
+    return { lists: [] };
+  };
+}
+
+/** The same without regard to subsets. */
+function clusterBalancing(config: Config): (cluster: Cluster) => Balancing {
   /* A table takes a while, and several ask. */
   const hashed = new Map<Cluster, Balancing>();
   return (cluster) => {
@@ -34,9 +50,9 @@ export function kernelBalancing(config: Config): (cluster: Cluster) => Balancing
 /** The clusters that the slow path alone can balance, and why. */
 export function slowClusters(config: Config): { readonly where: string; readonly reason: string }[] {
   const balancing = kernelBalancing(config);
-  return config.clusters.flatMap((cluster) => {
-    const how = balancing(cluster);
-    return "slow" in how ? [{ where: `cluster ${cluster.name}`, reason: how.slow }] : [];
+  return recordsOf(config).flatMap(({ title, cluster, criteria }) => {
+    const how = balancing(cluster, criteria);
+    return "slow" in how ? [{ where: `cluster ${title}`, reason: how.slow }] : [];
   });
 }
 

@@ -20,6 +20,7 @@ import type {
   VirtualHost,
 } from "../model/config.ts";
 import { isHashing } from "../model/hash-table.ts";
+import { type Metadata, valueText } from "../model/metadata.ts";
 import { chooseChain, entranceOf, needsInspection, plainConnection } from "../route/chain.ts";
 import { clusterChance } from "../route/hash-policy.ts";
 import {
@@ -38,6 +39,7 @@ import {
 import { decide } from "../route/outcome.ts";
 import { type Part, partsOf } from "../route/parts.ts";
 import { goesByDeadlines } from "../route/pick.ts";
+import { subsetsOf } from "../route/subset.ts";
 import { type Admitted, admit } from "../slowpath/admit.ts";
 import { type Field, HeadScanner, hostOf, Malformed } from "../slowpath/http1.ts";
 import { addressText } from "../tables/address.ts";
@@ -73,6 +75,8 @@ export interface ClusterPart {
   /** Of the route's requests. */
   readonly percent: number;
   readonly policy?: string;
+  /** Which of its endpoints are asked, where it has subsets. */
+  readonly subset?: string;
   readonly note?: string;
   readonly endpoints: readonly EndpointPart[];
   /** What is answered for want of an endpoint. */
@@ -240,11 +244,11 @@ function explainTcp(config: Config, listener: Listener, { clusters }: TcpChain, 
   const direct = { path: leaves ? ("no part of XLB" as const) : ("direct connection" as const) };
   return {
     passedOver: [],
-    clusters: clusters.map(({ name, weight }): ClusterPart => {
+    clusters: clusters.map(({ name, weight, criteria }): ClusterPart => {
       const cluster = config.clusters.find((cluster) => cluster.name === name);
       const percent = (100 * weight) / sum;
       if (cluster === undefined) return { name, percent, note: "not there: the connection is closed", endpoints: [] };
-      const { answer, declined, ...part } = explainCluster(config, cluster);
+      const { answer, declined, ...part } = explainCluster(config, cluster, criteria);
       return { name, percent, ...part, ...(answer ? { note: `${answer.why}: the connection is closed` } : {}) };
     }),
     servedBy: refused === undefined ? direct : { path: "slow path" as const, declined: refused },
@@ -413,19 +417,44 @@ function explainClusters(
     const percent = byHash === undefined ? (100 * entry.weight) / total : byHash === place ? 100 : 0;
     const name = clusterName(entry, request);
     const cluster = config.clusters.find((cluster) => cluster.name === name);
-    if (cluster !== undefined)
-      return { name, percent, ...explainCluster(config, cluster, { policies: action.hashPolicies ?? [], sent }) };
+    if (cluster !== undefined) {
+      const hashed = { policies: action.hashPolicies ?? [], sent };
+      return { name, percent, ...explainCluster(config, cluster, entry.criteria, hashed) };
+    }
     const why = `there is no cluster ${name}`;
     const answer = { status: action.notFoundStatus ?? 503, why, mend: "define it under static_resources.clusters" };
     return { name, percent, endpoints: [], answer, declined: declined("noCluster", why) };
   });
 }
 
-function explainCluster(config: Config, cluster: Cluster, hashed?: Hashed): Omit<ClusterPart, "name" | "percent"> {
+type ToldCluster = Omit<ClusterPart, "name" | "percent">;
+
+/** Of the subsets that a request with these criteria may come to, the first that has an endpoint to use. */
+function explainCluster(
+  config: Config,
+  cluster: Cluster,
+  criteria: Metadata | undefined,
+  hashed?: Hashed,
+): ToldCluster {
   if (cluster.discovery?.kind === "originalDst") {
     const note = "the address that the client asked for";
     return { note, endpoints: [], declined: declined("balancing", `cluster ${cluster.name}: ${note}`) };
   }
+  if (cluster.subsets === undefined) return explainEndpoints(config, cluster, hashed);
+  const asked = criteria === undefined ? "no metadata_match" : `metadata_match ${valueText(criteria)}`;
+  const subsets = subsetsOf(cluster, criteria);
+  for (const { label, cluster: some } of subsets) {
+    const { answer, ...told } = explainEndpoints(config, some, hashed);
+    if (answer === undefined) return { subset: `${label}, by ${asked}`, ...told };
+  }
+  const tried = subsets.length === 0 ? "" : `: there is none in ${subsets.map(({ label }) => label).join(", nor in ")}`;
+  const why = `cluster ${cluster.name} has no endpoint for ${asked}${tried}`;
+  const mend =
+    "look at its subset_selectors and fallback_policy, and at the metadata and health_status of its endpoints";
+  return { endpoints: [], answer: { status: 503, why, mend }, declined: declined("noEndpoint", why) };
+}
+
+function explainEndpoints(config: Config, cluster: Cluster, hashed: Hashed | undefined): ToldCluster {
   const { policy } = cluster;
   const {
     parts,
@@ -530,7 +559,7 @@ export function formatExplanation(explanation: Explanation): string {
   if (sentOn) rows.push(["sent on as", `${sentOn.path} to host ${sentOn.authority}`]);
   for (const cluster of clusters) {
     const odds = clusters.length === 1 ? "" : `, ${percentage(cluster.percent)} of the requests`;
-    const rest = [cluster.policy, cluster.note].filter((text) => text !== undefined).join("; ");
+    const rest = [cluster.subset, cluster.policy, cluster.note].filter((text) => text !== undefined).join("; ");
     rows.push(["cluster", `${cluster.name}${odds}${rest === "" ? "" : `: ${rest}`}`]);
     for (const { address, health, weight, percent } of cluster.endpoints) {
       const share = percent === undefined ? "" : `: ${percentage(percent)}`;

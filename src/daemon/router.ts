@@ -1,8 +1,8 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Address, Cluster, Config, Endpoint, ForwardAction, HttpChain, Route, TcpChain } from "../model/config.ts";
-import { isHashing } from "../model/hash-table.ts";
 import type { Mirror } from "../model/limits.ts";
-import { type Balancer, createBalancer } from "../route/balancer.ts";
+import type { Metadata } from "../model/metadata.ts";
+import { type Balancer, createBalancers, type ForCriteria } from "../route/balancer.ts";
 import { Editor, type Occasion } from "../route/edit.ts";
 import { clusterChance, hashRequest, type RequestHash } from "../route/hash-policy.ts";
 import { clusterName, Headers, matchRoute, pickCluster, pickEntry, type RequestHead } from "../route/match.ts";
@@ -24,6 +24,7 @@ export type Choice =
       readonly cluster: Cluster;
       readonly endpoint: Endpoint;
       readonly action: ForwardAction;
+      readonly criteria: Metadata | undefined;
       readonly hash: bigint | undefined;
       /** Each a `set-cookie` for the response. */
       readonly cookies: readonly string[];
@@ -54,7 +55,7 @@ export type ActiveCount = (cluster: string, endpoint: Endpoint) => number;
 
 interface ClusterState {
   readonly cluster: Cluster;
-  readonly balance: Balancer;
+  readonly forCriteria: (criteria: Metadata | undefined) => ForCriteria;
 }
 
 /**
@@ -78,7 +79,7 @@ export class ReferenceRouter {
   update(config: Config): void {
     for (const cluster of config.clusters) {
       if (isDeepStrictEqual(this.#clusters.get(cluster.name)?.cluster, cluster)) continue;
-      this.#clusters.set(cluster.name, { cluster, balance: createBalancer(cluster, config, this.#seed) });
+      this.#clusters.set(cluster.name, { cluster, forCriteria: createBalancers(cluster, config, this.#seed) });
     }
   }
 
@@ -107,27 +108,32 @@ export class ReferenceRouter {
     const { drop } = cluster;
     if (drop !== undefined && again === undefined && random(drop.outOf) < drop.share)
       return { ...chosen, kind: "dropped", whole: drop.share === drop.outOf };
-    const { hash, cookies } = isHashing(cluster.policy)
+    const { criteria } = entry;
+    const { balance, byHash } = state.forCriteria(criteria);
+    const { hash, cookies } = byHash
       ? hashRequest(action.hashPolicies ?? [], chosen.editor.request(head), occasion, "give")
       : NO_HASH;
-    const endpoint = this.#pick(state, original, hash);
+    const endpoint = this.#pick(cluster, balance, original, hash);
     if (!endpoint) return { ...chosen, kind: "noHost", cluster };
-    return { ...chosen, kind: "endpoint", cluster, endpoint, action, hash, cookies };
+    return { ...chosen, kind: "endpoint", cluster, endpoint, action, criteria, hash, cookies };
   }
 
   /** The cluster for a connection by tcp_proxy, by weight; what comes back picks an endpoint of it each time. */
   connect({ clusters }: TcpChain, original: Address | undefined): () => TcpChoice {
-    const { name } = pickEntry(clusters, random(MAX_CHANCE));
+    const { name, criteria } = pickEntry(clusters, random(MAX_CHANCE));
     const state = this.#clusters.get(name);
+    if (!state) return () => ({ kind: "noCluster" });
+    const { cluster, forCriteria } = state;
+    const { balance } = forCriteria(criteria);
     return () => {
-      if (!state) return { kind: "noCluster" };
-      const endpoint = this.#pick(state, original);
-      return endpoint ? { kind: "endpoint", cluster: state.cluster, endpoint } : { kind: "noHost" };
+      const endpoint = this.#pick(cluster, balance, original);
+      return endpoint ? { kind: "endpoint", cluster, endpoint } : { kind: "noHost" };
     };
   }
 
   #pick(
-    { cluster, balance }: ClusterState,
+    cluster: Cluster,
+    balance: Balancer,
     original: Address | undefined,
     hash?: bigint,
     attempt = 0,
@@ -151,16 +157,18 @@ export class ReferenceRouter {
 
   /** An endpoint for one more try. One that has been tried is given up for another up to `attempts` times. */
   again(
-    cluster: string,
+    { cluster: { name }, criteria, hash }: Pick<Extract<Choice, { kind: "endpoint" }>, "cluster" | "criteria" | "hash">,
     tried: readonly Address[],
     attempts: number,
     original: Address | undefined,
-    hash?: bigint,
   ): Endpoint | undefined {
-    const state = this.#clusters.get(cluster);
-    let endpoint = state && this.#pick(state, original, hash);
+    const state = this.#clusters.get(name);
+    if (state === undefined) return undefined;
+    const { cluster, forCriteria } = state;
+    const { balance } = forCriteria(criteria);
+    let endpoint = this.#pick(cluster, balance, original, hash);
     for (let left = attempts; left > 0 && endpoint !== undefined && isAmong(tried, endpoint.address); left--)
-      endpoint = this.#pick(state!, original, hash, attempts - left + 1);
+      endpoint = this.#pick(cluster, balance, original, hash, attempts - left + 1);
     return endpoint;
   }
 
@@ -175,8 +183,10 @@ export class ReferenceRouter {
       if (fraction !== undefined && random(fraction.outOf) >= fraction.share) return [];
       const name = "name" in named ? named.name : (new Headers(head, "each").get(named.header)?.[0] ?? "");
       const state = this.#clusters.get(name);
-      const endpoint = state && this.#pick(state, original);
-      return endpoint === undefined ? [] : [{ ...mirror, to: state!.cluster, endpoint }];
+      if (state === undefined) return [];
+      // To Envoy a copy has no criteria.
+      const endpoint = this.#pick(state.cluster, state.forCriteria(undefined).balance, original);
+      return endpoint === undefined ? [] : [{ ...mirror, to: state.cluster, endpoint }];
     });
   }
 }

@@ -206,10 +206,8 @@ export class SlowSide {
     };
   }
 
-  #forward(
-    { cluster, endpoint, action, editor, hash, cookies }: Extract<Choice, { kind: "endpoint" }>,
-    { tenant, original }: Circumstances,
-  ): Decision {
+  #forward(choice: Extract<Choice, { kind: "endpoint" }>, { tenant, original }: Circumstances): Decision {
+    const { cluster, endpoint, action, editor, cookies } = choice;
     const attempts = action.retry?.avoidsTried ? action.retry.hostAttempts : 0;
     return {
       kind: "forward",
@@ -219,7 +217,7 @@ export class SlowSide {
       added: cookies.map((cookie) => ["set-cookie", cookie] as const),
       first: this.#try(cluster, endpoint, tenant),
       again: (tried) => {
-        const other = this.#router.again(cluster.name, tried, attempts, original, hash);
+        const other = this.#router.again(choice, tried, attempts, original);
         return other && this.#try(cluster, other, tenant);
       },
       mirrors: (head) =>

@@ -12,6 +12,7 @@ import type { Fields } from "./fields.ts";
 import { readHashPolicies } from "./hashing.ts";
 import { readHeaderName, readRegexRewrite } from "./matches.ts";
 import { nearest } from "./spelling.ts";
+import { readCriteria } from "./subsets.ts";
 import { parseUriRewrite, parseUriTemplate } from "./uri-template.ts";
 
 const DEFAULT_TIMEOUT_MS = 15_000;
@@ -28,6 +29,7 @@ const NOT_FOUND = { SERVICE_UNAVAILABLE: undefined, NOT_FOUND: 404, INTERNAL_SER
 /** `path` is what the route matches. */
 export function readForward(action: Fields, path: PathMatch, known: KnownClusters): ForwardAction {
   const weighted = action.message("weighted_clusters");
+  const own = readCriteria(action);
   const notFound = action.oneOf(
     "cluster_not_found_response_code",
     "SERVICE_UNAVAILABLE",
@@ -36,7 +38,7 @@ export function readForward(action: Fields, path: PathMatch, known: KnownCluster
   );
   return {
     kind: "forward",
-    clusters: weighted === undefined ? readSingleCluster(action, known) : readWeighted(weighted, known),
+    clusters: weighted === undefined ? readSingleCluster(action, known, own) : readWeighted(weighted, known, own),
     timeoutMs: action.milliseconds("timeout") ?? DEFAULT_TIMEOUT_MS,
     notFoundStatus: NOT_FOUND[notFound],
     path: readOneRewrite(action, path),
@@ -47,16 +49,18 @@ export function readForward(action: Fields, path: PathMatch, known: KnownCluster
   };
 }
 
-function readSingleCluster(action: Fields, known: KnownClusters): WeightedCluster[] {
-  if (action.has("cluster_header")) return [{ header: readHeaderName(action, "cluster_header"), weight: 1 }];
-  return action.has("cluster") ? [{ name: readClusterName(action, "cluster", known), weight: 1 }] : [];
+type Criteria = Pick<WeightedCluster, "criteria">;
+
+function readSingleCluster(action: Fields, known: KnownClusters, own: Criteria): WeightedCluster[] {
+  if (action.has("cluster_header")) return [{ header: readHeaderName(action, "cluster_header"), weight: 1, ...own }];
+  return action.has("cluster") ? [{ name: readClusterName(action, "cluster", known), weight: 1, ...own }] : [];
 }
 
-function readWeighted(weighted: Fields, known: KnownClusters): WeightedCluster[] {
+function readWeighted(weighted: Fields, known: KnownClusters, route: Criteria): WeightedCluster[] {
   let weightsAreRead = !weighted.isBroken("clusters");
   const clusters = weighted.messages("clusters").map((cluster) => {
     if (cluster.isBroken("weight")) weightsAreRead = false;
-    return readEntry(cluster, known);
+    return readEntry(cluster, known, route);
   });
   const sum = clusters.reduce((sum, cluster) => sum + cluster.weight, 0);
   if (clusters.length > 0 && sum === 0 && weightsAreRead)
@@ -69,7 +73,7 @@ function readWeighted(weighted: Fields, known: KnownClusters): WeightedCluster[]
   return clusters;
 }
 
-function readEntry(cluster: Fields, known: KnownClusters): WeightedCluster {
+function readEntry(cluster: Fields, known: KnownClusters, route: Criteria): WeightedCluster {
   if (!cluster.has("weight")) cluster.reject("weight", "is required");
   const name = readClusterName(cluster, "name", known);
   const [hasName, hasHeader] = [!cluster.lacks("name"), !cluster.lacks("cluster_header")];
@@ -78,6 +82,7 @@ function readEntry(cluster: Fields, known: KnownClusters): WeightedCluster {
   const entry = {
     weight: cluster.number("weight") ?? 0,
     host: cluster.string("host_rewrite_literal") || undefined,
+    ...readCriteria(cluster, route.criteria),
     ...readEdits(cluster),
   };
   return hasHeader ? { header: readHeaderName(cluster, "cluster_header"), ...entry } : { name, ...entry };

@@ -1,9 +1,10 @@
 import type { Cluster, LeastRequestPolicy, LocalityPolicy, Policy, SlowStart } from "../model/config.ts";
 import type { Fields } from "./fields.ts";
 import { readMaglev, readRingHash } from "./hashing.ts";
+import { readSubsets } from "./subsets.ts";
 
 /** How a cluster's requests are shared among its endpoints. */
-type Balancing = Pick<Cluster, "policy" | "localities" | "panicPercent">;
+type Balancing = Pick<Cluster, "policy" | "localities" | "panicPercent" | "subsets">;
 
 /** By `load_balancing_policy` where it is written, else by `lb_policy` and the fields that go with it. */
 export function readBalancing(cluster: Fields): Balancing {
@@ -13,7 +14,19 @@ export function readBalancing(cluster: Fields): Balancing {
   const panicPercent = common && readPercent(common, "healthy_panic_threshold");
   const panic = panicPercent === undefined ? {} : { panicPercent };
   if (!cluster.lacks("load_balancing_policy")) return { ...readTyped(cluster, common), ...panic };
-  return { policy: readPolicy(cluster, common), ...(common && localitiesOf(common)), ...panic };
+  const subsets = cluster.message("lb_subset_config");
+  return {
+    policy: readPolicy(cluster, common),
+    ...(common && localitiesOf(common)),
+    ...panic,
+    ...(subsets && subsetsOf(subsets)),
+  };
+}
+
+/** Without a selector the rest of it is nothing to Envoy. */
+function subsetsOf(config: Fields): Pick<Cluster, "subsets"> {
+  const subsets = readSubsets(config, false);
+  return config.lacks("subset_selectors") ? {} : { subsets };
 }
 
 /** Whole percent, rounded down as Envoy does. */
@@ -99,8 +112,10 @@ function slowStartOf(config: Fields | undefined): { slowStart?: SlowStart } {
 
 const TYPES = "envoy.extensions.load_balancing_policies";
 
+type TypedBalancing = Omit<Balancing, "panicPercent">;
+
 /** What each type of policy in the list means; the first that is here is taken, as Envoy takes the first it knows. */
-const TYPED: { readonly [typeName: string]: (config: Fields) => Omit<Balancing, "panicPercent"> } = {
+const PLAIN: { readonly [typeName: string]: (config: Fields) => TypedBalancing } = {
   [`${TYPES}.round_robin.v3.RoundRobin`]: plain((config) => ({ kind: "roundRobin", ...slowStartOf(config) })),
   [`${TYPES}.least_request.v3.LeastRequest`]: plain((config) => {
     const method = config.oneOf("selection_method", "N_CHOICES", "FULL_SCAN");
@@ -120,7 +135,16 @@ const TYPED: { readonly [typeName: string]: (config: Fields) => Omit<Balancing, 
   }),
 };
 
-function plain(read: (config: Fields) => Policy): (typeof TYPED)[string] {
+/** The same, with that of subsets, which has a list of its own for what balances in each of them. */
+const TYPED: typeof PLAIN = {
+  ...PLAIN,
+  [`${TYPES}.subset.v3.Subset`]: (config) => ({
+    ...readPolicies(config, "subset_lb_policy", PLAIN),
+    subsets: readSubsets(config, true),
+  }),
+};
+
+function plain(read: (config: Fields) => Policy): (typeof PLAIN)[string] {
   return (config) => {
     const localities = config.message("locality_lb_config");
     return { policy: read(config), ...(localities && localitiesOf(localities)) };
@@ -141,7 +165,7 @@ function readBounds(owner: Fields | undefined): { balanceFactor?: number } {
   return balanceFactor === undefined ? {} : { balanceFactor };
 }
 
-function readTyped(cluster: Fields, common: Fields | undefined): Omit<Balancing, "panicPercent"> {
+function readTyped(cluster: Fields, common: Fields | undefined): TypedBalancing {
   // What it says does not count any more; that it is a value was seen to when it was read.
   cluster.skip("lb_policy");
   for (const name of [WEIGHTED, ZONE_AWARE])
@@ -149,9 +173,19 @@ function readTyped(cluster: Fields, common: Fields | undefined): Omit<Balancing,
       common.skip(name);
       common.reject(name, "cannot be combined with load_balancing_policy", "write it inside the policy");
     }
-  const list = cluster.message("load_balancing_policy")?.messages("policies") ?? [];
+  if (cluster.has("lb_subset_config")) {
+    cluster.message("lb_subset_config")?.skipRest();
+    const mend = "write a policy of subsets, with this one in its subset_lb_policy";
+    cluster.reject("lb_subset_config", "cannot be combined with load_balancing_policy", mend);
+  }
+  return readPolicies(cluster, "load_balancing_policy", TYPED);
+}
+
+/** A list of policies, of which the first that is of one of these types is taken. */
+function readPolicies(owner: Fields, field: string, types: typeof PLAIN): TypedBalancing {
+  const list = owner.message(field)?.messages("policies") ?? [];
   const extensions = list.map((entry) => entry.message("typed_extension_config"));
-  const at = extensions.findIndex((extension) => TYPED[extension?.packedType("typed_config") ?? ""] !== undefined);
+  const at = extensions.findIndex((extension) => types[extension?.packedType("typed_config") ?? ""] !== undefined);
   for (const [i, extension] of extensions.entries()) {
     extension?.skip("name");
     if (i !== at && at >= 0) extension?.skip("typed_config");
@@ -159,10 +193,10 @@ function readTyped(cluster: Fields, common: Fields | undefined): Omit<Balancing,
   const typeName = extensions[at]?.packedType("typed_config");
   const config = typeName === undefined ? undefined : extensions[at]!.packed("typed_config", typeName);
   if (typeName === undefined || config === undefined) {
-    const names = Object.keys(TYPED).map((name) => name.slice(name.lastIndexOf(".") + 1));
+    const names = Object.keys(types).map((name) => name.slice(name.lastIndexOf(".") + 1));
     for (const extension of extensions) extension?.skip("typed_config");
-    cluster.reject("load_balancing_policy", "names no policy that is supported yet", `XLB takes ${names.join(", ")}`);
+    owner.reject(field, "names no policy that is supported yet", `XLB takes ${names.join(", ")}`);
     return { policy: { kind: "roundRobin" } };
   }
-  return TYPED[typeName]!(config);
+  return types[typeName]!(config);
 }

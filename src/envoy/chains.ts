@@ -4,6 +4,7 @@ import type { ChainMatch, FilterChain, Inspection, IpRange, TcpCluster } from ".
 import { lowestAddress } from "../tables/address.ts";
 import { canonicalIp } from "./address.ts";
 import type { Fields } from "./fields.ts";
+import { readCriteria } from "./subsets.ts";
 
 const TCP_PROXY = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 const HTTP_INSPECTOR = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector";
@@ -83,14 +84,16 @@ function readTcpProxy(
 /** Envoy does not ask whether they exist: a connection to one that does not is closed. */
 function readClusters(proxy: Fields): TcpCluster[] {
   const weighted = proxy.message("weighted_clusters");
+  const own = readCriteria(proxy);
   if (weighted === undefined) {
     const name = proxy.string("cluster");
     if (proxy.has("cluster") && name === "") proxy.reject("cluster", "must not be empty");
-    return proxy.has("cluster") ? [{ name, weight: 1 }] : [];
+    return proxy.has("cluster") ? [{ name, weight: 1, ...own }] : [];
   }
   const clusters = weighted.messages("clusters").map((entry) => ({
     name: entry.string("name"),
     weight: entry.number("weight") ?? 0,
+    ...readCriteria(entry, own.criteria),
   }));
   const sum = clusters.reduce((sum, { weight }) => sum + weight, 0);
   if (sum > MAX_WEIGHT_SUM) weighted.reject("clusters", `the weights add up to ${sum}, more than ${MAX_WEIGHT_SUM}`);

@@ -12,6 +12,7 @@ const ANYWHERE = { policy: { kind: "roundRobin" } } as const;
 
 export function readCluster(cluster: Fields): Cluster {
   const name = cluster.string("name");
+  if (name.includes("\0")) cluster.reject("name", "must not hold a NUL");
   const discovery = readDiscovery(cluster);
   const http = cluster.packedEntry("typed_extension_protocol_options", HTTP_OPTIONS, HTTP_OPTIONS);
   http?.message("explicit_http_config")?.message("http_protocol_options");

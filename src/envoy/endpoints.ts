@@ -4,6 +4,7 @@ import { readAddress } from "./address.ts";
 import type { Fields } from "./fields.ts";
 import { hashKeyOf } from "./hashing.ts";
 import { readShare } from "./matches.ts";
+import { readMetadata } from "./subsets.ts";
 
 const MAX_WEIGHT_SUM = 2 ** 32 - 1;
 
@@ -100,7 +101,8 @@ function readEndpoint(lbEndpoint: Fields, owners: Set<string>, names: boolean): 
     endpoint?.reject("address", `${text} is in this cluster already`, "write it once, with a load_balancing_weight");
   }
   owners.add(text);
-  const hashKey = hashKeyOf(lbEndpoint.message("metadata")?.structs("filter_metadata") ?? new Map());
+  const metadata = readMetadata(lbEndpoint, "metadata");
+  const hashKey = hashKeyOf(metadata);
   const status = lbEndpoint.oneOf(
     "health_status",
     "UNKNOWN",
@@ -115,5 +117,6 @@ function readEndpoint(lbEndpoint: Fields, owners: Set<string>, names: boolean): 
     weight: lbEndpoint.number("load_balancing_weight") ?? 1,
     health: HEALTH[status] ?? "healthy",
     ...(hashKey === undefined ? {} : { hashKey }),
+    ...(metadata === undefined ? {} : { metadata }),
   };
 }

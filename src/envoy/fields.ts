@@ -1,4 +1,5 @@
 import type { DescField } from "@bufbuild/protobuf";
+import type { Metadata } from "../model/metadata.ts";
 import { enumValue } from "./descriptors.ts";
 import { type Field, isUnset, type Message, type Place, type Report, type Value } from "./tree.ts";
 
@@ -97,10 +98,16 @@ export class Fields {
   }
 
   /** The plain data of a map of Structs, by its keys. */
-  structs(name: string): ReadonlyMap<string, Readonly<Record<string, unknown>>> {
+  structs(name: string): ReadonlyMap<string, Metadata> {
     const value = this.#ask(name);
     const entries = value?.kind === "map" ? [...value.entries] : [];
     return new Map(entries.flatMap(([key, entry]) => (entry.kind === "struct" ? [[key, entry.data]] : [])));
+  }
+
+  /** The plain data of a Struct. */
+  struct(name: string): Metadata | undefined {
+    const value = this.#ask(name);
+    return value?.kind === "struct" ? value.data : undefined;
   }
 
   message(name: string): Fields | undefined {

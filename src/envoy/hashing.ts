@@ -1,4 +1,5 @@
 import type { ForwardAction, HashingPolicy, HashPolicy, HashSource, RingHash } from "../model/config.ts";
+import type { Metadata } from "../model/metadata.ts";
 import type { Fields } from "./fields.ts";
 import { readHeaderName, readRegexRewrite } from "./matches.ts";
 
@@ -35,9 +36,9 @@ function isPrime(number: number): boolean {
   return number > 1;
 }
 
-/** `envoy.lb` with `hash_key` in an endpoint's metadata; what is no text Envoy takes no notice of. */
-export function hashKeyOf(metadata: ReadonlyMap<string, Readonly<Record<string, unknown>>>): string | undefined {
-  const key = metadata.get("envoy.lb")?.hash_key;
+/** `hash_key` in an endpoint's metadata; what is no text Envoy takes no notice of. */
+export function hashKeyOf(metadata: Metadata | undefined): string | undefined {
+  const key = metadata?.hash_key;
   return typeof key === "string" && key !== "" ? key : undefined;
 }
 

@@ -1,6 +1,7 @@
 import type { DescEnum, DescField, DescMessage } from "@bufbuild/protobuf";
 import { FeatureSet_FieldPresence } from "@bufbuild/protobuf/wkt";
 import { LineCounter } from "yaml";
+import type { Metadata } from "../model/metadata.ts";
 import type { Rejection } from "../model/rejection.ts";
 
 /**
@@ -30,7 +31,7 @@ export type Value =
   | Any
   | { readonly kind: "list"; readonly place: Place; readonly items: readonly Value[] }
   | { readonly kind: "map"; readonly place: Place; readonly entries: ReadonlyMap<string, Value> }
-  | { readonly kind: "struct"; readonly place: Place; readonly data: Readonly<Record<string, unknown>> }
+  | { readonly kind: "struct"; readonly place: Place; readonly data: Metadata }
   /** Bytes, Timestamp and the like: nothing in XLB looks into them. */
   | { readonly kind: "opaque"; readonly place: Place }
   /** Was rejected already; whoever meets it says nothing more about it. */

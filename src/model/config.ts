@@ -7,6 +7,7 @@ import type {
   StreamLimits,
   UpstreamOptions,
 } from "./limits.ts";
+import type { Metadata } from "./metadata.ts";
 
 /**
  * What XLB was told to do, as plain data. `envoy/` makes it out of Envoy's API, `route/` gives it its meaning,
@@ -82,6 +83,7 @@ export interface TcpCluster {
   readonly name: string;
   /** >= 1 */
   readonly weight: number;
+  readonly criteria?: Metadata;
 }
 
 /** `filter_chain_match`. An empty list, or a missing value, asks for nothing. */
@@ -310,6 +312,8 @@ interface ClusterEntry extends Edited {
   readonly weight: number;
   /** `host_rewrite_literal` of the entry */
   readonly host?: string;
+  /** `metadata_match` of the route and the entry, the entry's above the route's; never empty. */
+  readonly criteria?: Metadata;
 }
 
 /** The query stays. */
@@ -452,7 +456,44 @@ export interface Cluster {
   readonly localities?: LocalityPolicy;
   /** `drop_overloads`: this share of the requests is answered with 503. */
   readonly drop?: Fraction;
+  /** Missing: all requests go to all endpoints. */
+  readonly subsets?: Subsets;
 }
+
+/**
+ * `lb_subset_config`, or the subset policy: the criteria of a request say which of the endpoints are balanced for it.
+ * What that means stands in `route/subset.ts`.
+ */
+export interface Subsets {
+  readonly selectors: readonly SubsetSelector[];
+  /** What is done where there is no subset, and the selector says nothing of it. */
+  readonly fallback: SubsetFallback;
+  /** What endpoints of the default subset have. */
+  readonly defaultSubset: Metadata;
+  /** `locality_weight_aware`: localities keep their weights in a subset ... */
+  readonly weighsLocalities?: boolean;
+  /** ... by the part of their endpoints that it has: `scale_locality_weight`. */
+  readonly scalesWeights?: boolean;
+  /** `panic_mode_any`: any endpoint, where `fallback` finds none. */
+  readonly panicsToAny?: boolean;
+  /** `list_as_any`: an endpoint with a list of values has each of them. */
+  readonly listAsAny?: boolean;
+  /** `metadata_fallback_policy: FALLBACK_LIST` */
+  readonly hasFallbackList?: boolean;
+  /** `allow_redundant_keys`: criteria of which no selector knows do no harm. */
+  readonly ignoresOtherKeys?: boolean;
+}
+
+export interface SubsetSelector {
+  /** One at least, each once, in order. */
+  readonly keys: readonly string[];
+  /** `single_host_per_subset` */
+  readonly isSingle?: boolean;
+  /** Keys: the criteria are looked for again with these alone, fewer than the selector's. Missing: the cluster's. */
+  readonly fallback?: SubsetFallback | { readonly keys: readonly string[] };
+}
+
+export type SubsetFallback = "none" | "any" | "default";
 
 export type Discovery = OriginalDestination | DnsDiscovery;
 
@@ -519,4 +560,6 @@ export interface Endpoint {
   readonly group?: number;
   /** What RING_HASH and MAGLEV hash in place of its address. */
   readonly hashKey?: string;
+  /** By what subsets know it; never empty. */
+  readonly metadata?: Metadata;
 }

@@ -1,11 +1,13 @@
 import type { Cluster, Config, Endpoint, HashingPolicy, Local, PlainPolicy } from "../model/config.ts";
 import { isHashing } from "../model/hash-table.ts";
+import type { Metadata } from "../model/metadata.ts";
 import { pickBounded } from "./bounded-load.ts";
 import { EdfQueue } from "./edf.ts";
 import { hashParts, partOf } from "./hash-parts.ts";
 import { pickByHash } from "./hash-table.ts";
 import { type Part, partsOf } from "./parts.ts";
 import { createPicker, type Random, slowStartFactor } from "./pick.ts";
+import { subsetsOf } from "./subset.ts";
 
 /** What a choice of an endpoint may depend on. */
 export interface Asked {
@@ -23,10 +25,61 @@ export interface Asked {
 /** The endpoint for the next request; undefined: there is none, 503. */
 export type Balancer = (asked: Asked) => Endpoint | undefined;
 
-/** Envoy's balancer of a cluster. It holds whose turn it is: one lasts as long as its configuration. */
-export function createBalancer(cluster: Cluster, config: Pick<Config, "clusters" | "local">, seed = 0): Balancer {
+/** What balances requests with the same criteria. */
+export interface ForCriteria {
+  readonly balance: Balancer;
+  /** Whether it asks for a hash. */
+  readonly byHash: boolean;
+}
+
+/**
+ * Envoy's balancers of a cluster, by the criteria of requests (the same object each time). They hold whose turn it is,
+ * for each subset: they last as long as their configuration.
+ */
+export function createBalancers(
+  cluster: Cluster,
+  config: Pick<Config, "clusters" | "local">,
+  seed = 0,
+): (criteria: Metadata | undefined) => ForCriteria {
+  const known = new Map<Metadata | undefined, ForCriteria>();
+  const bySubset = new Map<string, Balancer>();
+  return (criteria) => {
+    const before = known.get(criteria);
+    if (before !== undefined) return before;
+    const subsets = subsetsOf(cluster, criteria);
+    const balancers = subsets.map((subset) => {
+      const balance = bySubset.get(subset.key) ?? createBalancer(subset.cluster, config, seed, cluster.endpoints);
+      bySubset.set(subset.key, balance);
+      return balance;
+    });
+    const made: ForCriteria = {
+      balance: firstOf(balancers),
+      byHash: subsets.some((subset) => isHashing(subset.cluster.policy)),
+    };
+    known.set(criteria, made);
+    return made;
+  };
+}
+
+const firstOf =
+  (balancers: readonly Balancer[]): Balancer =>
+  (asked) => {
+    for (const balance of balancers) {
+      const endpoint = balance(asked);
+      if (endpoint !== undefined) return endpoint;
+    }
+    return undefined;
+  };
+
+/** The same without regard to subsets. `all`: the endpoints of the whole cluster. */
+export function createBalancer(
+  cluster: Cluster,
+  config: Pick<Config, "clusters" | "local">,
+  seed = 0,
+  all = cluster.endpoints,
+): Balancer {
   const { policy } = cluster;
-  if (isHashing(policy)) return hashBalancer(cluster, policy, config.local);
+  if (isHashing(policy)) return hashBalancer(cluster, policy, all, config.local);
   const parts = partsOf(cluster, config).map((part) => ({
     percent: part.percent,
     pick: partBalancer(part, policy, seed),
@@ -36,7 +89,12 @@ export function createBalancer(cluster: Cluster, config: Pick<Config, "clusters"
   return (asked) => parts[parts.length === 1 ? 0 : indexAt(percents, asked.random(100))]?.pick(asked);
 }
 
-function hashBalancer(cluster: Cluster, policy: HashingPolicy, local: Local | undefined): Balancer {
+function hashBalancer(
+  cluster: Cluster,
+  policy: HashingPolicy,
+  all: readonly Endpoint[],
+  local: Local | undefined,
+): Balancer {
   const parts = hashParts(cluster, policy, local);
   const { balanceFactor: factor } = policy;
   return ({ random, active, hash = BigInt(random(2 ** 32)) * 2n ** 32n + BigInt(random(2 ** 32)), attempt = 0 }) => {
@@ -45,7 +103,7 @@ function hashBalancer(cluster: Cluster, policy: HashingPolicy, local: Local | un
     if (at === undefined) return undefined;
     const { hosts, shares } = part!;
     if (factor === undefined) return hosts[at];
-    const total = cluster.endpoints.reduce((sum, endpoint) => sum + active(endpoint), 0);
+    const total = all.reduce((sum, endpoint) => sum + active(endpoint), 0);
     return hosts[pickBounded(at, hash, { factor, shares, active: (host) => active(hosts[host]!), total })];
   };
 }

@@ -4,6 +4,7 @@ import type { Address } from "./address.ts";
 export interface Ids {
   readonly listeners: ReadonlyMap<string, number>;
   readonly routes: ReadonlyMap<string, number>;
+  /** By name, and those of their subsets that routes ask for. */
   readonly clusters: ReadonlyMap<string, number>;
   /** By `cluster ip:port`. */
   readonly endpoints: ReadonlyMap<string, number>;

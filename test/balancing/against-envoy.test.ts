@@ -47,7 +47,7 @@ async function serve(number: number): Promise<Server> {
 async function compare(some: Case, folder: string, index: number): Promise<void> {
   const socket = join(folder, `${index}.sock`);
   const file = join(folder, `${index}.json`);
-  writeFileSync(file, JSON.stringify(withListener(bootstrapOf(some), socket)));
+  writeFileSync(file, JSON.stringify(bootstrapOf(some, { pipe: { path: socket } })));
   const envoy = spawn(ENVOY, ["-c", file, "-l", "error", "--concurrency", "1", "--use-dynamic-base-id"], {
     stdio: "inherit",
   });
@@ -91,19 +91,4 @@ function ask(socketPath: string, agent: Agent): Promise<{ status: number | undef
     });
     sent.on("error", () => resolve(undefined)).end();
   });
-}
-
-function withListener(bootstrap: { readonly [field: string]: unknown }, path: string): unknown {
-  const types = "type.googleapis.com/envoy.extensions.filters";
-  const routes = [{ match: { prefix: "/" }, route: { cluster: "c" } }];
-  const manager = {
-    "@type": `${types}.network.http_connection_manager.v3.HttpConnectionManager`,
-    stat_prefix: "x",
-    route_config: { name: "r", virtual_hosts: [{ name: "v", domains: ["*"], routes }] },
-    http_filters: [{ name: "router", typed_config: { "@type": `${types}.http.router.v3.Router` } }],
-  };
-  const filters = [{ name: "hcm", typed_config: manager }];
-  const listener = { name: "l", address: { pipe: { path } }, filter_chains: [{ filters }] };
-  const resources = bootstrap.static_resources as object;
-  return { ...bootstrap, static_resources: { ...resources, listeners: [listener] } };
 }

@@ -5,6 +5,8 @@
 export interface Case {
   readonly name: string;
   readonly cluster: Json;
+  /** Where requests go; missing: to cluster `c`, which has no subsets then. */
+  readonly route?: Json;
   /** By the number of the endpoint; those that are not named get nothing, and what is missing to 1 is answered 503. */
   readonly shares: Readonly<Record<number, number>>;
   /** XLB itself is in zone `a` of a cluster with so many members in each zone. */
@@ -22,18 +24,21 @@ const place = (number: number) => ({
   endpoint: { address: { socket_address: { address: addressOf(number), port_value: PORT } } },
 });
 
-/** Numbers of endpoints, with what there is to say of one: a weight, or a letter for its health. */
-type Member = number | readonly [number: number, ...notes: (number | "u" | "d" | "r")[]];
+/** Numbers of endpoints, with what there is to say of one: a weight, a letter for its health, or its metadata. */
+type Member = number | readonly [number: number, ...notes: (number | "u" | "d" | "r" | Json)[]];
 
 const HEALTH = { u: "UNHEALTHY", d: "DEGRADED", r: "DRAINING" } as const;
 
 const member = (written: Member): Json => {
   const [number, ...notes] = typeof written === "number" ? [written] : written;
-  const said = notes.map((note) =>
-    typeof note === "number" ? { load_balancing_weight: note } : { health_status: HEALTH[note] },
-  );
+  const said = notes.map((note) => {
+    if (typeof note === "number") return { load_balancing_weight: note };
+    return typeof note === "string" ? { health_status: HEALTH[note] } : { metadata: lb(note) };
+  });
   return Object.assign({}, place(number), ...said);
 };
+
+const lb = (metadata: Json): Json => ({ filter_metadata: { "envoy.lb": metadata, other: { v: "other" } } });
 
 const group = (members: readonly Member[], more: Json = {}) => ({ lb_endpoints: members.map(member), ...more });
 const zone = (name: string, members: readonly Member[], more: Json = {}) =>
@@ -59,6 +64,48 @@ const bias = (value: number) => ({
   least_request_lb_config: { active_request_bias: { default_value: value, runtime_key: "k" } },
 });
 const slowStart = { slow_start_config: { slow_start_window: "600s" } };
+
+const asks = (criteria: Json): Json => ({ cluster: "c", metadata_match: lb(criteria) });
+const asksNothing: Json = { cluster: "c" };
+const subsets = (more: Json): Json => ({ lb_subset_config: more });
+const keys = (...names: string[]) => ({ keys: names });
+const ROUND_ROBIN = {
+  policies: [
+    { typed_extension_config: { name: "y", typed_config: { "@type": `${TYPES}.round_robin.v3.RoundRobin` } } },
+  ],
+};
+const V = { subset_selectors: [keys("v")] };
+/** Two of one version, one of another, one of none. */
+const VERSIONS = [group([[1, { v: "1" }], [2, { v: "1" }], [3, { v: "2" }], 4])];
+/** Of two versions and two stages. */
+const STAGES = [
+  group([
+    [1, { v: "1", stage: "prod" }],
+    [2, { v: "1", stage: "test" }],
+    [3, { v: "2", stage: "prod" }],
+    [4, { v: "2" }],
+  ]),
+];
+const WEIGHTED_ZONES = [
+  zone(
+    "a",
+    [
+      [1, { v: "1" }],
+      [2, { v: "2" }],
+      [3, { v: "2" }],
+      [4, { v: "2" }],
+    ],
+    { load_balancing_weight: 4 },
+  ),
+  zone(
+    "b",
+    [
+      [5, { v: "1" }],
+      [6, { v: "1" }],
+    ],
+    { load_balancing_weight: 1 },
+  ),
+];
 
 const THREE = [group([1, 2, 3])];
 const BY_WEIGHT = [
@@ -275,14 +322,426 @@ export const CASES: readonly Case[] = [
     shares: { 1: 0.1 / 2.1, 2: 1 / 2.1, 3: 1 / 2.1 },
     slow: "healthy endpoints start slowly beside others, in panic",
   },
+  {
+    name: "a subset",
+    cluster: { ...assigned(VERSIONS), ...subsets(V) },
+    route: asks({ v: "1" }),
+    shares: each([1, 2], 1 / 2),
+  },
+  {
+    name: "no subset without criteria, nor an endpoint",
+    cluster: { ...assigned(VERSIONS), ...subsets(V) },
+    route: asksNothing,
+    shares: {},
+  },
+  {
+    name: "no subset without criteria, so any endpoint",
+    cluster: { ...assigned(VERSIONS), ...subsets({ ...V, fallback_policy: "ANY_ENDPOINT" }) },
+    route: asksNothing,
+    shares: each([1, 2, 3, 4], 1 / 4),
+  },
+  {
+    name: "no subset of that value, so the default one",
+    cluster: {
+      ...assigned(VERSIONS),
+      ...subsets({ ...V, fallback_policy: "DEFAULT_SUBSET", default_subset: { v: "2" } }),
+    },
+    route: asks({ v: "3" }),
+    shares: { 3: 1 },
+  },
+  {
+    name: "a default subset of nothing is all",
+    cluster: { ...assigned(VERSIONS), ...subsets({ ...V, fallback_policy: "DEFAULT_SUBSET" }) },
+    route: asks({ v: "1", w: "1" }),
+    shares: each([1, 2, 3, 4], 1 / 4),
+  },
+  {
+    name: "values are equal by what they are",
+    cluster: {
+      ...assigned([
+        group([
+          [1, { v: 1 }],
+          [2, { v: "1" }],
+          [3, { v: { a: [1, true, null], b: "x" } }],
+          [4, { v: { b: "x", a: [1, true, null] } }],
+          [5, { v: { b: "x", a: [1, null, true] } }],
+        ]),
+      ]),
+      ...subsets(V),
+    },
+    route: asks({ v: { b: "x", a: [1, true, null] } }),
+    shares: each([3, 4], 1 / 2),
+  },
+  {
+    name: "two keys, in whatever order they are written",
+    cluster: { ...assigned(STAGES), ...subsets({ subset_selectors: [keys("v", "stage")] }) },
+    route: asks({ v: "1", stage: "prod" }),
+    shares: { 1: 1 },
+  },
+  {
+    name: "a key less than the selector has",
+    cluster: {
+      ...assigned(STAGES),
+      ...subsets({ subset_selectors: [keys("v", "stage")], fallback_policy: "ANY_ENDPOINT" }),
+    },
+    route: asks({ stage: "prod" }),
+    shares: each([1, 2, 3, 4], 1 / 4),
+  },
+  {
+    name: "a key more than the selector has",
+    cluster: { ...assigned(STAGES), ...subsets({ subset_selectors: [keys("v")] }) },
+    route: asks({ v: "1", stage: "prod" }),
+    shares: {},
+  },
+  {
+    name: "fewer keys, where there is no subset of all",
+    cluster: {
+      ...assigned(STAGES),
+      ...subsets({
+        subset_selectors: [
+          { ...keys("stage", "v"), fallback_policy: "KEYS_SUBSET", fallback_keys_subset: ["v"] },
+          keys("v"),
+        ],
+      }),
+    },
+    route: asks({ v: "1", stage: "none" }),
+    shares: each([1, 2], 1 / 2),
+  },
+  {
+    name: "fewer keys, of which no selector knows",
+    cluster: {
+      ...assigned(STAGES),
+      ...subsets({
+        subset_selectors: [{ ...keys("stage", "v"), fallback_policy: "KEYS_SUBSET", fallback_keys_subset: ["v"] }],
+        fallback_policy: "DEFAULT_SUBSET",
+        default_subset: { stage: "prod" },
+      }),
+    },
+    route: asks({ v: "1", stage: "none" }),
+    shares: each([1, 3], 1 / 2),
+  },
+  {
+    name: "a selector's fallback goes before the cluster's",
+    cluster: {
+      ...assigned(STAGES),
+      ...subsets({
+        subset_selectors: [{ ...keys("stage"), fallback_policy: "NO_FALLBACK" }],
+        fallback_policy: "ANY_ENDPOINT",
+      }),
+    },
+    route: asks({ stage: "none" }),
+    shares: {},
+  },
+  {
+    name: "a selector's default subset",
+    cluster: {
+      ...assigned(STAGES),
+      ...subsets({
+        subset_selectors: [{ ...keys("stage"), fallback_policy: "DEFAULT_SUBSET" }],
+        default_subset: { v: "2" },
+      }),
+    },
+    route: asks({ stage: "none" }),
+    shares: each([3, 4], 1 / 2),
+  },
+  {
+    name: "a selector's fallback behind a longer one that begins with its keys is lost",
+    cluster: {
+      ...assigned(STAGES),
+      ...subsets({ subset_selectors: [keys("v", "stage"), { ...keys("stage"), fallback_policy: "ANY_ENDPOINT" }] }),
+    },
+    route: asks({ stage: "none" }),
+    shares: {},
+  },
+  {
+    name: "a selector's fallback before a longer one that begins with its keys",
+    cluster: {
+      ...assigned(STAGES),
+      ...subsets({ subset_selectors: [{ ...keys("stage"), fallback_policy: "ANY_ENDPOINT" }, keys("v", "stage")] }),
+    },
+    route: asks({ stage: "none" }),
+    shares: each([1, 2, 3, 4], 1 / 4),
+  },
+  {
+    name: "one endpoint of a subset, the first of the first priority, well or not",
+    cluster: {
+      ...assigned([
+        group([[1, { v: "1" }]], { priority: 1 }),
+        group([
+          [2, "u", { v: "1" }],
+          [3, { v: "1" }],
+          [4, { v: "2" }],
+        ]),
+      ]),
+      ...subsets({ subset_selectors: [{ ...keys("v"), single_host_per_subset: true }] }),
+    },
+    route: asks({ v: "1" }),
+    shares: { 2: 1 },
+  },
+  {
+    name: "a list of values is each of them",
+    cluster: {
+      ...assigned([
+        group([
+          [1, { v: ["1", "2"] }],
+          [2, { v: "1" }],
+          [3, { v: ["2"] }],
+        ]),
+      ]),
+      ...subsets({ ...V, list_as_any: true }),
+    },
+    route: asks({ v: "1" }),
+    shares: each([1, 2], 1 / 2),
+  },
+  {
+    name: "a list of values is one, where nothing is said",
+    cluster: {
+      ...assigned([
+        group([
+          [1, { v: ["1", "2"] }],
+          [2, { v: "1" }],
+          [3, { v: ["2"] }],
+        ]),
+      ]),
+      ...subsets(V),
+    },
+    route: asks({ v: ["1", "2"] }),
+    shares: { 1: 1 },
+  },
+  {
+    name: "lists of values in two keys and in the default subset",
+    cluster: {
+      ...assigned([
+        group([
+          [1, { v: ["1", "2"], w: ["3", "4"] }],
+          [2, { v: ["1"], w: "4" }],
+          [3, { w: ["4"] }],
+        ]),
+      ]),
+      ...subsets({
+        subset_selectors: [keys("v", "w"), keys("w")],
+        list_as_any: true,
+        fallback_policy: "DEFAULT_SUBSET",
+        default_subset: { v: "1" },
+      }),
+    },
+    route: asks({ v: "2", w: "4" }),
+    shares: { 1: 1 },
+  },
+  {
+    name: "an endpoint with an empty list counts by its other keys",
+    cluster: {
+      ...assigned([
+        group([
+          [1, { v: [], w: "1" }],
+          [2, { v: "1", w: "1" }],
+          [3, { w: "1" }],
+        ]),
+      ]),
+      ...subsets({ subset_selectors: [keys("v", "w")], list_as_any: true }),
+    },
+    route: asks({ w: "1" }),
+    shares: { 1: 1 },
+  },
+  {
+    name: "panic to any endpoint, where the default subset has none",
+    cluster: {
+      ...assigned(VERSIONS),
+      ...subsets({ ...V, fallback_policy: "DEFAULT_SUBSET", default_subset: { v: "none" }, panic_mode_any: true }),
+    },
+    route: asksNothing,
+    shares: each([1, 2, 3, 4], 1 / 4),
+  },
+  {
+    name: "panic to any endpoint is no fallback by itself",
+    cluster: { ...assigned(VERSIONS), ...subsets({ ...V, panic_mode_any: true }) },
+    route: asks({ v: "3" }),
+    shares: {},
+  },
+  {
+    name: "a subset in panic is used whole",
+    cluster: {
+      ...assigned([
+        group([
+          [1, "u", { v: "1" }],
+          [2, "u", { v: "1" }],
+          [3, { v: "2" }],
+        ]),
+      ]),
+      ...subsets({ ...V, fallback_policy: "ANY_ENDPOINT" }),
+    },
+    route: asks({ v: "1" }),
+    shares: each([1, 2], 1 / 2),
+  },
+  {
+    name: "a subset without a healthy endpoint, and without panic, is no reason to fall back",
+    cluster: {
+      ...assigned([
+        group([
+          [1, "u", { v: "1" }],
+          [2, "u", { v: "1" }],
+          [3, { v: "2" }],
+        ]),
+      ]),
+      ...panic(0),
+      ...subsets({ ...V, fallback_policy: "ANY_ENDPOINT" }),
+    },
+    route: asks({ v: "1" }),
+    shares: {},
+  },
+  {
+    name: "panic to any endpoint for the part of the default subset's requests that fails",
+    cluster: {
+      ...assigned([
+        group([[1, { v: "1" }], ...range(2, 9).map((number): Member => [number, "u", { v: "1" }])]),
+        group(
+          [
+            [11, { v: "1" }],
+            [12, "u", { v: "1" }],
+          ],
+          { priority: 1 },
+        ),
+        group(range(21, 14), { priority: 2 }),
+      ]),
+      ...zones({ fail_traffic_on_panic: true }),
+      ...subsets({ ...V, fallback_policy: "DEFAULT_SUBSET", default_subset: { v: "1" }, panic_mode_any: true }),
+    },
+    route: asksNothing,
+    // 17 % fall back; with priority 2 there is no panic, so of all endpoints priority 0 has 14 %, 1 has 70 %.
+    shares: { 1: 0.17 * 0.14, 11: 0.83 + 0.17 * 0.7, ...each(range(21, 14), (0.17 * 0.16) / 14) },
+    slow: "a part of its requests has no endpoint",
+  },
+  {
+    name: "priorities of a subset",
+    cluster: {
+      ...assigned([
+        group([[1, { v: "1" }], [2, "u", { v: "1" }], 3, 4, 5]),
+        group([[6, { v: "1" }], 7], { priority: 1 }),
+      ]),
+      ...subsets(V),
+    },
+    route: asks({ v: "1" }),
+    shares: { 1: 0.7, 6: 0.3 },
+  },
+  {
+    name: "localities by weight do not count in subsets",
+    cluster: { ...assigned(WEIGHTED_ZONES), ...WEIGHTED, ...subsets(V) },
+    route: asks({ v: "1" }),
+    shares: each([1, 5, 6], 1 / 3),
+  },
+  {
+    name: "nor where any endpoint will do",
+    cluster: { ...assigned(WEIGHTED_ZONES), ...WEIGHTED, ...subsets({ ...V, fallback_policy: "ANY_ENDPOINT" }) },
+    route: asksNothing,
+    shares: each(range(1, 6), 1 / 6),
+  },
+  {
+    name: "localities by weight in a subset that is to know of them",
+    cluster: { ...assigned(WEIGHTED_ZONES), ...WEIGHTED, ...subsets({ ...V, locality_weight_aware: true }) },
+    route: asks({ v: "1" }),
+    shares: { 1: 0.8, ...each([5, 6], 0.1) },
+  },
+  {
+    name: "localities by weight, by the part of their endpoints in the subset",
+    cluster: {
+      ...assigned(WEIGHTED_ZONES),
+      ...WEIGHTED,
+      ...subsets({ ...V, locality_weight_aware: true, scale_locality_weight: true }),
+    },
+    route: asks({ v: "1" }),
+    shares: { 1: 0.5, ...each([5, 6], 0.25) },
+  },
+  {
+    name: "by zone in a subset",
+    cluster: {
+      ...assigned([
+        zone("a", [[1, { v: "1" }], [2, { v: "1" }], 3, 4]),
+        zone("b", [...range(5, 4).map((number): Member => [number, { v: "1" }]), 9]),
+      ]),
+      ...subsets(V),
+    },
+    route: asks({ v: "1" }),
+    local: { a: 2, b: 2 },
+    shares: { ...each([1, 2], 1 / 3), ...each(range(5, 4), 1 / 12) },
+  },
+  {
+    name: "a list of criteria, of which the second has a subset",
+    cluster: {
+      ...assigned(STAGES),
+      ...subsets({ subset_selectors: [keys("v", "stage")], metadata_fallback_policy: "FALLBACK_LIST" }),
+    },
+    route: asks({ v: "2", fallback_list: [{ stage: "test" }, { v: "1", stage: "test" }, { stage: "prod" }] }),
+    shares: { 2: 1 },
+  },
+  {
+    name: "a list of criteria is a key like others, where nothing is said",
+    cluster: {
+      ...assigned(STAGES),
+      ...subsets({ subset_selectors: [keys("v", "stage")], fallback_policy: "ANY_ENDPOINT" }),
+    },
+    route: asks({ v: "2", fallback_list: [{ stage: "prod" }] }),
+    shares: each([1, 2, 3, 4], 1 / 4),
+  },
+  {
+    name: "an empty list of criteria leaves the others",
+    cluster: { ...assigned(VERSIONS), ...subsets({ ...V, metadata_fallback_policy: "FALLBACK_LIST" }) },
+    route: asks({ v: "2", fallback_list: [] }),
+    shares: { 3: 1 },
+  },
+  {
+    name: "criteria of an entry above those of its route",
+    cluster: { ...assigned(STAGES), ...subsets({ subset_selectors: [keys("v", "stage")] }) },
+    route: {
+      metadata_match: lb({ v: "1", stage: "prod" }),
+      weighted_clusters: { clusters: [{ name: "c", weight: 1, metadata_match: lb({ v: "2" }) }] },
+    },
+    shares: { 3: 1 },
+  },
+  {
+    name: "subsets by the list of policies, with their own",
+    cluster: {
+      ...assigned([
+        group([
+          [1, 1, { v: "1" }],
+          [2, 3, { v: "1" }],
+          [3, { v: "2" }],
+        ]),
+      ]),
+      ...typed("subset.v3.Subset", { ...V, subset_lb_policy: ROUND_ROBIN }),
+    },
+    route: asks({ v: "1" }),
+    shares: { 1: 0.25, 2: 0.75 },
+  },
+  {
+    name: "subsets by the list of policies, without a selector",
+    cluster: { ...assigned(VERSIONS), ...typed("subset.v3.Subset", { subset_lb_policy: ROUND_ROBIN }) },
+    route: asksNothing,
+    shares: {},
+  },
+  {
+    name: "criteria that no selector knows, where they do no harm",
+    cluster: {
+      ...assigned(STAGES),
+      ...typed("subset.v3.Subset", {
+        subset_selectors: [keys("stage"), keys("stage", "v")],
+        allow_redundant_keys: true,
+        subset_lb_policy: ROUND_ROBIN,
+      }),
+    },
+    route: asks({ v: "1", stage: "test", w: "1" }),
+    shares: { 2: 1 },
+  },
 ];
 
 /** The cluster `c` of a case, and what else of a bootstrap it needs. */
-export function bootstrapOf({ cluster, local }: Case): Json {
+export function bootstrapOf({ cluster, route = asksNothing, local }: Case, address: Json): Json {
   const members = Object.entries(local ?? {}).flatMap(([name, count], i) => zone(name, range(201 + 10 * i, count)));
   const own = { name: "local", ...assigned(members) };
   return {
-    static_resources: { clusters: [{ name: "c", ...cluster }, ...(local ? [own] : [])] },
+    static_resources: {
+      listeners: [listener(address, route)],
+      clusters: [{ name: "c", ...cluster }, ...(local ? [own] : [])],
+    },
     ...(local
       ? {
           node: { id: "one", cluster: "local", locality: { region: "r", zone: "a" } },
@@ -290,6 +749,20 @@ export function bootstrapOf({ cluster, local }: Case): Json {
         }
       : {}),
   };
+}
+
+function listener(address: Json, route: Json): Json {
+  const types = "type.googleapis.com/envoy.extensions.filters";
+  const manager = {
+    "@type": `${types}.network.http_connection_manager.v3.HttpConnectionManager`,
+    stat_prefix: "x",
+    route_config: {
+      name: "r",
+      virtual_hosts: [{ name: "v", domains: ["*"], routes: [{ match: { prefix: "/" }, route }] }],
+    },
+    http_filters: [{ name: "router", typed_config: { "@type": `${types}.http.router.v3.Router` } }],
+  };
+  return { name: "l", address, filter_chains: [{ filters: [{ name: "hcm", typed_config: manager }] }] };
 }
 
 /**

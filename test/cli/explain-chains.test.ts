@@ -4,6 +4,7 @@ import { explainConfig } from "../../src/daemon/explain.ts";
 import { explainRequest, formatExplanation, readQuestion } from "../../src/daemon/explain-request.ts";
 import { formatRejections, parseBootstrap } from "../../src/envoy/parse.ts";
 import type { Config } from "../../src/model/config.ts";
+import type { Metadata } from "../../src/model/metadata.ts";
 import { address, cluster, httpAnswer, inspector, tcpProxy } from "../e2e/tcp.ts";
 
 function configOf(more: object): Config {
@@ -46,6 +47,32 @@ test("tcp_proxy: what needs the slow path, what leads nowhere, and what is left 
   assert.match(explain(only(tcpProxy("gone"))), /cluster +gone: not there: the connection is closed/);
   assert.match(explain(only(tcpProxy("empty"))), /no endpoint to use: the connection is closed/);
   assert.match(explain(only(tcpProxy("there"))), /served by +whoever the client asked for/);
+});
+
+test("which subset of a cluster, by which criteria, and what lacks an endpoint", () => {
+  const lb = (metadata: object) => ({ filter_metadata: { "envoy.lb": metadata } });
+  const config = configOf(only(tcpProxy("one", { metadata_match: lb({ v: "2", a: 1 }) })));
+  const subsets = { fallback: "none", defaultSubset: { v: "1" }, selectors: [{ keys: ["a", "v"] }] } as const;
+  const told = (metadata: object, more: object = {}) => {
+    const clusters = config.clusters.map((cluster) => ({
+      ...cluster,
+      subsets: { ...subsets, ...more },
+      endpoints: cluster.endpoints.map((endpoint) => ({ ...endpoint, metadata: metadata as Metadata })),
+    }));
+    const asked = readQuestion("GET http://x/", []);
+    assert.ok(!("problem" in asked));
+    return formatExplanation(explainRequest({ ...config, clusters }, config.listeners[0]!, asked));
+  };
+  assert.match(
+    told({ v: "2", a: 1 }),
+    /^cluster +one: a=1, v="2", by metadata_match {"a":1,"v":"2"}; ROUND_ROBIN, each in turn$/m,
+  );
+  assert.match(
+    told({ v: "2" }, { fallback: "any" }),
+    /^cluster +one: any endpoint, by metadata_match {"a":1,"v":"2"};/m,
+  );
+  assert.match(told({ v: "2" }), /one: cluster one has no endpoint for metadata_match {"a":1,"v":"2"}: the connection/);
+  assert.match(told({ v: "2" }, { fallback: "default" }), /: there is none in the default subset: the connection is/);
 });
 
 test("which filter chain a request takes, of several", () => {
