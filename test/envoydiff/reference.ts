@@ -265,9 +265,10 @@ function outcomesOf(
         return [...dropped, replyOf(503, "no healthy upstream", editor.response([], sent))];
 
       const kept = isKept(text, action);
+      const short = fieldOf(text, "x-short") !== undefined;
       const endings = endingsOf({
         kinds: kindsOf(lists, ports),
-        acts: /\nx-short: /i.test(text) ? ["short"] : actsOf(sent),
+        acts: short ? ["short"] : actsOf(sent),
         tries: () => (kept ? Tries.of(action.retry, new Headers(edited, "each")) : undefined),
         timeouts: timeoutsOf(action, http.limits, new Headers(head, "each")),
         requestTimeoutMs: http.limits?.requestTimeoutMs ?? 0,
@@ -276,7 +277,8 @@ function outcomesOf(
         burst: burstOf(text),
         safe: ["GET", "HEAD", "OPTIONS"].includes(request.method),
       });
-      const copies = kept ? copiesOf(config, action, head, sent) : {};
+      /* Who gets a copy gets all of it, and not before it is there. */
+      const copies = kept && !short ? copiesOf(config, action, head, sent) : {};
       const outcomes = endings.flatMap((ending): Outcome[] => {
         const { seen, count } = ending;
         const tried = {
