@@ -94,15 +94,8 @@ export class Upstreams {
     const inUse = this.#resources.of(cluster, priority);
     const thresholds = breakers[priority];
     const idle = fresh ? undefined : reuse(pool);
-    const room = this.#resources.mayRequest(cluster, priority, thresholds);
-    if (idle !== undefined) {
-      if (room) return this.#attach(target, idle);
-      this.giveBack(target, idle);
-    }
-    if (!room || inUse.pending >= thresholds.maxPendingRequests) {
-      this.#count(cluster, "upstream_rq_pending_overflow");
-      throw new Overflow();
-    }
+    if (idle !== undefined) return this.#admit(target, idle);
+    if (inUse.pending >= thresholds.maxPendingRequests) throw this.#overflow(cluster);
     inUse.pending++;
     let up: Upstream;
     try {
@@ -114,11 +107,20 @@ export class Upstreams {
       this.giveBack(target, up);
       throw new Cancelled();
     }
-    /* Others may have been attached while it waited. */
-    if (this.#resources.mayRequest(cluster, priority, thresholds)) return this.#attach(target, up);
+    return this.#admit(target, up);
+  }
+
+  /** As in Envoy, max_requests is asked when there is a connection, be it one that was made for nothing then. */
+  #admit(target: Target, up: Upstream): Upstream {
+    const { cluster, priority, breakers } = target;
+    if (this.#resources.mayRequest(cluster, priority, breakers[priority])) return this.#attach(target, up);
     this.giveBack(target, up);
+    throw this.#overflow(cluster);
+  }
+
+  #overflow(cluster: string): Overflow {
     this.#count(cluster, "upstream_rq_pending_overflow");
-    throw new Overflow();
+    return new Overflow();
   }
 
   #attach(target: Target, up: Upstream): Upstream {

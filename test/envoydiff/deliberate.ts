@@ -80,4 +80,4 @@ export const DELIBERATE: readonly Deliberate[] = [
 ];
 
 export const explain = (request: string, expected: Expected, envoy: Answer): Deliberate | undefined =>
-  DELIBERATE.find((each) => each.explains(request, expected, envoy));
+  DELIBERATE.find((each) => (envoy.burst ?? [envoy]).every((one) => each.explains(request, expected, one)));

@@ -119,14 +119,12 @@ class Play {
     const at = this.#choose(this.#trial.kinds);
     if (at === "none") return this.#failed(503, "no healthy upstream");
     this.#count++;
-    if (this.#overflows()) {
-      this.#again(this.#tries?.afterReset("overflow"));
-      return this.#failed(503, `${this.#because()}overflow`, true);
-    }
+    if (this.#mayNotWait()) return this.#overflow();
     if (at === "dead") {
       if (this.#again(this.#tries?.afterReset("connectFailure"))) return undefined;
       return this.#failed(503, `${this.#because()}remote connection failure`);
     }
+    if (this.#mayNotBegin()) return this.#overflow();
     const { acts } = this.#trial;
     const act = acts[Math.min(this.#seen[at], acts.length - 1)]!;
     /* A server that waits for the rest of a request has not seen it. */
@@ -182,11 +180,18 @@ class Play {
     return !this.#stopped;
   }
 
+  #overflow(): Ending {
+    this.#again(this.#tries?.afterReset("overflow"));
+    return this.#failed(503, `${this.#because()}overflow`, true);
+  }
+
   /** No connection waits for a request at first: where none may be waited for, one that is there helps. */
-  #overflows(): boolean {
-    const { maxRequests, maxPendingRequests } = this.#thresholds;
-    if (maxRequests === 0) return true;
-    return (maxPendingRequests === 0 || this.#trial.burst > 1) && this.#choose([true, false]);
+  #mayNotWait = () => this.#thresholds.maxPendingRequests === 0 && this.#choose([true, false]);
+
+  /** With a connection. */
+  #mayNotBegin(): boolean {
+    if (this.#thresholds.maxRequests === 0) return true;
+    return this.#trial.burst > 1 && this.#choose([true, false]);
   }
 
   #end(act: string): End {

@@ -1,28 +1,35 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
-import { DEFAULT_THRESHOLDS, DEFAULT_UPSTREAM } from "../../src/model/limits.ts";
+import { DEFAULT_THRESHOLDS, DEFAULT_UPSTREAM, type Thresholds } from "../../src/model/limits.ts";
 import { Resources } from "../../src/slowpath/breakers.ts";
-import { type Target, Upstreams } from "../../src/slowpath/upstream.ts";
-import { listen, portOf } from "./parties.ts";
+import { ConnectFailed, Overflow, type Target, Upstreams } from "../../src/slowpath/upstream.ts";
+import { freePort, listen, portOf } from "./parties.ts";
 
 const never = new AbortController().signal;
 
+/** A cluster of one endpoint, with these limits. */
+function targetAt(port: number, limits: Partial<Thresholds>): Target {
+  const thresholds = { ...DEFAULT_THRESHOLDS, ...limits };
+  return {
+    tenant: 0,
+    cluster: "c",
+    address: { ip: "127.0.0.1", port },
+    connectTimeoutMs: 1_000,
+    priority: "default",
+    breakers: { default: thresholds, high: thresholds },
+    upstream: DEFAULT_UPSTREAM,
+  };
+}
+
+const silent = () => listen((socket) => socket.on("error", () => {}).on("end", () => socket.end()));
+
 test("a fresh connection is had where one idle is all that there may be", async (t) => {
-  const server = await listen((socket) => socket.on("error", () => {}).on("end", () => socket.end()));
+  const server = await silent();
   t.after(() => server.close());
   const resources = new Resources(() => 0);
   const upstreams = new Upstreams(resources, () => {});
-  const one = { ...DEFAULT_THRESHOLDS, maxConnections: 1 };
-  const target: Target = {
-    tenant: 0,
-    cluster: "c",
-    address: { ip: "127.0.0.1", port: portOf(server) },
-    connectTimeoutMs: 1_000,
-    priority: "default",
-    breakers: { default: one, high: one },
-    upstream: DEFAULT_UPSTREAM,
-  };
+  const target = targetAt(portOf(server), { maxConnections: 1 });
   const first = await upstreams.acquire(target, false, never);
   upstreams.detach(target);
   upstreams.giveBack(target, first);
@@ -36,4 +43,17 @@ test("a fresh connection is had where one idle is all that there may be", async 
   second.socket.destroy();
   await once(second.socket, "close");
   assert.equal(resources.of("c", "default").connections, 0);
+});
+
+test("max_requests is asked when there is a connection, max_pending_requests before", async (t) => {
+  const server = await silent();
+  t.after(() => server.close());
+  const upstreams = new Upstreams(new Resources(() => 0), () => {});
+  t.after(() => upstreams.closeIdle());
+  const [open, closed] = [portOf(server), await freePort()];
+  const acquire = (port: number, limits: Partial<Thresholds>) =>
+    upstreams.acquire(targetAt(port, limits), false, never);
+  await assert.rejects(acquire(closed, { maxRequests: 0 }), ConnectFailed);
+  await assert.rejects(acquire(open, { maxRequests: 0 }), Overflow);
+  await assert.rejects(acquire(closed, { maxPendingRequests: 0 }), Overflow);
 });
