@@ -1,4 +1,4 @@
-import { assertable, compileProgram, Neighbour, neighbour, type Step } from "../tables/re2.ts";
+import { assertable, compileProgram, Neighbour, neighbour, type Program, type Step } from "../tables/re2.ts";
 
 /**
  * Regular expressions as deterministic automata over bytes: one look into a table for each byte of a text, however many
@@ -27,6 +27,8 @@ export interface UnionDfa extends Automaton {
 }
 
 const DEAD = 0;
+/** How many kinds of neighbours there are. */
+const KINDS = Object.keys(Neighbour).length;
 /** States are numbers of 16 bits. */
 const MOST_STATES = 0x10000;
 /** Before it is minimised an automaton may be so many times larger. */
@@ -44,9 +46,22 @@ export function toDfa(pattern: string, maxStates: number): Dfa | undefined {
   return { ...automaton, accepts: Uint8Array.from(accepting, (patterns) => patterns.length) };
 }
 
+/** Programs that {@link isPlainlySmall} made: what asks all patterns together asks for each once more, soon. */
+const programs = new Map<string, Program>();
+const MOST_PROGRAMS = 16_384;
+
+function programOf(pattern: string): Program {
+  const known = programs.get(pattern);
+  programs.delete(pattern);
+  return known ?? compileProgram(pattern);
+}
+
 /** Is it plain that a pattern's automaton has so few states? It says no where only the smallest one would tell. */
 export function isPlainlySmall(pattern: string, maxStates: number): boolean {
-  return new Subsets([pattern]).automaton(maxStates, MAX_WORK) !== undefined;
+  const program = programOf(pattern);
+  if (programs.size >= MOST_PROGRAMS) programs.clear();
+  programs.set(pattern, program);
+  return new Subsets([program]).automaton(maxStates, MAX_WORK) !== undefined;
 }
 
 /** One automaton for several patterns; undefined and errors as with `toDfa`. `maxWork` is in steps followed. */
@@ -56,7 +71,7 @@ export function toUnionDfa(
   maxWork: number = MAX_WORK,
 ): UnionDfa | undefined {
   const limit = Math.min(maxStates, MOST_STATES);
-  const large = new Subsets(patterns).automaton(limit * SLACK, maxWork);
+  const large = new Subsets(patterns.map(programOf)).automaton(limit * SLACK, maxWork);
   if (large === undefined) return undefined;
   const states = large.accepting.length;
   if (states <= limit && large.next.length > MOST_MINIMISED)
@@ -106,15 +121,16 @@ class Subsets {
   readonly #states = new Map<string, number>([["", DEAD]]);
   /** States by where a byte led to, which saves to follow it from there again. */
   readonly #byTargets = new Map<string, number>();
+  /** The same where that was one step: no text is made of it then. DEAD: not followed yet, or dead. */
+  readonly #bySingle: Uint32Array;
   readonly #lists = new Map<string, readonly number[]>();
   /** By step: in which turn of #reach it was met. */
   readonly #met: Uint32Array;
   #turn = 0;
   #work = 0;
 
-  constructor(patterns: readonly string[]) {
-    patterns.forEach((pattern, index) => {
-      const { steps, start } = compileProgram(pattern);
+  constructor(programs: readonly Program[]) {
+    programs.forEach(({ steps, start }, index) => {
       const offset = this.#steps.length;
       this.#starts.push(offset + start);
       for (const step of steps) {
@@ -123,6 +139,7 @@ class Subsets {
       }
     });
     this.#met = new Uint32Array(this.#steps.length);
+    this.#bySingle = new Uint32Array(this.#steps.length * KINDS);
     this.#classify();
   }
 
@@ -158,6 +175,11 @@ class Subsets {
   /** The state of a text that led to these steps, and ends in such a byte. */
   #state(steps: readonly number[], before: Neighbour): number {
     if (steps.length === 0) return DEAD;
+    if (steps.length === 1) {
+      const at = steps[0]! * KINDS + before;
+      if (this.#bySingle[at] === DEAD) this.#bySingle[at] = this.#stateOf(this.#reach(steps, 0), before);
+      return this.#bySingle[at]!;
+    }
     const key = `${before}:${steps}`;
     const state = this.#byTargets.get(key) ?? this.#stateOf(this.#reach(steps, 0), before);
     this.#byTargets.set(key, state);

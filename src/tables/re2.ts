@@ -153,6 +153,9 @@ class Builder {
   }
 
   #characters(ranges: readonly Range[], next: number): Step {
+    const [[low, high] = [0, MAX_RUNE], second] = ranges;
+    /* Most are one letter: of ten thousand expressions that is most of the work. */
+    if (second === undefined && high <= LAST_OF_LENGTH[0]!) return { op: "byte", low, high, next };
     return this.#ways(
       ranges.flatMap(([low, high]) => utf8(low, high)),
       next,
