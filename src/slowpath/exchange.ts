@@ -14,7 +14,7 @@ import { Failure, failureOf, timedOut } from "./reply.ts";
 import { withField, withoutFields, withoutHopByHop } from "./request.ts";
 import { type BodyReader, Broken, type Source } from "./source.ts";
 import { Upload } from "./upload.ts";
-import { ConnectFailed, Overflow, type Target, type Upstream, type Upstreams } from "./upstream.ts";
+import { ConnectFailed, Overflow, once, type Target, type Upstream, type Upstreams } from "./upstream.ts";
 import { Deadline } from "./watch.ts";
 
 export interface Asked {
@@ -281,7 +281,12 @@ export class Exchange {
       this.#head = withField(this.#head, ATTEMPT_COUNT, String(this.#count));
     const up = await upstreams.acquire(target, fresh, this.#cut.signal);
     to.started();
-    const attempt = this.#begin(up, target);
+    const leave = once(() => upstreams.detach(target));
+    const attempt = this.#begin(up, () => {
+      /* Whoever waits for the connection needs the room as well. */
+      leave();
+      upstreams.giveBack(target, up);
+    });
     try {
       if (this.#parties.source.discarded) throw new Broken("the connection is being ended");
       const keep = await attempt.run();
@@ -291,12 +296,12 @@ export class Exchange {
       throw attempt.expired ?? error;
     } finally {
       attempt.stop();
-      upstreams.detach(target);
+      leave();
       to.ended(attempt.status, attempt.sent, attempt.received);
     }
   }
 
-  #begin(up: Upstream, target: Target): Attempt {
+  #begin(up: Upstream, giveBack: () => void): Attempt {
     const { timeouts } = this.#asked;
     const { upstream } = this.#to;
     const attempt = new Attempt(this.#asked, this.#head, this.#upload, up, this.#parties, {
@@ -318,7 +323,7 @@ export class Exchange {
       started: () => {
         this.#started = true;
       },
-      giveBack: () => this.#parties.upstreams.giveBack(target, up),
+      giveBack,
       tunnels: () => this.#response.stop(),
     });
     this.#attempt = attempt;

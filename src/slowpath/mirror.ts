@@ -12,7 +12,7 @@ import {
 import type { MirrorTo, RoutedHead } from "./ports.ts";
 import { BodyReader, chunk, lastChunk, write } from "./source.ts";
 import type { Upload } from "./upload.ts";
-import type { Upstream, Upstreams } from "./upstream.ts";
+import { once, type Upstream, type Upstreams } from "./upstream.ts";
 import { Deadline } from "./watch.ts";
 
 const MAX_RESPONSE_HEAD = 64 << 10;
@@ -43,18 +43,21 @@ export async function sendMirror(
   const up = await upstreams.acquire(target, false, new AbortController().signal).catch(() => undefined);
   if (up === undefined) return;
   const copy = new Copy(what, upload, up);
+  const leave = once(() => upstreams.detach(target));
   const limit = new Deadline();
   limit.set(what.timeouts.wholeMs, () => up.socket.destroy());
   to.started();
   try {
     await copy.send(marksHost);
-    if (await copy.drop()) upstreams.giveBack(target, up);
+    const isGood = await copy.drop();
+    leave();
+    if (isGood) upstreams.giveBack(target, up);
     else up.socket.destroy();
   } catch {
     up.socket.destroy();
   } finally {
     limit.stop();
-    upstreams.detach(target);
+    leave();
     to.ended(copy.status, copy.sent, copy.received);
   }
 }

@@ -140,7 +140,7 @@ export class Upstreams {
     return await this.#connect(target, this.#poolOf(target), new AbortController().signal);
   }
 
-  /** The request that a connection was acquired for is over. */
+  /** The request that a connection was acquired for is over: said before the connection is given back. */
   detach({ cluster, priority }: Target): void {
     this.#resources.of(cluster, priority).requests--;
   }
@@ -278,6 +278,15 @@ export class Upstreams {
   closeIdle(): void {
     for (const { idle } of this.#pools.values()) for (const up of idle.splice(0)) up.socket.destroy();
   }
+}
+
+/** Does it the first time that it is called. */
+export function once(act: () => void): () => void {
+  let left = true;
+  return () => {
+    if (left) act();
+    left = false;
+  };
 }
 
 const hostOf = ({ cluster, address }: Target) => `${cluster} ${address.ip} ${address.port}`;

@@ -49,7 +49,7 @@ export function disagreement(
   subject?: Subject,
 ): string | undefined {
   if (answer.burst !== undefined) return burstDisagreement(request, expected, answer.burst, subject);
-  const silent = expected.outcomes.some((each) => each.kind === "reply" && each.status === SILENCE.status);
+  const silent = expected.outcomes.some((each) => each.kind === "reply" && each.body === SILENCE.body);
   if (silent && answer.error === SILENCE.body) return undefined;
   if (answer.error !== undefined && answer.error !== SILENCE.body) {
     const closed = expected.outcomes.filter((each) => each.kind === "reply" && each.body === "closed");

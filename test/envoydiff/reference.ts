@@ -43,7 +43,7 @@ import { withMark } from "../../src/slowpath/mirror.ts";
 import { withField, withoutAdvice, withoutFields, withoutHopByHop } from "../../src/slowpath/request.ts";
 import { bootstrap, type Ports } from "./places.ts";
 import type { Spec } from "./spec.ts";
-import { answerTo, endingsOf, type Kind } from "./tries.ts";
+import { answerTo, endingsOf, type Kind, SILENCE } from "./tries.ts";
 
 /** What XLB's own rules say of a request, without a socket: the third of four answers. */
 
@@ -163,6 +163,7 @@ function proxied(config: Config, { clusters }: TcpChain, text: string, ports: Po
             const host_ = seenHead(lines).headers.host ?? "";
             const tries = { [name]: kind === "dead" ? [] : [host_] };
             if (kind === "dead" || /^(reset|close|hang)$/.test(act)) return { ...CLOSED, tries };
+            if (fieldOf(text, "x-short") !== undefined) return { kind: "reply", ...SILENCE };
             return {
               kind: "endpoint",
               cluster: name,
@@ -365,12 +366,12 @@ function overflowsOf(config: Config, { action }: RouteMatched["route"], text: st
   const priority = action.priority ?? "default";
   const { maxRequests, maxConnections, maxPendingRequests } = breakers[priority];
   if (maxPendingRequests === 0) return undefined;
-  const connections = Math.min(maxConnections, breakers.maxConnectionsPerHost?.[priority] ?? maxConnections);
-  const byConnections = Math.max(1, connections) + maxPendingRequests;
-  return {
-    count: Math.max(0, burst - Math.min(maxRequests, byConnections)),
-    ofConnections: byConnections < maxRequests,
-  };
+  const bound = Math.min(maxConnections, breakers.maxConnectionsPerHost?.[priority] ?? maxConnections);
+  const connections = Math.max(1, bound);
+  /* Who waits for a connection is not under way yet, and has room when one gets free. */
+  const ofConnections = connections <= maxRequests;
+  const most = ofConnections ? connections + maxPendingRequests : maxRequests;
+  return { count: Math.max(0, burst - most), ofConnections };
 }
 
 /** A body is text, unless the rules say otherwise, and without one there is no type. */

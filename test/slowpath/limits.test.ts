@@ -145,6 +145,7 @@ const CASES: readonly Asked[] = [
   { name: "max_requests of priority HIGH", target: "/high", times: 2, acts: ["late"] },
   { name: "max_pending_requests 0", target: "/pending", acts: [200] },
   { name: "max_connections: one waits, the third is too many", target: "/waits", times: 3, apart: 150, acts: ["late"] },
+  { name: "max_requests: who waits is not counted", target: "/one-at-all", times: 2, apart: 150, acts: ["late"] },
   { name: "per_host_thresholds", target: "/host", times: 3, apart: 150, acts: ["late"] },
   { name: "max_retries", target: "/retries", times: 2, acts: [500, "late"] },
   { name: "retry_budget", target: "/budget", times: 2, acts: [500, "late"] },
