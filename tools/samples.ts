@@ -127,6 +127,9 @@ export const SAMPLES: {
   },
   "Subset.subset_lb_policy": { values: [RANDOM] },
   "Cluster.lb_subset_config": { values: [{ subset_selectors: [{ keys: ["v"] }] }] },
+  "Cluster.LbSubsetConfig.locality_weight_aware": {
+    beside: { "../common_lb_config": { locality_weighted_lb_config: {} } },
+  },
   "Cluster.LbSubsetConfig.default_subset": { values: [{ v: "1" }] },
   "Cluster.LbSubsetConfig.LbSubsetSelector.fallback_policy": { values: SELECTOR_FALLBACKS },
   "Cluster.LbSubsetConfig.LbSubsetSelector.fallback_keys_subset": FEWER_KEYS,

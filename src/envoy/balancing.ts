@@ -15,17 +15,20 @@ export function readBalancing(cluster: Fields): Balancing {
   const panic = panicPercent === undefined ? {} : { panicPercent };
   if (!cluster.lacks("load_balancing_policy")) return { ...readTyped(cluster, common), ...panic };
   const subsets = cluster.message("lb_subset_config");
+  const localities = common === undefined ? {} : localitiesOf(common);
   return {
     policy: readPolicy(cluster, common),
-    ...(common && localitiesOf(common)),
+    ...localities,
     ...panic,
-    ...(subsets && subsetsOf(subsets)),
+    ...(subsets && subsetsOf(subsets, localities)),
   };
 }
 
 /** Without a selector the rest of it is nothing to Envoy. */
-function subsetsOf(config: Fields): Pick<Cluster, "subsets"> {
+function subsetsOf(config: Fields, { localities }: Pick<Cluster, "localities">): Pick<Cluster, "subsets"> {
   const subsets = readSubsets(config, false);
+  if (subsets.weighsLocalities && localities?.kind !== "weighted")
+    config.reject("locality_weight_aware", `needs ${WEIGHTED}`, "write it into common_lb_config");
   return config.lacks("subset_selectors") ? {} : { subsets };
 }
 
