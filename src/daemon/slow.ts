@@ -6,6 +6,8 @@ import * as shim from "../kernel/native.ts";
 import type { Address, Cluster, Endpoint, HttpChain, Listener, TcpChain } from "../model/config.ts";
 import { DEFAULT_BREAKERS, DEFAULT_UPSTREAM } from "../model/limits.ts";
 import { plainConnection } from "../route/chain.ts";
+import { ATTEMPT_COUNT } from "../slowpath/exchange.ts";
+import type { Field } from "../slowpath/http1.ts";
 import type {
   Circumstances,
   Decision,
@@ -177,8 +179,10 @@ export class SlowSide {
       }
       case "noHost": {
         this.#counters.route(choice.route.name);
-        /* To Envoy it is on its way by now. */
-        const fields = editor.response([], editor.request(head));
+        const { action } = choice.route;
+        /* To Envoy it is on its way by now, for the first time. */
+        const told: Field[] = action.kind === "forward" && action.tellsAttempts ? [[ATTEMPT_COUNT, "1"]] : [];
+        const fields = editor.response(told, editor.request(head));
         return { kind: "reply", status: 503, flag: "UH", fields, body: "no healthy upstream" };
       }
       case "endpoint":

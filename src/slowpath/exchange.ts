@@ -58,7 +58,8 @@ const REPEATABLE = new Set(["GET", "HEAD", "OPTIONS"]);
 /** What a connection of Envoy's holds back at most: per_connection_buffer_limit_bytes. */
 const BUFFER_LIMIT = 1 << 20;
 
-const ATTEMPT_COUNT = "x-envoy-attempt-count";
+/** In what of a request and its answer the tries are counted. */
+export const ATTEMPT_COUNT = "x-envoy-attempt-count";
 
 const MAX_RANDOM = Number.MAX_SAFE_INTEGER;
 
