@@ -4,6 +4,7 @@ import { anyPath, patternFor, setHeader } from "./fields.ts";
 import { HASHING } from "./hashing.ts";
 import { LIMITED } from "./limits.ts";
 import type { ActionPart, Clusters, Json } from "./spec.ts";
+import { SUBSETS } from "./subsets.ts";
 
 /** What a route may do: the third list of fields that the comparison knows, beside those of `fields.ts`. */
 
@@ -188,5 +189,6 @@ export const ACTIONS: readonly ActionPart[] = [
     make: (dice) => ({ direct_response: direct(dice), ...(dice.chance(0.3) ? someEdits(dice) : {}) }),
   },
   ...HASHING,
+  ...SUBSETS,
   ...LIMITED,
 ];

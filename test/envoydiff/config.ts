@@ -19,6 +19,7 @@ import {
   type Spec,
   type VirtualHostSpec,
 } from "./spec.ts";
+import { divide } from "./subsets.ts";
 
 /** A route with the parts that it was made of, which know where its edges are. */
 export interface MadeRoute {
@@ -46,8 +47,8 @@ const FRONTS = 0.15;
 const MAX_CLUSTERS = 40;
 const MAX_ENDPOINTS = 4;
 
-/** Configuration `index` of this seed; it does not depend on the others. */
-export function makeConfig(seed: number, index: number): Made {
+/** Configuration `index` of this seed; it does not depend on the others. Names of routes' actions hold `actions`. */
+export function makeConfig(seed: number, index: number, actions = ""): Made {
   const dice = new Dice(seed, index, 1);
   const clusters: ClusterSpec[] = [];
   const add = (make: (name: string) => ClusterSpec): string => {
@@ -58,13 +59,16 @@ export function makeConfig(seed: number, index: number): Made {
   };
   const fresh = () => add((name) => makeCluster(name, dice));
   const hashing = () => add((name) => makeHashingCluster(name, dice));
+  const divided = (isPlain: boolean) => add((name) => makeDividedCluster(name, isPlain, dice));
   const limited = () => add((name) => ({ name, options: limitedOptions(dice), endpoints: limitedEndpoints(dice) }));
   const quiet = () =>
     add((name) => ({ name, options: {}, endpoints: [{ near: dice.chance(0.6), dead: false }], quiet: true }));
   fresh();
+  const choice = ACTIONS.filter(({ name }) => name.includes(actions));
   const from: Clusters = {
     fresh,
     hashing,
+    divided,
     limited,
     quiet,
     known: () => dice.one(clusters.filter((each) => each.quiet !== true)).name,
@@ -82,9 +86,9 @@ export function makeConfig(seed: number, index: number): Made {
     });
     if (domains.length === 0) continue;
     const name = `v${hosts.length}`;
-    const routes = Array.from({ length: dice.between(1, 5) }, () => makeRoute(domains, from, dice));
+    const routes = Array.from({ length: dice.between(1, 5) }, () => makeRoute(domains, from, choice, dice));
     if (dice.chance(0.05)) routes.length = 0;
-    else if (dice.chance(0.4)) routes.push(makeRoute(domains, from, dice, CATCH_ALL));
+    else if (dice.chance(0.4)) routes.push(makeRoute(domains, from, choice, dice, CATCH_ALL));
     if (routes.some(({ path, conditions, action }) => [path, action, ...conditions.map(([c]) => c)].some(isSlow)))
       slowHosts.add(name);
     const edits = dice.chance(0.06) ? someEdits(dice) : {};
@@ -108,7 +112,13 @@ const isSlow = ({ kernel }: { readonly kernel: boolean }) => !kernel;
 /** What many a virtual host ends with. */
 const CATCH_ALL: Json = { prefix: "/" };
 
-function makeRoute(domains: readonly string[], clusters: Clusters, dice: Dice, all?: Json): MadeRoute {
+function makeRoute(
+  domains: readonly string[],
+  clusters: Clusters,
+  actions: readonly ActionPart[],
+  dice: Dice,
+  all?: Json,
+): MadeRoute {
   const path = all === undefined ? choose(PATHS, dice) : PATHS[0]!;
   const match: Json = all === undefined ? path.make(dice) : { ...all };
   const conditions: [ConditionPart, Json][] = [];
@@ -120,7 +130,7 @@ function makeRoute(domains: readonly string[], clusters: Clusters, dice: Dice, a
     else match[single!] = entry;
     conditions.push([condition, entry]);
   }
-  const action = choose(ACTIONS, dice);
+  const action = choose(actions, dice);
   const made = besideTemplate(match, action.make(dice, clusters), dice);
   const named = dice.chance(0.1) ? { name: `r-${dice.between(0, 9)}` } : {};
   return { route: { ...named, match, ...made }, domains, path, conditions, action };
@@ -150,6 +160,18 @@ function makeHashingCluster(name: string, dice: Dice): ClusterSpec {
       if (dice.chance(0.7))
         endpoint.metadata = { filter_metadata: { "envoy.lb": { hash_key: dice.one([`key-${i}`, i]) } } };
   }
+  return cluster;
+}
+
+function makeDividedCluster(name: string, isPlain: boolean, dice: Dice): ClusterSpec {
+  const endpoints: EndpointSpec[] = Array.from({ length: dice.between(2, MAX_ENDPOINTS) }, () => ({
+    near: dice.chance(0.6),
+    dead: false,
+  }));
+  const cluster = { name, options: {}, endpoints };
+  for (const option of CLUSTER)
+    if (!/^(lb|load_balancing)_policy$/.test(option.name) && dice.chance(option.chance)) option.put(cluster, dice);
+  divide(cluster, isPlain, dice);
   return cluster;
 }
 

@@ -1,5 +1,6 @@
 import type { Dice } from "../dice.ts";
 import type { ChainSpec, Clusters, FrontSpec, Json } from "./spec.ts";
+import { someCriteria } from "./subsets.ts";
 
 /** What stands before the HTTP connection manager: a listener with several filter chains, one of which has it. */
 
@@ -51,7 +52,15 @@ const anyDeed = (clusters: Clusters, dice: Dice): ChainSpec["does"] =>
       },
     }),
     () => ({ proxies: { cluster: "nowhere" } }),
+    () => ({ proxies: dividedProxy(clusters, dice) }),
   ])();
+
+function dividedProxy({ divided }: Clusters, dice: Dice): Json {
+  const name = divided(true);
+  if (dice.chance(0.4)) return { cluster: name, ...someCriteria(dice) };
+  const entry = () => ({ name, weight: dice.between(1, 3), ...(dice.chance(0.7) ? someCriteria(dice) : {}) });
+  return { weighted_clusters: { clusters: [entry(), entry()] }, ...(dice.chance(0.5) ? someCriteria(dice) : {}) };
+}
 
 /** Two that the same connection matches as well are refused: they differ in what they ask for somewhere. */
 export function makeFront(clusters: Clusters, dice: Dice): FrontSpec {

@@ -19,8 +19,9 @@ import { type Bed, openBed, XLB_IP } from "./subjects.ts";
 
 const HELP = `
 npx tsx test/envoydiff/main.ts [--seed N] [--configs N] [--requests N] [--only INDEX] [--show N] [--shrink N]
-                               [--save DIR]
+                               [--actions TEXT] [--save DIR]
 
+  --actions  routes do nothing but what test/envoydiff/actions.ts names with this text
   --only     this configuration of the seed alone
   --show     so many kinds of unexplained differences are printed (10)
   --shrink   so many of them are made as small as they still show (3)
@@ -45,6 +46,7 @@ interface Tally {
 
 interface Options {
   readonly seed: number;
+  readonly actions: string;
   readonly indexes: readonly number[];
   readonly requests: number;
   readonly show: number;
@@ -53,9 +55,9 @@ interface Options {
 }
 
 async function compareAll(scope: Scope, options: Options): Promise<boolean> {
-  const { seed, indexes, requests } = options;
+  const { seed, actions, indexes, requests } = options;
   const say = (text: string) => process.stderr.write(`${text}\n`);
-  const made = indexes.map((index) => makeConfig(seed, index));
+  const made = indexes.map((index) => makeConfig(seed, index, actions));
   const specs = made.map(({ spec }) => spec);
   /* A difference is shrunk in every place of a start, so there are servers for every place. */
   const everywhere = options.shrink > 0 ? Array.from({ length: PER_START }, (_, slot) => mostPlaces(specs, slot)) : [];
@@ -207,7 +209,7 @@ async function report(bed: Bed, tally: Tally, options: Options): Promise<boolean
           })
         : first!;
     out(`\n${kinds.get(kind)!.length} like this: ${kind}`);
-    out(format(small, options.seed));
+    out(format(small, options));
     if (options.save !== undefined) save(options.save, small, options.seed, shown);
     shown++;
   }
@@ -230,8 +232,9 @@ function kindOf({ wrong }: Difference): string {
   return [...wrong].map(([subject, why]) => `${subject}: ${plain(why).slice(0, 200)}`).join("; ");
 }
 
-function format({ index, sample, expected, answers, wrong }: Difference, seed: number): string {
-  const lines = [`  again      make envoy-diff SEED=${seed} ONLY=${index}`];
+function format({ index, sample, expected, answers, wrong }: Difference, { seed, actions }: Options): string {
+  const about = actions === "" ? "" : ` ACTIONS=${actions}`;
+  const lines = [`  again      make envoy-diff SEED=${seed} ONLY=${index}${about}`];
   lines.push(`  request    ${short(JSON.stringify(sample.request))}`);
   const by = expected.by === undefined ? "" : ` (${expected.by})`;
   lines.push(`  reference  ${expected.outcomes.map(formatOutcome).join(" or ")}${by}`);
@@ -269,6 +272,7 @@ async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
       seed: { type: "string", default: "1" },
+      actions: { type: "string", default: "" },
       configs: { type: "string", default: "200" },
       requests: { type: "string", default: "500" },
       only: { type: "string" },
@@ -283,6 +287,7 @@ async function main(): Promise<void> {
   await inScope(async (scope) => {
     const equal = await compareAll(scope, {
       seed: Number(values.seed),
+      actions: values.actions,
       indexes,
       requests: Number(values.requests),
       show: Number(values.show),

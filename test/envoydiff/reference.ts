@@ -28,6 +28,7 @@ import {
 import { partsOf } from "../../src/route/parts.ts";
 import { RETRY_HEADERS, Tries } from "../../src/route/retry.ts";
 import { answerOf } from "../../src/route/rewrite.ts";
+import { type Subset, subsetsOf } from "../../src/route/subset.ts";
 import { timeoutsOf } from "../../src/route/timeouts.ts";
 import { type Admitted, admit } from "../../src/slowpath/admit.ts";
 import {
@@ -150,10 +151,12 @@ function proxied(config: Config, { clusters }: TcpChain, text: string, ports: Po
   const lines = text.slice(0, text.indexOf("\r\n\r\n"));
   const act = /\nx-act: \S+ (\S+)/i.exec(lines)?.[1] ?? "200";
   const { status, fields } = answerTo(act);
-  return clusters.flatMap(({ name }): Outcome[] => {
+  return clusters.flatMap(({ name, criteria }): Outcome[] => {
     const cluster = config.clusters.find((each) => each.name === name);
-    const lists =
-      cluster === undefined ? [[]] : partsOf(cluster, config).flatMap((part) => part.lists.map((l) => l.hosts));
+    const { lists } = chosenFrom(cluster === undefined ? [] : subsetsOf(cluster, criteria), (some) => ({
+      lists: listsOf(some, config),
+      cookies: [],
+    }));
     if (lists.length === 0) return [CLOSED];
     return lists.flatMap((hosts): Outcome[] =>
       hosts.length === 0
@@ -196,6 +199,24 @@ const endsOf = (text: string) => ({
   local: { ip: "127.0.0.1", port: 1 },
 });
 
+/** Lists of endpoints that share the requests, one without an endpoint among them where some find none. */
+interface Hosts {
+  readonly lists: readonly (readonly Endpoint[])[];
+  readonly cookies: readonly Field[];
+}
+
+/** The next subset has what the first finds no endpoint for. */
+function chosenFrom([first, ...others]: readonly Subset[], hostsOf: (cluster: Cluster) => Hosts): Hosts {
+  if (first === undefined) return { lists: [[]], cookies: [] };
+  const { lists, cookies } = hostsOf(first.cluster);
+  const served = lists.filter((hosts) => hosts.length > 0);
+  if (served.length > 0 && served.length === lists.length) return { lists, cookies };
+  return { lists: [...served, ...chosenFrom(others, hostsOf).lists], cookies };
+}
+
+const listsOf = (cluster: Cluster, config: Config) =>
+  partsOf(cluster, config).flatMap(({ lists }) => lists.map(({ hosts }) => hosts));
+
 /** One list of one host, where the request says which. */
 function hostsByHash(
   cluster: Cluster,
@@ -203,7 +224,7 @@ function hostsByHash(
   policies: readonly HashPolicy[],
   sent: RequestHead,
   ends: ReturnType<typeof endsOf>,
-): { readonly lists: readonly (readonly Endpoint[])[]; readonly cookies: readonly Field[] } {
+): Hosts {
   const parts = hashParts(cluster, policy);
   const { hash, cookies } = hashRequest(policies, sent, ends, "give");
   // The value of a cookie that is given goes by the client's port.
@@ -251,10 +272,11 @@ function outcomesOf(
       const bare = withoutHopByHop(request, head, upgrade);
       const edited = editor.request(action.countsAttempts ? withField(bare, ATTEMPT_COUNT, "1") : bare);
       const sent = withoutFields(edited, RETRY_HEADERS);
-      const { policy } = cluster;
-      const { lists, cookies } = isHashing(policy)
-        ? hostsByHash(cluster, policy, action.hashPolicies ?? [], sent, endsOf(text))
-        : { lists: partsOf(cluster, config).flatMap(({ lists }) => lists.map(({ hosts }) => hosts)), cookies: [] };
+      const { lists, cookies } = chosenFrom(subsetsOf(cluster, entry.criteria), (some) =>
+        isHashing(some.policy)
+          ? hostsByHash(some, some.policy, action.hashPolicies ?? [], sent, endsOf(text))
+          : { lists: listsOf(some, config), cookies: [] },
+      );
       const whole = cluster.drop !== undefined && cluster.drop.share === cluster.drop.outOf;
       const drop = (words: string) => {
         const field: Field = [`x-envoy-${words.replaceAll(" ", "-")}`, "true"];
@@ -262,8 +284,9 @@ function outcomesOf(
       };
       if (whole) return [drop("unconditional drop overload")];
       const dropped = cluster.drop ? [drop("drop overload")] : [];
+      const firstTry: Field[] = action.tellsAttempts ? [[ATTEMPT_COUNT, "1"]] : [];
       if (lists.every((hosts) => hosts.length === 0))
-        return [...dropped, replyOf(503, "no healthy upstream", editor.response([], sent))];
+        return [...dropped, replyOf(503, "no healthy upstream", editor.response(firstTry, sent))];
 
       const kept = isKept(text, action);
       const short = fieldOf(text, "x-short") !== undefined;

@@ -102,6 +102,8 @@ export interface Clusters {
   known(): string;
   /** A new one that goes by hashes. */
   hashing(): string;
+  /** A new one in subsets; `isPlain`: that does not go by hashes. */
+  divided(isPlain: boolean): string;
   /** A new one with limits of its own. */
   limited(): string;
   /** A new one of one endpoint that is there. */
