@@ -176,6 +176,7 @@ enum policy {
 enum {
 	ACTION_BY_HASH = 0x80000000, /* beside the number of clusters: the request's hash picks one of them */
 	ACTION_ANSWER = 0x40000000,  /* no cluster: the route answers by itself */
+	DIRECT_BY_SOURCE = 1, /* of connections: the client's address is the hash by which an endpoint is picked */
 };
 
 /* What a hash policy hashes. */

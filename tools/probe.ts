@@ -97,6 +97,7 @@ class Probe {
       const whole = beside(withField(context, path, field, value), path, name);
       const verdict = judge(whole);
       if (verdict.kind === "rejected" && isOutright(verdict, path, field)) return refusedRow(field);
+      if (verdict.kind === "ok" && isIdle(verdict, path, field)) return rowAlone(field, { kind: "none" });
       trials.push({ value, whole, verdict });
     }
     const taken = trials.filter((trial): trial is Taken => trial.verdict.kind === "ok");
@@ -172,7 +173,7 @@ function rowOf(field: DescField, fates: readonly (readonly [Fate, string])[], un
 // ---- what the reader and the compiler say ----
 
 type Verdict =
-  | { readonly kind: "ok"; readonly model: string; readonly why: string | undefined }
+  | { readonly kind: "ok"; readonly model: string; readonly why: string | undefined; readonly idle: readonly string[] }
   | {
       readonly kind: "rejected";
       readonly unsupported: boolean;
@@ -188,6 +189,7 @@ function judge(whole: Json): Verdict {
     return {
       kind: "ok",
       model: JSON.stringify(parsed.value.config),
+      idle: parsed.idle ?? [],
       why: why?.replace(/^.*needs the slow path: (route \S+: )?/, ""),
     };
   }
@@ -204,11 +206,19 @@ function isOutright(verdict: Verdict & { kind: "rejected" }, path: Path, field: 
   return verdict.said.some(({ path, text }) => path === own && text === "is not supported yet (remove it)");
 }
 
-const refusedRow = (field: DescField): Row => ({
+/** Whether a field is taken and nothing comes of it, whatever it holds. */
+function isIdle({ idle }: Verdict & { kind: "ok" }, path: Path, field: DescField): boolean {
+  const own = pathText([...path, field.name]);
+  return idle.some((line) => line.startsWith(`${own} has no effect`));
+}
+
+const rowAlone = (field: DescField, fate: Fate): Row => ({
   field: field.name,
-  fates: [{ fate: { kind: "refused" }, values: [] }],
+  fates: [{ fate, values: [] }],
   mend: undefined,
 });
+
+const refusedRow = (field: DescField): Row => rowAlone(field, { kind: "refused" });
 
 function mendOf(trials: readonly Trial[]): string | undefined {
   for (const { verdict } of trials) {

@@ -16,6 +16,7 @@ const ROOTS = [
   "envoy/extensions/filters/http/router/v3/router.proto",
   "envoy/extensions/filters/listener/http_inspector/v3/http_inspector.proto",
   "envoy/extensions/filters/listener/original_dst/v3/original_dst.proto",
+  "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.proto",
   "envoy/extensions/network/dns_resolver/cares/v3/cares_dns_resolver.proto",
   "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
   ...["round_robin", "least_request", "random", "ring_hash", "maglev", "subset"].map(
@@ -34,6 +35,17 @@ const FOLDERS = ["envoy-api", "xds", "protoc-gen-validate", "googleapis"].map((n
 
 /** What the shipped copies are too old to know: an option that Envoy's files use, and newer fields. */
 const PATCHES = {
+  "envoy/extensions/filters/listener/tls_inspector/v3/tls_inspector.proto": (text) => {
+    if (text.includes("max_client_hello_size")) return text;
+    const anchor = "google.protobuf.UInt32Value initial_read_buffer_size = 2";
+    if (!text.includes(anchor)) throw new Error(`tls_inspector.proto has changed: "${anchor}" is gone`);
+    const newer = [
+      "google.protobuf.BoolValue enable_ja4_fingerprinting = 3;",
+      "bool close_connection_on_client_hello_parsing_errors = 4;",
+      "google.protobuf.UInt32Value max_client_hello_size = 5 [(validate.rules).uint32 = {lte: 16384 gt: 255}];",
+    ];
+    return text.replace(anchor, [...newer, anchor].join("\n  "));
+  },
   "envoy/config/route/v3/route_components.proto": (text) => {
     if (text.includes("use_hash_policy")) return text;
     const anchor = "oneof random_value_specifier {";

@@ -5,6 +5,9 @@ const POLICIES = "type.googleapis.com/envoy.extensions.load_balancing_policies";
 const PATH = "type.googleapis.com/envoy.extensions.path";
 const address = (port: number) => ({ socket_address: { address: "127.0.0.1", port_value: port } });
 
+/** Predicates of listener filters: with the listener's port and without. */
+const PORTS: readonly Json[] = [{ destination_port_range: { start: 1, end: 9_000 } }, { any_match: true }];
+
 /** The HTTP connection manager, alone in its chain. */
 const CHAIN: Json = {
   filters: [
@@ -96,10 +99,22 @@ export const SAMPLES: {
     },
   },
   "Listener.listener_filters": {
-    values: ["http_inspector.v3.HttpInspector", "original_dst.v3.OriginalDst"].map((type) => [
-      { name: "x", typed_config: { "@type": `${TYPE}.listener.${type}` } },
-    ]),
+    values: ["http_inspector.v3.HttpInspector", "tls_inspector.v3.TlsInspector", "original_dst.v3.OriginalDst"].map(
+      (type) => [{ name: "x", typed_config: { "@type": `${TYPE}.listener.${type}` } }],
+    ),
   },
+  ...Object.fromEntries(
+    ["or_match", "and_match"].map((set) => [
+      `ListenerFilterChainMatchPredicate.${set}`,
+      { values: [{ rules: PORTS }, { rules: PORTS.toReversed() }] },
+    ]),
+  ),
+  "ListenerFilterChainMatchPredicate.MatchSet.rules": { values: [PORTS] },
+  "ListenerFilterChainMatchPredicate.not_match": { values: PORTS },
+  "ListenerFilter.filter_disabled": { values: PORTS },
+  "FilterChainMatch.transport_protocol": { values: ["raw_buffer", "tls"] },
+  "FilterChainMatch.server_names": { values: [["a.test"], ["*.test"]] },
+  "Listener.additional_addresses": { values: [[{ address: address(8_082) }]] },
   "Listener.default_filter_chain": { values: [CHAIN] },
   "ClusterManager.local_cluster_name": { values: ["c", "d"] },
   RuntimeDouble: { values: [{ runtime_key: "x", default_value: 1 }] },

@@ -58,13 +58,17 @@ static __always_inline struct listener_entry *find_listener(struct addr_key *key
 	return bpf_map_lookup_elem(&listeners, &any);
 }
 
-/* An endpoint of one of the listener's clusters, of the family of the socket; NULL where there is none. */
-static __always_inline struct addr_key *pick_direct(const struct listener_entry *listener, bool mapped, __u32 *endpoint)
+/*
+ * An endpoint of one of the listener's clusters, of the family of the socket; NULL where there is none. `source` is the
+ * IPv4 address that the socket is bound to, 0 for none.
+ */
+static __always_inline struct addr_key *pick_direct(const struct listener_entry *listener, bool mapped, __u32 source,
+						    __u32 *endpoint)
 {
 	__u32 balance = listener->balance, cluster;
 	struct addr_key *address;
 	struct word *head, *entry;
-	__u32 declined;
+	__u32 declined, by_source;
 	void *blob;
 
 	blob = bpf_map_lookup_elem(&rules, &balance);
@@ -73,6 +77,7 @@ static __always_inline struct addr_key *pick_direct(const struct listener_entry 
 	head = word_at(blob, 0);
 	if (!head)
 		return NULL;
+	by_source = head->c & DIRECT_BY_SOURCE;
 	entry = pick_entry(blob, 0, head);
 	if (!entry)
 		return NULL;
@@ -81,8 +86,12 @@ static __always_inline struct addr_key *pick_direct(const struct listener_entry 
 	if (!blob)
 		return NULL;
 	declined = pick_endpoint(blob, cluster, endpoint);
-	/* A connection has no hash. */
-	if (declined == PICK_BY_HASH)
+	/* What the slow path would see of it, as the anchor's peer. Of IPv6 the slow path makes the text. */
+	if (declined == PICK_BY_HASH && by_source && !mapped)
+		return NULL;
+	if (declined == PICK_BY_HASH && by_source)
+		declined = pick_by_hash(blob, hash_ipv4(source ? source : bpf_htonl(0x7f000001)), endpoint);
+	else if (declined == PICK_BY_HASH)
 		declined = pick_by_hash(blob, any_hash(), endpoint);
 	if (declined)
 		return NULL;
@@ -126,7 +135,7 @@ static __always_inline struct addr_key *tag(struct bpf_sock_addr *ctx, struct ad
 	p->inspected = listener->inspected;
 	if (listener->way != CONNECT_DIRECT)
 		return anchor;
-	address = pick_direct(listener, mapped, &endpoint);
+	address = pick_direct(listener, mapped, sk->src_ip4, &endpoint);
 	if (!address) {
 		leave(REASON_DIRECT_DECLINED, 0);
 		return anchor;

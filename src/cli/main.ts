@@ -255,7 +255,7 @@ async function validate(flags: SourceFlags): Promise<number> {
   }
   print(`${name}: valid\n`);
   const { explainConfig } = await import("../daemon/explain.ts");
-  for (const line of explainConfig(parsed.config)) print(`${name}: note: ${line}\n`);
+  for (const line of [...explainConfig(parsed.config), ...parsed.idle]) print(`${name}: note: ${line}\n`);
   return OK;
 }
 
@@ -267,7 +267,7 @@ async function readSource({ configPath, configYaml }: SourceFlags) {
   return {
     name,
     parsed: parsed.ok
-      ? { ok: true as const, config: parsed.value.config }
+      ? { ok: true as const, config: parsed.value.config, idle: parsed.idle ?? [] }
       : { ok: false as const, problems: formatRejections(parsed.rejections, name) },
   };
 }

@@ -22,7 +22,7 @@ import type {
   HostBlob,
   Ids,
   LongRule,
-  PlainWay,
+  OtherWay,
   SlowRoute,
   SlowRule,
   Tables,
@@ -30,6 +30,7 @@ import type {
 import {
   ACTION_ANSWER,
   ACTION_BY_HASH,
+  DIRECT_BY_SOURCE,
   HOSTS_HEADERS,
   HOSTS_QUERY,
   HOSTS_STRIP_PORT,
@@ -140,8 +141,14 @@ export function compile(
   const context = { ids, clusterId, names, slow, long, hashing, sources, before: previous?.sources ?? new Map() };
   const listeners = config.listeners.map((listener) => {
     const { name, address } = listener;
-    const way = compileEntrance(config, listener, entrance(listener, address.port), context);
-    const others = listener.takesRest ? compileRest(config, listener, entrance, context) : [];
+    const way = compileEntrance(config, listener, entrance(listener, address), context);
+    const others = [
+      ...(listener.more ?? []).map((address) => ({
+        address,
+        way: compileMore(config, listener, address, entrance, context),
+      })),
+      ...(listener.takesRest ? compileRest(config, listener, entrance, context) : []),
+    ];
     return { name, id: ids.listeners.get(name)!, address, way, others };
   });
   const clusters = recordsOf(config).map(({ key, title, cluster, criteria }) => ({
@@ -156,18 +163,38 @@ export function compile(
   return { ids, listeners, clusters, endpoints, headerNames: names.list(), slow, long, sources };
 }
 
-type EntranceOf = (listener: Listener, port: number) => Entrance;
+type EntranceOf = (listener: Listener, at: Address) => Entrance;
+
+/** For connections to another of its addresses: those that have the same chain go by the same rules. */
+function compileMore(
+  config: Config,
+  listener: Listener,
+  address: Address,
+  entrance: EntranceOf,
+  context: Context,
+): OtherWay {
+  const [first, here] = [entrance(listener, listener.address), entrance(listener, address)];
+  if (here.kind !== "chain" || here.chain.kind !== "http") return compileOther(config, listener, here, context);
+  if (first.kind === "chain" && first.chain === here.chain) return { kind: "requests", inspected: here.inspects };
+  return { kind: "anchor" };
+}
+
+function compileOther(config: Config, listener: Listener, entrance: Entrance, context: Context): OtherWay {
+  const way = compileEntrance(config, listener, entrance, context);
+  /* Requests have one set of rules for each listener: the slow path knows those of all ports. */
+  return way.kind === "requests" ? { kind: "anchor" } : way;
+}
 
 /** For connections to no other listener: by the ports that its chains name, and any other. */
 function compileRest(config: Config, listener: Listener, entrance: EntranceOf, context: Context) {
   const named = listener.chains.flatMap(({ match }) => match.destinationPort ?? []);
-  const taken = (port: number) => config.listeners.some(({ address }) => address.port === port && isAny(address));
+  const addresses = config.listeners.flatMap(({ address, more = [] }) => [address, ...more]);
+  const taken = (port: number) => addresses.some((address) => address.port === port && isAny(address));
   const ports = [...new Set(named)].filter((port) => !taken(port));
   return [...ports, 0].flatMap((port) => {
-    const way = compileEntrance(config, listener, entrance(listener, port), context);
-    /* Requests have one set of rules for each listener: the slow path knows those of all ports. */
-    const plain: PlainWay = way.kind === "requests" ? { kind: "anchor" } : way;
-    return ["0.0.0.0", "::"].map((ip) => ({ address: { ip, port }, way: plain }));
+    const ips = ["0.0.0.0", "::"];
+    const way = compileOther(config, listener, entrance(listener, { ip: listener.address.ip, port }), context);
+    return ips.map((ip) => ({ address: { ip, port }, way }));
   });
 }
 
@@ -216,16 +243,17 @@ function compileEntrance(config: Config, { name }: Listener, entrance: Entrance,
   const blob = new BlobBuilder();
   const first = blob.reserve(1 + chain.clusters.length);
   const sum = writeClusters(blob, first + 1, chain.clusters, context.clusterId);
-  blob.put(first, chain.clusters.length, sum, 0, 0);
+  blob.put(first, chain.clusters.length, sum, chain.hashesSource ? DIRECT_BY_SOURCE : 0, 0);
   return { kind: "direct", blob: blob.finish() };
 }
 
 /** Why a connection cannot go to its endpoint without somebody between. */
 function whyNotDirect(
-  { idleTimeoutMs, maxConnectAttempts }: TcpChain,
+  { idleTimeoutMs, maxDurationMs, maxConnectAttempts }: TcpChain,
   clusters: readonly (Cluster | undefined)[],
 ): string | undefined {
   if (idleTimeoutMs !== undefined && idleTimeoutMs !== 0) return "idle_timeout has to be watched";
+  if (maxDurationMs !== undefined) return "max_downstream_connection_duration has to be watched";
   if (maxConnectAttempts > 1) return "max_connect_attempts has to be followed";
   const limited = clusters.find((cluster) => cluster !== undefined && isLimited(cluster.maxConnections));
   return limited === undefined ? undefined : `max_connections of cluster ${limited.name} has to be kept`;

@@ -33,8 +33,8 @@ export interface Anchor {
 export interface ConnectionEvents {
   /** The client's bytes have come to the anchor: the slow path is to serve them. */
   serve(anchor: Anchor, stream: Socket, initial: Lost | undefined): Session | undefined;
-  /** Is a connection of this listener to be served before its client has said a word? */
-  waitsForNobody(listener: number): boolean;
+  /** Is a connection to this listener, and this port, to be served before its client has said a word? */
+  waitsForNobody(listener: number, port: number): boolean;
   /** The client sends no more; this was the last request that it sent by the kernel path. */
   sentAll(slot: number, generation: number): void;
 }
@@ -122,7 +122,8 @@ export class Connections {
       for (const task of waiting.tasks) task(anchor);
     }
     if (anchor.stream || anchor.ending || this.broken(anchor)) return;
-    if (state === "data" || (state === "quiet" && this.#events.waitsForNobody(info.listener))) this.takeOver(anchor);
+    if (state === "data" || (state === "quiet" && this.#events.waitsForNobody(info.listener, info.destination.port)))
+      this.takeOver(anchor);
     else if (state === "eof") this.#clientEnded(anchor);
   }
 

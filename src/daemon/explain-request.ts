@@ -21,7 +21,7 @@ import type {
 } from "../model/config.ts";
 import { isHashing } from "../model/hash-table.ts";
 import { type Metadata, valueText } from "../model/metadata.ts";
-import { chooseChain, entranceOf, needsInspection, plainConnection } from "../route/chain.ts";
+import { chooseChain, entranceOf, inspectedOf, plainConnection, protocolsOfHttp } from "../route/chain.ts";
 import { clusterChance } from "../route/hash-policy.ts";
 import {
   clusterName,
@@ -217,11 +217,11 @@ const CLOSED = { path: "nobody" } as const;
 
 /** Where an HTTP/1.1 connection to a listener's own address comes in, from somewhere else. */
 function enter(listener: Listener) {
-  const applicationProtocols = needsInspection(listener) ? ["http/1.1"] : [];
   const { address } = listener;
+  const inspected = inspectedOf(listener, address.port);
+  const applicationProtocols = protocolsOfHttp(inspected);
   const chain = chooseChain(listener, { ...plainConnection(address, undefined), applicationProtocols });
-  const { inspection } = listener;
-  const names = inspection?.http ? ", told by the first bytes" : "";
+  const names = inspected === undefined ? "" : ", told by the first bytes";
   return {
     listener: { name: listener.name, address: addressText(address) },
     chain,

@@ -49,8 +49,8 @@ type ISockEnd = "fin" | "reset";
 export interface KernelPathPorts {
   /** The slow path serves the connection from here on, `initial` first. */
   serve(anchor: Anchor, stream: NonNullable<Anchor["stream"]>, initial: LostRequest | undefined): Anchor["session"];
-  /** Is a connection of this listener to be served before its client has said a word? */
-  waitsForNobody(listener: number): boolean;
+  /** Is a connection to this listener, and this port, to be served before its client has said a word? */
+  waitsForNobody(listener: number, port: number): boolean;
   /** Answers a request whose server failed before it said a word, and closes. */
   refuse(anchor: Anchor, why: Lost): void;
   log(level: "debug" | "info" | "warn", fields: object, message: string): void;
@@ -112,7 +112,7 @@ export class KernelPath {
     );
     this.connections = new Connections(native, datapath, {
       serve: (anchor, stream, initial) => ports.serve(anchor, stream, initial),
-      waitsForNobody: (listener) => ports.waitsForNobody(listener),
+      waitsForNobody: (listener, port) => ports.waitsForNobody(listener, port),
       sentAll: (slot, generation) => this.#cutShort(slot, generation),
     });
   }

@@ -10,7 +10,7 @@ import { Datapath, type Native } from "../kernel/datapath.ts";
 import * as shim from "../kernel/native.ts";
 import { allChains, httpChains } from "../model/chains.ts";
 import type { Config, Listener } from "../model/config.ts";
-import { entranceOf, needsInspection } from "../route/chain.ts";
+import { entranceOf, inspectedOf } from "../route/chain.ts";
 import { withAddresses } from "../route/names.ts";
 import { apply, diff, type Installed } from "../sync/sync.ts";
 import { addrKey } from "../tables/address.ts";
@@ -245,7 +245,7 @@ class Daemon {
     const path = new KernelPath(native, datapath, {
       serve: (anchor, stream, initial) =>
         this.#slow.serveAnchor(anchor, stream, initial, listenerOf(anchor.info.listener)),
-      waitsForNobody: (id) => this.#startsAtOnce(listenerOf(id)),
+      waitsForNobody: (id, port) => this.#startsAtOnce(listenerOf(id), port),
       refuse: (anchor, why) => this.#slow.refuse(path.connections, anchor, why, listenerOf(anchor.info.listener)),
       log: (level, fields, message) => this.#log[level](fields, message),
       connectTimeout: (endpoint) => this.#connectTimeouts.get(endpoint) ?? 5_000,
@@ -319,9 +319,9 @@ class Daemon {
    * A server may be the first to speak, or the time to listen may run: with tcp_proxy and inspection, nobody waits for
    * the client's first bytes.
    */
-  #startsAtOnce(listener: Listener | undefined): boolean {
+  #startsAtOnce(listener: Listener | undefined, port: number): boolean {
     if (listener === undefined) return false;
-    if (needsInspection(listener)) return listener.inspection?.timeoutMs !== 0;
+    if (inspectedOf(listener, port) !== undefined) return listener.inspection?.timeoutMs !== 0;
     return allChains(listener).some(({ kind }) => kind === "tcp");
   }
 
@@ -333,16 +333,19 @@ class Daemon {
 
   /** Without the kernel the daemon is an ordinary proxy on the listeners' own addresses. */
   async #startUserspace(): Promise<void> {
-    for (const listener of this.#config.listeners) {
+    const all = this.#config.listeners.flatMap((listener) =>
+      [listener.address, ...(listener.more ?? [])].map((address) => ({ listener, address })),
+    );
+    for (const { listener, address } of all) {
       const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket: Socket) => {
         this.#slow.serveSocket(socket, listener);
       });
       this.#servers.push(server);
       await new Promise<void>((resolve, reject) => {
         server.once("error", (error) =>
-          reject(new Error(`listener ${listener.name}: cannot listen on ${listener.address.ip}: ${error.message}`)),
+          reject(new Error(`listener ${listener.name}: cannot listen on ${address.ip}: ${error.message}`)),
         );
-        server.listen({ host: listener.address.ip, port: listener.address.port, backlog: 4_096 }, resolve);
+        server.listen({ host: address.ip, port: address.port, backlog: 4_096 }, resolve);
       });
     }
   }

@@ -4,7 +4,7 @@ import type { Mirror } from "../model/limits.ts";
 import type { Metadata } from "../model/metadata.ts";
 import { type Balancer, createBalancers, type ForCriteria } from "../route/balancer.ts";
 import { Editor, type Occasion } from "../route/edit.ts";
-import { clusterChance, hashRequest, type RequestHash } from "../route/hash-policy.ts";
+import { clusterChance, hashConnection, hashRequest, type RequestHash } from "../route/hash-policy.ts";
 import { clusterName, Headers, matchRoute, pickCluster, pickEntry, type RequestHead } from "../route/match.ts";
 import { type Answer, answerOf } from "../route/rewrite.ts";
 
@@ -119,14 +119,15 @@ export class ReferenceRouter {
   }
 
   /** The cluster for a connection by tcp_proxy, by weight; what comes back picks an endpoint of it each time. */
-  connect({ clusters }: TcpChain, original: Address | undefined): () => TcpChoice {
-    const { name, criteria } = pickEntry(clusters, random(MAX_CHANCE));
+  connect(chain: TcpChain, original: Address | undefined, client: Address | undefined): () => TcpChoice {
+    const { name, criteria } = pickEntry(chain.clusters, random(MAX_CHANCE));
     const state = this.#clusters.get(name);
     if (!state) return () => ({ kind: "noCluster" });
     const { cluster, forCriteria } = state;
     const { balance } = forCriteria(criteria);
+    const hash = hashConnection(chain, client);
     return () => {
-      const endpoint = this.#pick(cluster, balance, original);
+      const endpoint = this.#pick(cluster, balance, original, hash);
       return endpoint ? { kind: "endpoint", cluster, endpoint } : { kind: "noHost" };
     };
   }

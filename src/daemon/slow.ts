@@ -68,7 +68,7 @@ export class SlowSide {
     this.#counters = counters;
     this.#slowPath = new SlowPath({
       decide: (listener, head, circumstances) => this.#decide(listener, head, circumstances),
-      connect: (chain, original) => this.#connect(chain, original),
+      connect: (chain, original, client) => this.#connect(chain, original, client),
       closed: (_chain, flag) => {
         if (flag !== undefined) counters.flag(flag);
       },
@@ -193,8 +193,8 @@ export class SlowSide {
     }
   }
 
-  #connect(chain: TcpChain, original: Address | undefined): () => TcpDecision {
-    const pick = this.#router.connect(chain, original);
+  #connect(chain: TcpChain, original: Address | undefined, client: Address | undefined): () => TcpDecision {
+    const pick = this.#router.connect(chain, original, client);
     return () => {
       const choice = pick();
       if (choice.kind !== "endpoint") return { kind: "close", flag: choice.kind === "noCluster" ? "NC" : "UH" };

@@ -1,17 +1,30 @@
 import { isIP } from "node:net";
 import { EVERYTHING } from "../model/chains.ts";
-import type { ChainMatch, FilterChain, Inspection, IpRange, TcpCluster } from "../model/config.ts";
+import type {
+  ChainMatch,
+  FilterChain,
+  Inspection,
+  Inspector,
+  IpRange,
+  TcpCluster,
+  TlsInspector,
+} from "../model/config.ts";
 import { lowestAddress } from "../tables/address.ts";
+import { lowerCase, textBytes } from "../tables/text.ts";
 import { canonicalIp } from "./address.ts";
 import type { Fields } from "./fields.ts";
+import { areAll, readPortsBut } from "./ports.ts";
 import { readCriteria } from "./subsets.ts";
 
 const TCP_PROXY = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 const HTTP_INSPECTOR = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector";
+const TLS_INSPECTOR = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
 const ORIGINAL_DST = "envoy.extensions.filters.listener.original_dst.v3.OriginalDst";
 
 /** Envoy's default of `listener_filters_timeout`. */
 const INSPECTION_MS = 15_000;
+/** Envoy's default of `max_client_hello_size`, and the most that it may be. */
+const MAX_CLIENT_HELLO = 16 << 10;
 const MAX_WEIGHT_SUM = 2 ** 32 - 1;
 
 /** What a chain has instead of tcp_proxy. */
@@ -73,10 +86,15 @@ function readTcpProxy(
   proxy: Fields,
 ): Omit<Extract<FilterChain, { kind: "tcp" }>, "kind" | "listener" | "label" | "match"> {
   const idleTimeoutMs = proxy.milliseconds("idle_timeout");
+  const maxDurationMs = proxy.milliseconds("max_downstream_connection_duration");
+  // Its validation takes one at most, and one that is empty has nothing set but that.
+  const hashesSource = proxy.messages("hash_policy").some((policy) => policy.message("source_ip") !== undefined);
   return {
     statPrefix: proxy.string("stat_prefix"),
     clusters: readClusters(proxy),
     ...(idleTimeoutMs === undefined ? {} : { idleTimeoutMs }),
+    ...(maxDurationMs === undefined ? {} : { maxDurationMs }),
+    ...(hashesSource ? { hashesSource } : {}),
     maxConnectAttempts: proxy.number("max_connect_attempts") ?? 1,
   };
 }
@@ -108,17 +126,12 @@ function readMatch(chain: Fields): ChainMatch {
   const match = chain.message("filter_chain_match");
   if (match === undefined) return EVERYTHING;
   const destinationPort = match.number("destination_port");
-  const transportProtocol = match.string("transport_protocol");
-  if (transportProtocol !== "" && transportProtocol !== "raw_buffer") {
-    const said = JSON.stringify(transportProtocol);
-    match.reject("transport_protocol", `${said} is not supported yet`, "XLB takes raw_buffer");
-  }
   return {
     ...(destinationPort === undefined ? {} : { destinationPort }),
     destinations: readRanges(match, "prefix_ranges"),
     serverNames: readServerNames(match),
-    transportProtocol,
-    applicationProtocols: match.strings("application_protocols").map(({ text }) => text),
+    transportProtocol: readTransport(match),
+    applicationProtocols: match.strings("application_protocols").map(({ text }) => textBytes(text)),
     directSources: readRanges(match, "direct_source_prefix_ranges"),
     sourceType: SOURCE_TYPES[match.oneOf("source_type", "ANY", "SAME_IP_OR_LOOPBACK", "EXTERNAL")],
     sources: readRanges(match, "source_prefix_ranges"),
@@ -126,10 +139,26 @@ function readMatch(chain: Fields): ChainMatch {
   };
 }
 
+const TRANSPORTS = ["", "raw_buffer", "tls"];
+
+function readTransport(match: Fields): string {
+  const transport = match.string("transport_protocol");
+  if (!TRANSPORTS.includes(transport)) {
+    const said = JSON.stringify(transport);
+    match.reject("transport_protocol", `${said} is not supported yet`, "XLB takes raw_buffer and tls");
+  }
+  return transport;
+}
+
+/** To Envoy `.suffix` says the same as `*.suffix`. */
 function readServerNames(match: Fields): string[] {
-  const names = match.strings("server_names");
-  if (names.length > 0) match.reject("server_names", "is not supported yet", "remove it: XLB does not look into TLS");
-  return names.map(({ text }) => text.toLowerCase());
+  return match.strings("server_names").map(({ text, place }) => {
+    const name = textBytes(lowerCase(text)).replace(/^\./, "*.");
+    if (name === "") match.reject(place, "must not be empty", "a chain without server_names takes any");
+    else if (name.replace(/^\*\./, "").includes("*"))
+      match.reject(place, `${JSON.stringify(text)} is no name`, "a * stands alone before the first dot");
+    return name;
+  });
 }
 
 function readRanges(match: Fields, name: string): IpRange[] {
@@ -172,9 +201,26 @@ function overlap(a: ChainMatch, b: ChainMatch): boolean {
 export function readInspection(listener: Fields): Inspection | undefined {
   const timeoutMs = listener.milliseconds("listener_filters_timeout") ?? INSPECTION_MS;
   const continues = listener.boolean("continue_on_listener_filters_timeout") ?? false;
-  const types = listener.messages("listener_filters").map((filter) => {
+  const found: { http?: Inspector; tls?: TlsInspector } = {};
+  for (const filter of listener.messages("listener_filters")) {
     filter.skip("name");
-    return filter.packedOneOf("typed_config", HTTP_INSPECTOR, ORIGINAL_DST)?.typeName;
-  });
-  return types.includes(HTTP_INSPECTOR) ? { http: true, timeoutMs, continues } : undefined;
+    const unpacked = filter.packedOneOf("typed_config", HTTP_INSPECTOR, TLS_INSPECTOR, ORIGINAL_DST);
+    const disabled = filter.message("filter_disabled");
+    const ports = disabled && readPortsBut(disabled);
+    const tls = unpacked?.typeName === TLS_INSPECTOR ? readTlsInspector(unpacked.content) : undefined;
+    if (unpacked === undefined || ports?.length === 0) continue;
+    const inspector = ports === undefined || areAll(ports) ? {} : { ports };
+    if (unpacked.typeName === HTTP_INSPECTOR) found.http = inspector;
+    if (tls !== undefined) found.tls = { ...inspector, ...tls };
+  }
+  return found.http === undefined && found.tls === undefined ? undefined : { ...found, timeoutMs, continues };
+}
+
+function readTlsInspector(inspector: Fields): Omit<TlsInspector, "ports"> {
+  // How much is read at a time is Envoy's affair; nothing here tells of fingerprints.
+  inspector.skip("initial_read_buffer_size", "enable_ja3_fingerprinting", "enable_ja4_fingerprinting");
+  return {
+    mostBytes: inspector.number("max_client_hello_size") ?? MAX_CLIENT_HELLO,
+    closesOthers: inspector.boolean("close_connection_on_client_hello_parsing_errors") ?? false,
+  };
 }

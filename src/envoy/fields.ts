@@ -1,11 +1,13 @@
 import type { DescField } from "@bufbuild/protobuf";
 import type { Metadata } from "../model/metadata.ts";
 import { enumValue } from "./descriptors.ts";
+import { whyIdle } from "./idle.ts";
 import { type Field, isUnset, type Message, type Place, type Report, type Value } from "./tree.ts";
 
 /**
  * A message as the rooms that know its meaning read it. What they ask for is supported; `refuseRest` refuses all that
- * is set and that nobody asked for, so a field is either honoured or refused and cannot be forgotten in between.
+ * is set and that nobody asked for, unless `idle.ts` says why nothing comes of it, and that is reported: so a field is
+ * either honoured, or named, and cannot be forgotten in between.
  */
 export class Fields {
   readonly #message: Message;
@@ -185,7 +187,10 @@ export class Fields {
 
   refuseRest(): void {
     for (const [name, field] of this.#message.fields) {
-      if (!this.#asked.has(name) && !isUnset(field) && field.value.kind !== "broken") this.#refuse(field.place);
+      if (this.#asked.has(name) || isUnset(field) || field.value.kind === "broken") continue;
+      const why = whyIdle(this.#message.desc.typeName, name);
+      if (why === undefined) this.#refuse(field.place);
+      else this.#report.idle({ field: `${this.#message.desc.name}.${name}`, path: field.place.path, why });
     }
     for (const child of this.#children) child.refuseRest();
   }

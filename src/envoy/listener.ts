@@ -17,10 +17,12 @@ export function readListener(listener: Fields, clusters: ReadonlySet<string>): L
   // Which port a connection came to is then not the listener's to say.
   const port = takesRest ? undefined : address.port;
   const name = listener.string("name") || (address.ip && addressText(address));
+  const more = listener.messages("additional_addresses").map((fields) => readAddress(fields));
   const inspection = readInspection(listener);
   return {
     name,
     address,
+    ...(more.length === 0 ? {} : { more }),
     ...readChains(listener, name, {
       typeName: CONNECTION_MANAGER,
       read: (manager) => readConnectionManager(manager, clusters, port),

@@ -1,6 +1,6 @@
 import type { DescMessage } from "@bufbuild/protobuf";
 import { isMap, parseDocument } from "yaml";
-import type { Address, Config, RouteConfig } from "../model/config.ts";
+import type { Address, Config, Listener, RouteConfig } from "../model/config.ts";
 import type { Rejection, Result } from "../model/rejection.ts";
 import { addressText } from "../tables/address.ts";
 import { readAddress } from "./address.ts";
@@ -76,7 +76,8 @@ export function parseMessage<T>(
   const fields = new Fields(message, report);
   const value = read(fields);
   fields.refuseRest();
-  if (report.empty) return { ok: true, value };
+  const idle = report.idleFields();
+  if (report.empty) return { ok: true, value, ...(idle.length === 0 ? {} : { idle }) };
   return { ok: false, rejections: report.rejections(parts.map((part) => part.source)) };
 }
 
@@ -122,9 +123,21 @@ function readResources(resources: Fields | undefined): Config {
   refuseTwins(clusters, "name", (cluster) => cluster.name);
   refuseTwins(listeners, "name", (listener) => listener.name);
   refuseTwins(listeners, "address", ({ address }) => (address.ip === "" ? "" : addressText(address)));
+  refuseSharedAddresses(listeners);
   for (const { fields } of listeners.filter(({ takesRest }) => takesRest).slice(1))
     fields.reject("use_original_dst", "another listener takes the rest already", "keep one of them");
   return { listeners: listeners.map(withoutFields), clusters: clusters.map(withoutFields) };
+}
+
+/** Refuses additional addresses that another listener has, or the same one already. */
+function refuseSharedAddresses(listeners: readonly (Listener & { readonly fields: Fields })[]): void {
+  const taken = new Set(listeners.map(({ address }) => addressText(address)));
+  for (const { fields, more = [] } of listeners) {
+    for (const text of more.filter(({ ip }) => ip !== "").map(addressText)) {
+      if (taken.has(text)) fields.reject("additional_addresses", `${text} is taken already`, "keep one of the two");
+      taken.add(text);
+    }
+  }
 }
 
 /** Refuses each resource whose key another one before it has; an empty key was rejected already. */

@@ -3,6 +3,7 @@ import { FeatureSet_FieldPresence } from "@bufbuild/protobuf/wkt";
 import { LineCounter } from "yaml";
 import type { Metadata } from "../model/metadata.ts";
 import type { Rejection } from "../model/rejection.ts";
+import type { Idle } from "./idle.ts";
 
 /**
  * A configuration as its text gave it: protobuf messages whose every value knows where it stood. Types are right
@@ -98,9 +99,25 @@ export class Place {
 /** Collects what is wrong with a configuration. */
 export class Report {
   readonly #found: { place: Place; message: string; mend: string | undefined }[] = [];
+  readonly #idle: Idle[] = [];
 
   reject(place: Place, message: string, mend?: string): void {
     this.#found.push({ place, message, mend });
+  }
+
+  /** Is taken, and nothing comes of it. */
+  idle(idle: Idle): void {
+    this.#idle.push(idle);
+  }
+
+  /** One sentence for each field, however often it is written. */
+  idleFields(): string[] {
+    const byField = new Map<string, Idle[]>();
+    for (const idle of this.#idle) byField.set(idle.field, [...(byField.get(idle.field) ?? []), idle]);
+    return [...byField.values()].map(([first, ...others]) => {
+      const more = others.length === 0 ? "" : `, as ${others.length} more ${first!.field}`;
+      return `${first!.path} has no effect${more}: ${first!.why}`;
+    });
   }
 
   get empty(): boolean {

@@ -31,6 +31,8 @@ export interface Config {
 export interface Listener {
   readonly name: string;
   readonly address: Address;
+  /** `additional_addresses`: it is at these too. */
+  readonly more?: readonly Address[];
   /** Which of them serves a connection, `route/chain.ts` says. */
   readonly chains: readonly FilterChain[];
   /** `default_filter_chain`: for connections that none of the others matches. */
@@ -44,11 +46,32 @@ export interface Listener {
 /** Listener filters that look at a connection's first bytes. */
 export interface Inspection {
   /** `http_inspector`: the application protocol is told by the first line. */
-  readonly http: boolean;
+  readonly http?: Inspector;
+  /** `tls_inspector`: a ClientHello tells the transport protocol, the server's name and application protocols. */
+  readonly tls?: TlsInspector;
   /** Milliseconds that the first bytes may take to come; 0: any time. */
   readonly timeoutMs: number;
   /** What happens then: a chain is chosen by what is known, or the connection is closed. */
   readonly continues: boolean;
+}
+
+/** Looks at connections to some ports. */
+export interface Inspector {
+  /** Missing: to all. */
+  readonly ports?: readonly PortRange[];
+}
+
+export interface TlsInspector extends Inspector {
+  /** `max_client_hello_size`: a connection whose hello is not whole by then is closed. */
+  readonly mostBytes: number;
+  /** `close_connection_on_client_hello_parsing_errors`: so is one that speaks no TLS. */
+  readonly closesOthers: boolean;
+}
+
+/** From `start` up to, but not including, `end`. */
+export interface PortRange {
+  readonly start: number;
+  readonly end: number;
 }
 
 export type FilterChain = HttpChain | TcpChain;
@@ -76,7 +99,11 @@ export interface TcpChain extends ChainOf<"tcp"> {
   readonly clusters: readonly TcpCluster[];
   /** Milliseconds without a byte in either direction, after which both ends are closed; 0: none. Missing: an hour. */
   readonly idleTimeoutMs?: number;
+  /** `max_downstream_connection_duration`, milliseconds: it is closed then, whatever goes on. Missing: never. */
+  readonly maxDurationMs?: number;
   readonly maxConnectAttempts: number;
+  /** `hash_policy` source_ip: a cluster with RING_HASH or MAGLEV goes by the client's address, not by chance. */
+  readonly hashesSource?: boolean;
 }
 
 export interface TcpCluster {

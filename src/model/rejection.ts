@@ -11,5 +11,6 @@ export interface Rejection {
 }
 
 export type Result<T> =
-  | { readonly ok: true; readonly value: T }
+  /** `idle`: what it says without effect, a sentence for each field. Missing: nothing. */
+  | { readonly ok: true; readonly value: T; readonly idle?: readonly string[] }
   | { readonly ok: false; readonly rejections: readonly Rejection[] };

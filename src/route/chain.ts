@@ -1,4 +1,13 @@
-import type { Address, ChainMatch, FilterChain, IpRange, Listener } from "../model/config.ts";
+import type {
+  Address,
+  ChainMatch,
+  FilterChain,
+  Inspection,
+  Inspector,
+  IpRange,
+  Listener,
+  TlsInspector,
+} from "../model/config.ts";
 import { ipBytes } from "../tables/address.ts";
 
 /** What is known of a connection when its filter chain is chosen. */
@@ -116,16 +125,36 @@ const isLoopback = (ip: string) => ip === "127.0.0.1" || ip === "::1";
 
 const sameIp = (a: string, b: string) => Buffer.compare(ipBytes(a), ipBytes(b)) === 0;
 
-/** `*.b.c` and `*.c` for `a.b.c`. */
+/** `*.b.c` and `*.c` for `a.b.c`. A dot at the end begins none. */
 function wildcardsOf(name: string): string[] {
   const parts = name.split(".");
-  return parts.slice(1).map((_, i) => `*.${parts.slice(i + 1).join(".")}`);
+  const endings = parts.slice(1).map((_, i) => parts.slice(i + 1).join("."));
+  return endings.filter((ending) => ending !== "").map((ending) => `*.${ending}`);
 }
 
-/** Does the choice of a chain depend on what the first bytes of a connection say? */
-export function needsInspection({ chains, inspection }: Listener): boolean {
-  return inspection?.http === true && chains.some(({ match }) => match.applicationProtocols.length > 0);
+/** What of the first bytes of a connection its chain depends on. */
+export interface Inspected {
+  readonly http: boolean;
+  readonly tls: TlsInspector | undefined;
 }
+
+/** Undefined: a connection to that port has its chain, whatever it says. */
+export function inspectedOf({ chains, inspection }: Listener, port: number): Inspected | undefined {
+  const protocol = chains.some(({ match }) => match.applicationProtocols.length > 0);
+  const transport = chains.some(({ match }) => match.transportProtocol !== "" || match.serverNames.length > 0);
+  const http = protocol && looksAt(inspection?.http, port);
+  const tls = (protocol || transport) && looksAt(inspection?.tls, port) ? inspection?.tls : undefined;
+  return http || tls !== undefined ? { http, tls } : undefined;
+}
+
+function looksAt(inspector: Inspector | undefined, port: number): boolean {
+  if (inspector?.ports === undefined) return inspector !== undefined;
+  return inspector.ports.some(({ start, end }) => start <= port && port < end);
+}
+
+/** What is known of the application protocol of a connection whose first bytes are those of an HTTP/1.1 request. */
+export const protocolsOfHttp = (inspected: Inspected | undefined): readonly string[] =>
+  inspected?.http === true ? ["http/1.1"] : [];
 
 /** What can be said of all plain HTTP/1.1 or TCP connections to a listener when they are made. */
 export type Entrance =
@@ -135,20 +164,26 @@ export type Entrance =
   /** They are closed. */
   | { readonly kind: "none" };
 
-/** As far as the address alone decides, with this port, and the first bytes if those are HTTP/1.1. */
-export function entranceOf(listener: Listener, port = listener.address.port): Entrance {
-  const { address, chains } = listener;
-  const inspects = needsInspection(listener);
-  const anyIp = /^(0\.0\.0\.0|::)$/.test(address.ip) || listener.takesRest === true;
+/** As far as the address alone decides, and the first bytes if those are HTTP/1.1. Port 0 is any other. */
+export function entranceOf(listener: Listener, { ip, port } = listener.address): Entrance {
+  const { chains } = listener;
+  if (port === 0 && asksPort(listener.inspection))
+    return { kind: "each", why: "its listener filters depend on the port" };
+  const inspected = inspectedOf(listener, port);
+  const inspects = inspected !== undefined;
+  const anyIp = /^(0\.0\.0\.0|::)$/.test(ip) || listener.takesRest === true;
   if (anyIp && chains.some(({ match }) => match.destinations.length > 0))
     return { kind: "each", why: "its filter chain depends on the address" };
-  const plain = plainConnection({ ip: address.ip, port }, undefined);
-  const left = byProtocol(chains, inspects ? { ...plain, applicationProtocols: ["http/1.1"] } : plain);
+  const plain = plainConnection({ ip, port }, undefined);
+  const left = byProtocol(chains, { ...plain, applicationProtocols: protocolsOfHttp(inspected) });
   if (left.some(({ match }) => asksSource(match)))
     return { kind: "each", why: "its filter chain depends on where a connection comes from" };
   const chain = left[0] ?? listener.otherwise;
   return chain === undefined ? { kind: "none" } : { kind: "chain", chain, inspects };
 }
+
+const asksPort = (inspection: Inspection | undefined) =>
+  [inspection?.http, inspection?.tls].some((inspector) => inspector?.ports !== undefined);
 
 const asksSource = ({ directSources, sourceType, sources, sourcePorts }: ChainMatch) =>
   directSources.length > 0 || sourceType !== "any" || sources.length > 0 || sourcePorts.length > 0;

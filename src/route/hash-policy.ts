@@ -1,4 +1,4 @@
-import type { Address, CookieSource, ForwardAction, HashPolicy, HashSource } from "../model/config.ts";
+import type { Address, CookieSource, ForwardAction, HashPolicy, HashSource, TcpChain } from "../model/config.ts";
 import { addressText } from "../tables/address.ts";
 import { textBytes } from "../tables/text.ts";
 import { combine, xxHash64, xxHash64All } from "./hash.ts";
@@ -43,6 +43,10 @@ export function hashRequest(
   }
   return { hash, cookies: given };
 }
+
+/** The hash of a connection by tcp_proxy; undefined: chance decides. */
+export const hashConnection = ({ hashesSource }: TcpChain, client: Address | undefined): bigint | undefined =>
+  hashesSource === true ? hashText(client?.ip) : undefined;
 
 /** By what one of several clusters is picked: the hash where the route asks for it and the request has one. */
 export function clusterChance(action: ForwardAction, head: RequestHead, ends: Ends, chance: number): number | bigint {

@@ -1,3 +1,33 @@
+import type { Connection, Inspected } from "../route/chain.ts";
+import { readClientHello } from "./client-hello.ts";
+
+/** What first bytes tell of a connection. */
+export type Known = Pick<Connection, "transportProtocol" | "serverName" | "applicationProtocols">;
+
+export const NOTHING: Known = { transportProtocol: "raw_buffer", serverName: "", applicationProtocols: [] };
+
+/** `known` is all there is to know, or so far (`more`); `over`: the connection is closed. */
+export interface Heard {
+  readonly kind: "known" | "more" | "over";
+  readonly known: Known;
+}
+
+/** What a connection's first bytes say to those who look at them. Which of them is asked first does not matter. */
+export function hear(bytes: Buffer, { tls, http }: Inspected): Heard {
+  const hello = tls && readClientHello(bytes, tls.mostBytes);
+  if (hello?.kind === "more" || hello?.kind === "over") return { kind: hello.kind, known: NOTHING };
+  if (hello?.kind === "tls") {
+    const { serverName, protocols } = hello;
+    return { kind: "known", known: { transportProtocol: "tls", serverName, applicationProtocols: protocols } };
+  }
+  if (tls?.closesOthers) return { kind: "over", known: NOTHING };
+  const known = { ...NOTHING, applicationProtocols: hello?.protocols ?? [] };
+  const spoken = http ? whatSpeaks(bytes) : "other";
+  if (spoken === "other") return { kind: "known", known };
+  if (spoken === "more") return { kind: bytes.length >= MAX_INSPECTED ? "over" : "more", known };
+  return { kind: "known", known: { ...known, applicationProtocols: [spoken] } };
+}
+
 /** What the first bytes of a connection say that it speaks; `more`: they say nothing yet. */
 export type Spoken = "http/1.0" | "http/1.1" | "h2c" | "other" | "more";
 

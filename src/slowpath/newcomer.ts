@@ -1,7 +1,7 @@
 import type { Duplex } from "node:stream";
 import type { Address, FilterChain, Listener } from "../model/config.ts";
-import { type Connection, chooseChain, needsInspection } from "../route/chain.ts";
-import { MAX_INSPECTED, whatSpeaks } from "./inspect.ts";
+import { type Connection, chooseChain, inspectedOf, protocolsOfHttp } from "../route/chain.ts";
+import { hear, type Known, NOTHING } from "./inspect.ts";
 import type { Lost, Served } from "./ports.ts";
 import { breakOff } from "./source.ts";
 
@@ -22,7 +22,7 @@ export class Newcomer implements Served {
   readonly #serve: (chain: FilterChain, initial: Lost | undefined) => Served;
   #served: Served | undefined;
   /** Ends the listening: what is spoken is known now, or the connection is to be closed. */
-  #tell: (protocols: readonly string[] | undefined) => void = () => {};
+  #tell: (known: Known | undefined) => void = () => {};
 
   constructor(
     stream: Duplex,
@@ -34,28 +34,38 @@ export class Newcomer implements Served {
     this.#arrival = arrival;
     this.#serve = serve;
     stream.on("error", () => {});
-    if (!needsInspection(arrival.listener)) this.#settle([], initial);
-    else if (initial !== undefined || arrival.spokeHttp()) this.#settle(HTTP, initial);
+    if (this.#inspected === undefined) this.#settle(NOTHING, initial);
+    else if (initial !== undefined || arrival.spokeHttp()) this.#settle(this.#http, initial);
   }
 
-  #settle(applicationProtocols: readonly string[], initial?: Lost): void {
+  get #inspected() {
     const { listener, connection } = this.#arrival;
-    const chain = chooseChain(listener, { ...connection, applicationProtocols });
+    return inspectedOf(listener, connection.destination.port);
+  }
+
+  /** What is known of a connection that the kernel path has heard. */
+  get #http(): Known {
+    return { ...NOTHING, applicationProtocols: protocolsOfHttp(this.#inspected) };
+  }
+
+  #settle(known: Known, initial?: Lost): void {
+    const { listener, connection } = this.#arrival;
+    const chain = chooseChain(listener, { ...connection, ...known });
     if (chain === undefined) this.#stream.destroy();
     else this.#served = this.#serve(chain, initial);
   }
 
   inject(lost: Lost): boolean {
     if (this.#served !== undefined) return this.#served.inject(lost);
-    this.#settle(HTTP, lost);
-    this.#tell(HTTP);
+    this.#settle(this.#http, lost);
+    this.#tell(this.#http);
     return true;
   }
 
   refuse(status: number, body: string): boolean {
     if (this.#served !== undefined) return this.#served.refuse(status, body);
-    this.#settle(HTTP);
-    this.#tell(HTTP);
+    this.#settle(this.#http);
+    this.#tell(this.#http);
     /* It can say so when it waits for a request, which it will. */
     setImmediate(() => {
       if (!this.#served?.refuse(status, body)) breakOff(this.#stream);
@@ -65,8 +75,8 @@ export class Newcomer implements Served {
 
   discard(): void {
     /* The caller ends it, not before the kernel path's answer has arrived. */
-    if (this.#served === undefined) this.#settle(HTTP);
-    this.#tell(HTTP);
+    if (this.#served === undefined) this.#settle(this.#http);
+    this.#tell(this.#http);
     this.#served?.discard();
   }
 
@@ -89,30 +99,33 @@ export class Newcomer implements Served {
   #listen(): Promise<void> {
     const { timeoutMs = 0, continues = false } = this.#arrival.listener.inspection ?? {};
     const stream = this.#stream;
+    const inspected = this.#inspected!;
     let heard = Buffer.alloc(0);
+    /** As far as it is known by now. */
+    let soFar = NOTHING;
     return new Promise((resolve) => {
       const read = () => {
         for (let bytes = stream.read(); bytes !== null; bytes = stream.read()) heard = Buffer.concat([heard, bytes]);
-        const spoken = this.#arrival.spokeHttp() ? "http/1.1" : whatSpeaks(heard);
-        if (spoken === "other") this.#tell([]);
-        else if (spoken !== "more") this.#tell([spoken]);
-        else if (heard.length >= MAX_INSPECTED) this.#tell(undefined);
+        if (this.#arrival.spokeHttp()) return this.#tell(this.#http);
+        const { kind, known } = hear(heard, inspected);
+        soFar = known;
+        if (kind !== "more") this.#tell(kind === "over" ? undefined : known);
       };
       const over = () => this.#tell(undefined);
       const late = () => {
-        if (this.#arrival.spokeHttp()) this.#tell(HTTP);
-        else this.#tell(continues ? [] : undefined);
+        if (this.#arrival.spokeHttp()) this.#tell(this.#http);
+        else this.#tell(continues ? soFar : undefined);
       };
       const timer = timeoutMs === 0 ? undefined : setTimeout(late, timeoutMs);
-      this.#tell = (protocols) => {
+      this.#tell = (known) => {
         this.#tell = () => {};
         clearTimeout(timer);
         stream.off("readable", read);
         stream.off("end", over);
         stream.off("close", over);
         if (heard.length > 0 && !stream.destroyed) stream.unshift(heard);
-        if (protocols === undefined) stream.destroy();
-        else if (this.#served === undefined) this.#settle(protocols);
+        if (known === undefined) stream.destroy();
+        else if (this.#served === undefined) this.#settle(known);
         resolve();
       };
       stream.on("readable", read);
@@ -121,5 +134,3 @@ export class Newcomer implements Served {
     });
   }
 }
-
-const HTTP = ["http/1.1"] as const;

@@ -126,7 +126,7 @@ export interface MirrorTo extends Destination {
 
 export interface Ports {
   /** Chooses a cluster for a connection; what comes back picks an endpoint of it, for each attempt anew. */
-  connect(chain: TcpChain, original: Address | undefined): () => TcpDecision;
+  connect(chain: TcpChain, original: Address | undefined, client: Address | undefined): () => TcpDecision;
   /** A connection by tcp_proxy is over, with the reason where it found no endpoint. */
   closed(chain: TcpChain, flag: Flag | undefined): void;
   decide(listener: HttpChain, head: RoutedHead, circumstances: Circumstances): Decision;

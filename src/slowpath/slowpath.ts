@@ -54,7 +54,12 @@ export class SlowPath {
     return served;
   }
 
-  #open(stream: Duplex, chain: FilterChain, { original }: Arrival, from: Omit<Downstream, "listener">): Served {
+  #open(
+    stream: Duplex,
+    chain: FilterChain,
+    { original, connection }: Arrival,
+    from: Omit<Downstream, "listener">,
+  ): Served {
     if (chain.kind === "http") {
       const downstream = { ...from, listener: chain, original };
       return new Connection(stream, downstream, {
@@ -65,7 +70,7 @@ export class SlowPath {
       });
     }
     const { tenant } = from;
-    const pick = this.#ports.connect(chain, original);
+    const pick = this.#ports.connect(chain, original, connection.source);
     return new TcpRelay({ stream, chain, tenant, pick }, this.#upstreams, this.#ports);
   }
 

@@ -58,9 +58,15 @@ export class TcpRelay implements Served {
       if (stream.closed) resolve();
       else stream.once("close", () => resolve());
     });
+    const over = () => {
+      stream.destroy();
+      this.#up?.socket.destroy();
+    };
+    const lifetime = chain.maxDurationMs === undefined ? undefined : setTimeout(over, chain.maxDurationMs);
     const opened = await this.#open();
     if (typeof opened === "string") stream.destroy();
     else await this.#relay(opened.up, opened.to);
+    clearTimeout(lifetime);
     this.#ports.closed(chain, typeof opened === "string" ? opened : undefined);
     await closed;
   }

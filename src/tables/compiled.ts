@@ -45,10 +45,13 @@ export interface CompiledListener {
   readonly address: Address;
   readonly way: ConnectWay;
   /** Other addresses that it takes connections to, of which port 0 stands for any. */
-  readonly others: readonly { readonly address: Address; readonly way: PlainWay }[];
+  readonly others: readonly { readonly address: Address; readonly way: OtherWay }[];
 }
 
-export type PlainWay = Exclude<ConnectWay, { kind: "requests" }>;
+/** Requests go by the listener's one set of rules. */
+export type OtherWay =
+  | Exclude<ConnectWay, { kind: "requests" }>
+  | Pick<Extract<ConnectWay, { kind: "requests" }>, "kind" | "inspected">;
 
 /** What becomes of a connection to a listener when it is made. */
 export type ConnectWay =

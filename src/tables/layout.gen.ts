@@ -68,6 +68,7 @@ export const HEADER_PATH_ALONE = 3;
 export const HEADER_FIRST = 4;
 export const ACTION_BY_HASH = 2147483648;
 export const ACTION_ANSWER = 1073741824;
+export const DIRECT_BY_SOURCE = 1;
 export const HASH_TERMINAL = 1;
 export const HASH_GIVES = 2;
 export const HASH_LAST = 4;

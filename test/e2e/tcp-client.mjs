@@ -1,14 +1,14 @@
 // A TCP client for tests: takes connections as JSON in its argument, makes them one after the other, tells what it saw.
-// Each: { ip, port, say?: text, times?: how often it says so, until?: bytes to wait for, half?: ends its side after
-// saying, ms?: how long it waits, keep?: leaves it open for those that follow }.
+// Each: { ip, port, from?: its own address, say?: text, times?: how often it says so, until?: bytes to wait for,
+// half?: ends its side after saying, ms?: how long it waits, keep?: leaves it open for those that follow }.
 import { connect } from "node:net";
 
 const kept = [];
 
-function talk({ ip, port, say = "", times = 1, until = 1, half = false, ms = 10_000, keep = false }) {
+function talk({ ip, port, from, say = "", times = 1, until = 1, half = false, ms = 10_000, keep = false }) {
   return new Promise((resolve) => {
     const seen = { text: "", end: "open", peer: "" };
-    const socket = connect({ host: ip, port, noDelay: true, allowHalfOpen: true });
+    const socket = connect({ host: ip, port, localAddress: from, noDelay: true, allowHalfOpen: true });
     const done = (end) => {
       clearTimeout(timer);
       seen.end = end;

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { after, before, describe, test } from "node:test";
+import { ReferenceRouter } from "../../src/daemon/router.ts";
+import { parseBootstrap } from "../../src/envoy/parse.ts";
 import { DnsServer } from "../dns-server.ts";
 import { later, withoutKernel } from "./harness.ts";
 import {
@@ -111,6 +113,18 @@ for (const server of SERVERS) {
               { filters: [tcpProxy("b")] },
             ],
           }),
+          listener(94, chains(tcpProxy("ring", { hash_policy: [{ source_ip: {} }] }))),
+          listener(95, chains(tcpProxy("maglev", { hash_policy: [{ source_ip: {} }], max_connect_attempts: 2 }))),
+          listener(96, chains(tcpProxy("a", { max_downstream_connection_duration: "0.5s" }))),
+          listener(97, chains(tcpProxy("a", { downstream_idle_timeout: "0.2s", upstream_idle_timeout: "0.2s" }))),
+          {
+            ...listener(98, chains(tcpProxy("b"))),
+            additional_addresses: [{ address: address(IP, 99) }, { address: address(IP, 100) }],
+          },
+          {
+            ...listener(101, chains(httpAnswer("more"))),
+            additional_addresses: [{ address: address(IP, 102) }],
+          },
           ...(kernel ? [{ name: "any", address: address("0.0.0.0", 19_099), ...chains(tcpProxy("c")) }] : []),
         ],
         [
@@ -119,6 +133,8 @@ for (const server of SERVERS) {
           cluster("b", [b]),
           cluster("c", [c]),
           cluster("nobody", []),
+          cluster("ring", servers, { lb_policy: "RING_HASH" }),
+          cluster("maglev", servers, { lb_policy: "MAGLEV", maglev_lb_config: { table_size: 251 } }),
           cluster("greeter", [greeter]),
           cluster("flaky", [closed, a]),
         ],
@@ -175,6 +191,50 @@ for (const server of SERVERS) {
     test("a connection without bytes is closed after idle_timeout", async () => {
       const [told] = await bed.talk({ ip: IP, port: 88, say: "x", until: 1_000 });
       assert.deepEqual([told!.text, told!.end], ["a:x", "eof"]);
+    });
+
+    test("it is closed at max_downstream_connection_duration, whatever goes on", async () => {
+      const began = performance.now();
+      const told = await bed.talk(
+        { ip: IP, port: 96, say: "x", until: 1_000 },
+        { ip: IP, port: 81, say: "x", until: 3 },
+      );
+      assert.deepEqual([told[0]!.text, told[0]!.end], ["a:x", "eof"]);
+      assert.ok(performance.now() - began >= 500);
+    });
+
+    test("the idle timeouts of one side do nothing, in Envoy neither", async () => {
+      const [told] = await bed.talk({ ip: IP, port: 97, say: "x", until: 1_000, ms: 1_500 });
+      assert.deepEqual([told!.text, told!.end], ["a:x", "timeout"]);
+    });
+
+    test("the client's address decides in RING_HASH and MAGLEV, as the reference says", async () => {
+      const read = parseBootstrap(bed.config);
+      assert.ok(read.ok);
+      const { config } = read.value;
+      const router = new ReferenceRouter(config, () => 0, 1);
+      const names = new Map(servers.map(({ name, port }) => [port, name]));
+      for (const port of [94, 95]) {
+        const [chain] = config.listeners.find(({ name }) => name === `p${port}`)!.chains;
+        assert.ok(chain?.kind === "tcp");
+        const sources = Array.from({ length: 12 }, (_, i) => `127.0.0.${2 + i * 17}`);
+        const picked = sources.map((ip) => router.connect(chain, undefined, { ip, port: 1 })());
+        const expected = picked.map((one) => one.kind === "endpoint" && `${names.get(one.endpoint.address.port)}:x`);
+        const told = await bed.talk(...sources.map((from) => ({ ip: IP, port, from, say: "x", until: 3 })));
+        assert.deepEqual(text(told), expected, String(port));
+        assert.ok(new Set(expected).size > 1, expected.join(" "));
+        const unbound = text(await many(port, 5));
+        assert.equal(new Set(unbound).size, 1, unbound.join(" "));
+      }
+      if (kernel) assert.ok((await bed.daemon.stats()).listeners.find(({ name }) => name === "p94")!.direct >= 17);
+    });
+
+    test("additional addresses are the listener's as its first", async () => {
+      for (const port of [98, 99, 100]) assert.deepEqual(text(await many(port, 2)), ["b:x", "b:x"], String(port));
+      for (const port of [101, 102]) {
+        const [told] = await bed.talk({ ip: IP, port, say: "GET / HTTP/1.1\r\nHost: x\r\n\r\n", until: 100 });
+        assert.match(told!.text, /^HTTP\/1\.1 200 OK\r\n/, String(port));
+      }
     });
 
     test("another endpoint is tried where the first cannot be reached", async () => {

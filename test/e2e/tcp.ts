@@ -12,6 +12,7 @@ const CLIENT = join(import.meta.dirname, "tcp-client.mjs");
 export interface Talk {
   readonly ip: string;
   readonly port: number;
+  readonly from?: string;
   readonly say?: string;
   readonly times?: number;
   readonly until?: number;
@@ -104,6 +105,11 @@ export const inspector = {
   typed_config: { "@type": `${TYPE}.listener.http_inspector.v3.HttpInspector` },
 };
 
+export const tlsInspector = (more: object = {}) => ({
+  name: "tls_inspector",
+  typed_config: { "@type": `${TYPE}.listener.tls_inspector.v3.TlsInspector`, ...more },
+});
+
 export function cluster(name: string, servers: readonly { readonly ip: string; readonly port: number }[], more = {}) {
   const lb_endpoints = servers.map(({ ip, port }) => ({ endpoint: { address: address(ip, port) } }));
   return {
@@ -127,17 +133,19 @@ export function without(server: Server): string | false {
 
 export class TcpBed {
   readonly daemon = new Daemon();
+  readonly config: string;
   /** Where its clients are; undefined where any will do. */
   readonly cgroup: string | undefined;
   #envoy: ChildProcess | undefined;
 
-  private constructor(cgroup: string | undefined) {
+  private constructor(cgroup: string | undefined, config: string) {
     this.cgroup = cgroup;
+    this.config = config;
   }
 
   static async open(server: Server, listeners: readonly object[], clusters: readonly object[]): Promise<TcpBed> {
-    const bed = new TcpBed(server === "kernel" ? makeCgroup(`tcp-${beds++}`) : undefined);
     const config = JSON.stringify({ static_resources: { listeners, clusters } });
+    const bed = new TcpBed(server === "kernel" ? makeCgroup(`tcp-${beds++}`) : undefined, config);
     if (server === "envoy") await bed.#startEnvoy(config);
     else await bed.daemon.start(config, server, bed.cgroup === undefined ? [] : [bed.cgroup]);
     return bed;
@@ -161,7 +169,12 @@ export class TcpBed {
 
   /** One connection after the other, by one process. */
   async talk(...connections: readonly Talk[]): Promise<Told[]> {
-    const child = start(inCgroup(this.cgroup, [process.execPath, CLIENT, JSON.stringify(connections)]));
+    return JSON.parse(await this.run([process.execPath, CLIENT, JSON.stringify(connections)])) as Told[];
+  }
+
+  /** What a command of its clients' cgroup writes. */
+  async run(command: readonly string[]): Promise<string> {
+    const child = start(inCgroup(this.cgroup, command));
     let [text, complaints] = ["", ""];
     child.stdout!.on("data", (data) => {
       text += data;
@@ -171,7 +184,7 @@ export class TcpBed {
     });
     await new Promise((resolve) => child.once("close", resolve));
     if (text === "") throw new Error(complaints);
-    return JSON.parse(text) as Told[];
+    return text;
   }
 
   async close(): Promise<void> {

@@ -12,7 +12,7 @@ import type {
 } from "../../src/model/config.ts";
 import { isHashing } from "../../src/model/hash-table.ts";
 import { DEFAULT_BREAKERS } from "../../src/model/limits.ts";
-import { type Connection, chooseChain, needsInspection, plainConnection } from "../../src/route/chain.ts";
+import { type Connection, chooseChain, inspectedOf, plainConnection } from "../../src/route/chain.ts";
 import { Editor, type Occasion } from "../../src/route/edit.ts";
 import { hashParts, partOf } from "../../src/route/hash-parts.ts";
 import { clusterChance, hashRequest } from "../../src/route/hash-policy.ts";
@@ -39,7 +39,7 @@ import {
   requestBody,
   tokens,
 } from "../../src/slowpath/http1.ts";
-import { whatSpeaks } from "../../src/slowpath/inspect.ts";
+import { hear } from "../../src/slowpath/inspect.ts";
 import { withMark } from "../../src/slowpath/mirror.ts";
 import { withField, withoutAdvice, withoutFields, withoutHopByHop } from "../../src/slowpath/request.ts";
 import { bootstrap, type Ports } from "./places.ts";
@@ -141,9 +141,8 @@ function connectionOf(listener: Listener, text: string, ip: string): Connection 
   const to = fieldOf(text, "x-to");
   const destination = { ip: to === undefined ? ip : ip.replace(/\d+$/, to), port: listener.address.port };
   const plain = plainConnection(destination, { ip: clientOf(text), port: 40_000 });
-  const spoken = whatSpeaks(Buffer.from(text, "latin1"));
-  const known = needsInspection(listener) && spoken !== "other" && spoken !== "more";
-  return known ? { ...plain, applicationProtocols: [spoken] } : plain;
+  const inspected = inspectedOf(listener, destination.port);
+  return inspected === undefined ? plain : { ...plain, ...hear(Buffer.from(text, "latin1"), inspected).known };
 }
 
 /** The bytes go on as they came, and nobody answers for a server that does not. */

@@ -2,7 +2,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { EVERYTHING } from "../../src/model/chains.ts";
 import type { ChainMatch, FilterChain, Listener } from "../../src/model/config.ts";
-import { type Connection, chooseChain, entranceOf, holds, plainConnection } from "../../src/route/chain.ts";
+import {
+  type Connection,
+  chooseChain,
+  entranceOf,
+  holds,
+  inspectedOf,
+  plainConnection,
+} from "../../src/route/chain.ts";
 
 const chain = (label: string, match: Partial<ChainMatch> = {}): FilterChain => ({
   kind: "tcp",
@@ -72,6 +79,26 @@ test("server names: the name itself, then the longest of its endings, then none"
   );
 });
 
+test("a dot at the end of a name begins no ending, one at its beginning does", () => {
+  const chains = [chain("b", { serverNames: ["*.b"] }), chain("dot", { serverNames: ["*."] }), chain("none")];
+  const by = (serverName: string) => chosen(chains, from("10.1.1.1", 1, { serverName }));
+  assert.deepEqual(["a.b", ".b", "a.b.", "a."].map(by), ["b", "b", "none", "none"]);
+});
+
+test("the transport protocol comes before application protocols, and behind the name", () => {
+  const chains = [
+    chain("name", { serverNames: ["a"], transportProtocol: "raw_buffer" }),
+    chain("tls", { transportProtocol: "tls" }),
+    chain("h2", { applicationProtocols: ["h2"] }),
+  ];
+  const by = (serverName: string, transportProtocol: string, ...applicationProtocols: string[]) =>
+    chosen(chains, from("10.1.1.1", 1, { serverName, transportProtocol, applicationProtocols }));
+  assert.deepEqual(
+    [by("a", "tls", "h2"), by("b", "tls", "h2"), by("", "raw_buffer", "h2"), by("a", "raw_buffer", "h2")],
+    [undefined, "tls", "h2", "name"],
+  );
+});
+
 test("application protocols: the first of the connection's that a chain asks for", () => {
   const chains = [
     chain("http", { transportProtocol: "raw_buffer", applicationProtocols: ["http/1.1", "h2c"] }),
@@ -124,7 +151,22 @@ test("what is known when a connection is made", () => {
   assert.equal(entranceOf(listener(byAddress, anywhere)).kind, "each");
   assert.deepEqual(entranceOf(listener(byAddress)), { kind: "chain", chain: byAddress[1], inspects: false });
   const http = chain("h", { applicationProtocols: ["http/1.1"] });
-  const inspection = { http: true, timeoutMs: 0, continues: true };
+  const inspection = { http: {}, timeoutMs: 0, continues: true };
+  const tls = { mostBytes: 16_384, closesOthers: false };
+  const secret = chain("s", { transportProtocol: "tls" });
+  assert.deepEqual(entranceOf(listener([secret], { inspection: { ...inspection, tls }, otherwise: plain })), {
+    kind: "chain",
+    chain: plain,
+    inspects: true,
+  });
+  /* Istio's pair: HTTP keeps its chain, whether TLS is looked for or not. */
+  const pair = [chain("h", { transportProtocol: "raw_buffer", applicationProtocols: ["http/1.1", "h2c"] })];
+  for (const more of [{}, { tls }])
+    assert.deepEqual(entranceOf(listener(pair, { inspection: { ...inspection, ...more }, otherwise: plain })), {
+      kind: "chain",
+      chain: pair[0],
+      inspects: true,
+    });
   assert.deepEqual(entranceOf(listener([http], { inspection, otherwise: plain })), {
     kind: "chain",
     chain: http,
@@ -135,4 +177,19 @@ test("what is known when a connection is made", () => {
     chain: plain,
     inspects: false,
   });
+});
+
+test("who looks at a connection depends on its port, and on what chains ask for", () => {
+  const tls = { mostBytes: 16_384, closesOthers: false, ports: [{ start: 10, end: 20 }] };
+  const inspection = { http: { ports: [{ start: 1, end: 11 }] }, tls, timeoutMs: 0, continues: true };
+  const asks = (match: Partial<ChainMatch>, port: number) =>
+    inspectedOf(listener([chain("x", match)], { inspection }), port);
+  assert.deepEqual(asks({ applicationProtocols: ["h2"] }, 9), { http: true, tls: undefined });
+  assert.deepEqual(asks({ applicationProtocols: ["h2"] }, 10), { http: true, tls });
+  assert.deepEqual(asks({ serverNames: ["a"] }, 10), { http: false, tls });
+  assert.deepEqual(asks({ transportProtocol: "raw_buffer" }, 19), { http: false, tls });
+  assert.equal(asks({ transportProtocol: "raw_buffer" }, 20), undefined);
+  assert.equal(asks({ sourcePorts: [1] }, 10), undefined);
+  const rest = listener([chain("x", { serverNames: ["a"] })], { inspection, takesRest: true });
+  assert.equal(entranceOf(rest, { ip: "10.0.0.1", port: 0 }).kind, "each");
 });
