@@ -80,6 +80,7 @@ export const SAMPLES: {
   "RouteAction.weighted_clusters": { values: [{ clusters: [{ name: "c", weight: 1 }] }] },
   "Route.direct_response": { values: [{ status: 200 }] },
   "HttpConnectionManager.upgrade_configs": { values: [[{ upgrade_type: "websocket" }]] },
+  "RouteAction.upgrade_configs": { values: [[{ upgrade_type: "websocket" }]] },
   "Cluster.least_request_lb_config": { beside: { lb_policy: "LEAST_REQUEST" } },
   "Cluster.ring_hash_lb_config": { beside: { lb_policy: "RING_HASH" } },
   "Cluster.maglev_lb_config": { beside: { lb_policy: "MAGLEV" } },

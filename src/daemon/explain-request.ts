@@ -40,6 +40,7 @@ import { decide } from "../route/outcome.ts";
 import { type Part, partsOf } from "../route/parts.ts";
 import { goesByDeadlines } from "../route/pick.ts";
 import { subsetsOf } from "../route/subset.ts";
+import { allowsUpgrade } from "../route/upgrade.ts";
 import { type Admitted, admit } from "../slowpath/admit.ts";
 import { type Field, HeadScanner, hostOf, Malformed } from "../slowpath/http1.ts";
 import { addressText } from "../tables/address.ts";
@@ -171,7 +172,7 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
     return { ...found, clusters: [], answer, servedBy: slowPath(byRules ?? byPath ?? declined("noRoute", why)) };
   }
   const route = { name: outcome.route.name, matches: describeMatch(outcome.route) };
-  if (upgrade !== undefined && !chain.http.upgrades.includes(upgrade)) {
+  if (upgrade !== undefined && !allowsUpgrade(chain, outcome.route.action, upgrade)) {
     const why = `upgrades to ${upgrade} are not enabled`;
     const answer = { status: 403, why, mend: "name it in upgrade_configs" };
     return { ...found, route, clusters: [], answer, servedBy: slowPath(declined("upgrade", why)) };

@@ -7,6 +7,7 @@ import { Editor, type Occasion } from "../route/edit.ts";
 import { clusterChance, hashConnection, hashRequest, type RequestHash } from "../route/hash-policy.ts";
 import { clusterName, Headers, matchRoute, pickCluster, pickEntry, type RequestHead } from "../route/match.ts";
 import { type Answer, answerOf } from "../route/rewrite.ts";
+import { allowsUpgrade } from "../route/upgrade.ts";
 
 /** What the reference says of one request, with the endpoint picked. */
 export type Choice =
@@ -85,14 +86,14 @@ export class ReferenceRouter {
 
   choose(listener: HttpChain, head: RequestHead, occasion: Occasion, wishes: Wishes = {}): Choice {
     const { upgrade, original } = wishes;
-    const { routes, http } = listener;
+    const { routes } = listener;
     const chance = random(MAX_CHANCE);
     /* Each value of a repeated header by itself: Envoy's default since match_headers_individually. */
     const match = matchRoute(routes, head, "each", chance);
     if ("none" in match) return { kind: "noRoute", why: match.none };
-    if (upgrade !== undefined && !http.upgrades.includes(upgrade)) return { kind: "noUpgrade" };
     const { route } = match;
     const { action } = route;
+    if (upgrade !== undefined && !allowsUpgrade(listener, action, upgrade)) return { kind: "noUpgrade" };
     if (action.kind !== "forward") {
       const editor = new Editor(routes, match, undefined, occasion);
       const redirected = editor.request(head);

@@ -13,6 +13,7 @@ import { readHashPolicies } from "./hashing.ts";
 import { readHeaderName, readRegexRewrite } from "./matches.ts";
 import { nearest } from "./spelling.ts";
 import { readCriteria } from "./subsets.ts";
+import { readUpgrades } from "./upgrades.ts";
 import { parseUriRewrite, parseUriTemplate } from "./uri-template.ts";
 
 const DEFAULT_TIMEOUT_MS = 15_000;
@@ -46,6 +47,7 @@ export function readForward(action: Fields, path: PathMatch, known: KnownCluster
     keepsForwardedHost: action.boolean("append_x_forwarded_host") || undefined,
     hashPolicies: readHashPolicies(action),
     clusterByHash: weighted?.boolean("use_hash_policy") || undefined,
+    upgrades: action.lacks("upgrade_configs") ? undefined : readUpgrades(action),
   };
 }
 

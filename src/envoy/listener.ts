@@ -5,6 +5,7 @@ import { readChains, readInspection } from "./chains.ts";
 import type { Fields } from "./fields.ts";
 import { readDownstreamOptions } from "./limits.ts";
 import { readRoutes } from "./routes.ts";
+import { readUpgrades } from "./upgrades.ts";
 
 const CONNECTION_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER = "envoy.extensions.filters.http.router.v3.Router";
@@ -92,7 +93,7 @@ function readHttpOptions(manager: Fields, port: number | undefined): HttpOptions
     defaultHostForHttp10: http1?.string("default_host_for_http_10") || undefined,
     maxRequestHeadersKb: manager.number("max_request_headers_kb") ?? DEFAULT_HTTP.maxRequestHeadersKb,
     maxHeadersCount: common?.number("max_headers_count") ?? DEFAULT_HTTP.maxHeadersCount,
-    upgrades: readUpgrades(manager),
+    upgrades: readUpgrades(manager).allowed,
     limits: readDownstreamOptions(manager, common),
     ...readNormalisation(manager, common, port),
   };
@@ -132,22 +133,4 @@ function readNormalisation(manager: Fields, common: Fields | undefined, listener
     underscores: UNDERSCORES[underscores ?? "ALLOW"],
   };
   return Object.values(asked).some((value) => value !== undefined) ? { normalisation: asked } : {};
-}
-
-/** These open a tunnel to a place that the client names, instead of changing the protocol with a backend. */
-const TUNNELS = ["connect", "connect-udp", "connect-ip"];
-
-function readUpgrades(manager: Fields): string[] {
-  const seen = new Set<string>();
-  for (const upgrade of manager.messages("upgrade_configs")) {
-    const written = upgrade.string("upgrade_type");
-    const type = written.toLowerCase();
-    if (upgrade.isBroken("upgrade_type")) continue;
-    if (type === "") upgrade.reject("upgrade_type", "is required", "name the protocol, such as websocket");
-    else if (TUNNELS.includes(type)) upgrade.reject("upgrade_type", `${written} is not supported yet`, "remove it");
-    else if (seen.has(type))
-      upgrade.reject("upgrade_type", `${JSON.stringify(written)} was given before`, "keep one of the two");
-    seen.add(type);
-  }
-  return [...seen];
 }

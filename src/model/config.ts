@@ -277,6 +277,8 @@ export interface ForwardAction {
   readonly hashPolicies?: readonly HashPolicy[];
   /** `weighted_clusters.use_hash_policy`: the same hash decides which cluster. */
   readonly clusterByHash?: boolean;
+  /** `upgrade_configs`: what it says of an upgrade goes before what the HttpConnectionManager says. */
+  readonly upgrades?: Upgrades;
   /** Missing: default. */
   readonly priority?: Priority;
   readonly stream?: StreamLimits;
@@ -288,6 +290,12 @@ export interface ForwardAction {
   readonly countsAttempts?: boolean;
   /** ... and the client, how many there were. */
   readonly tellsAttempts?: boolean;
+}
+
+/** Upgrade tokens, in lower case. */
+export interface Upgrades {
+  readonly allowed: readonly string[];
+  readonly denied: readonly string[];
 }
 
 export interface HashPolicy {

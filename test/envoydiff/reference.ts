@@ -30,6 +30,7 @@ import { RETRY_HEADERS, Tries } from "../../src/route/retry.ts";
 import { answerOf } from "../../src/route/rewrite.ts";
 import { type Subset, subsetsOf } from "../../src/route/subset.ts";
 import { timeoutsOf } from "../../src/route/timeouts.ts";
+import { allowsUpgrade } from "../../src/route/upgrade.ts";
 import { type Admitted, admit } from "../../src/slowpath/admit.ts";
 import {
   type Field,
@@ -122,7 +123,8 @@ export function expect(config: Config, listener: Listener, text: string, ports: 
     if (by.has(place)) continue;
     by.add(place);
     if ("none" in match) outcomes.push(...refuse(404).outcomes);
-    else if (upgrade !== undefined && !chain.http.upgrades.includes(upgrade)) outcomes.push(...refuse(403).outcomes);
+    else if (upgrade !== undefined && !allowsUpgrade(chain, match.route.action, upgrade))
+      outcomes.push(...refuse(403).outcomes);
     else {
       const found = outcomesOf(config, chain, match, read, text, ports);
       overflows = overflowsOf(config, match.route, text);
