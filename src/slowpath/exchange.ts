@@ -93,6 +93,8 @@ export class Exchange {
   #complete = false;
   #flag: Flag | undefined;
   #over: Failure | undefined;
+  /** It was the connection's limits that ended it, not the route's. */
+  #cutOff = false;
 
   constructor(asked: Asked, to: Forward, parties: Parties) {
     const { action } = to;
@@ -118,9 +120,10 @@ export class Exchange {
 
   /** The fields that a local answer gets, or a server's. */
   responseFields(fields: readonly Field[]): readonly Field[] {
-    const told: readonly Field[] = this.#to.action.tellsAttempts
-      ? [...fields.filter(([name]) => name.toLowerCase() !== ATTEMPT_COUNT), [ATTEMPT_COUNT, String(this.#count)]]
-      : fields;
+    const told: readonly Field[] =
+      this.#to.action.tellsAttempts && !this.#cutOff
+        ? [...fields.filter(([name]) => name.toLowerCase() !== ATTEMPT_COUNT), [ATTEMPT_COUNT, String(this.#count)]]
+        : fields;
     return this.#to.edits.response(told, this.#head);
   }
 
@@ -129,8 +132,13 @@ export class Exchange {
     return this.#upload.whole;
   }
 
-  /** Its answer is not wanted any more, or comes too late. */
+  /** Its answer is not wanted any more, or comes too late for the connection, which knows of no tries. */
   abandon(why?: Failure): void {
+    this.#cutOff ||= why !== undefined;
+    this.#end(why);
+  }
+
+  #end(why?: Failure): void {
     this.#over ??= why;
     this.#cut.abort();
     this.#attempt?.up.socket.destroy();
@@ -372,7 +380,7 @@ export class Exchange {
     this.#parties.whole();
     this.#response.set(this.#asked.timeouts.wholeMs, () => {
       this.#counted("upstream_rq_timeout");
-      this.abandon(this.#late());
+      this.#end(this.#late());
     });
     if (this.#attempt) this.#limitTry(this.#attempt);
     if (!this.#upload.kept || this.#to.action.mirrors === undefined) return;

@@ -1,3 +1,4 @@
+import { whyNotLimits } from "../../src/compile/limits.ts";
 import { formatRejections, parseBootstrap } from "../../src/envoy/parse.ts";
 import type {
   Cluster,
@@ -300,6 +301,7 @@ function outcomesOf(
         cluster,
         action,
         burst: burstOf(text),
+        blind: whyNotLimits(action) === undefined,
         safe: ["GET", "HEAD", "OPTIONS"].includes(request.method),
       });
       /* Who gets a copy gets all of it, and not before it is there. */
@@ -312,8 +314,11 @@ function outcomesOf(
         };
         const told: Field[] = action.tellsAttempts ? [[ATTEMPT_COUNT, String(count)]] : [];
         if (ending.kind === "failed") {
-          const { status, body, overflow } = ending;
-          const fields: Field[] = [...(overflow ? ([["x-envoy-overloaded", "true"]] as const) : []), ...told];
+          const { status, body, overflow, late } = ending;
+          const fields: Field[] = [
+            ...(overflow ? ([["x-envoy-overloaded", "true"]] as const) : []),
+            ...(late ? [] : told),
+          ];
           return [{ ...replyOf(status, body, editor.response(fields, sent)), ...tried }];
         }
         /* With previous_hosts another try may go elsewhere, whatever the hash. */
