@@ -50,7 +50,7 @@ import { whyNotDownstream, whyNotLimits } from "./limits.ts";
 import { isPseudo, type NameIndex, Names, queryName } from "./names.ts";
 import { cut, hasAutomaton, TOO_LARGE } from "./pattern.ts";
 import { MOST_WORDS, Planner } from "./plan.ts";
-import { type Entry, keyOf, recordsOf } from "./records.ts";
+import { type ClusterRecord, type Entry, keyOf, recordsOf } from "./records.ts";
 
 /** A host's state: the rules if it ends here, and if at least one byte is left. */
 interface HostState {
@@ -60,18 +60,27 @@ interface HostState {
 
 class HostTable implements HostBlob {
   readonly #routes: RouteConfig;
+  /** The blob for the last indexes: most often none has changed when somebody asks again. */
+  #last: { readonly rules: readonly number[]; readonly blob: Uint32Array } | undefined;
 
   constructor(routes: RouteConfig) {
     this.#routes = routes;
   }
 
   blob(rulesOf: (place: number) => number): Uint32Array {
+    const rules = this.#routes.virtualHosts.map((_, place) => rulesOf(place));
+    if (this.#last === undefined || this.#last.rules.some((index, place) => index !== rules[place]))
+      this.#last = { rules, blob: this.#blob(rules) };
+    return this.#last.blob;
+  }
+
+  #blob(rulesOf: readonly number[]): Uint32Array {
     const none = (): HostState => ({ ends: RULES_NONE, goesOn: RULES_NONE });
     const [forward, backward] = [new Trie(none), new Trie(none)];
     let any: number = RULES_NONE;
     let [hasForward, hasBackward] = [false, false];
     this.#routes.virtualHosts.forEach((vhost, place) => {
-      const rules = rulesOf(place);
+      const rules = rulesOf[place]!;
       for (const domain of vhost.domains) {
         const bytes = Buffer.from(domain.toLowerCase(), "latin1");
         if (domain === "*") {
@@ -126,7 +135,7 @@ export type Entrance =
  */
 export function compile(
   config: Config,
-  balancing: (cluster: Cluster, criteria?: Metadata) => Balancing,
+  balancing: BalancingOf,
   previous?: Tables,
   entrance: EntranceOf = soleChain,
 ): Tables {
@@ -151,17 +160,41 @@ export function compile(
     ];
     return { name, id: ids.listeners.get(name)!, address, way, others };
   });
-  const clusters = recordsOf(config).map(({ key, title, cluster, criteria }) => ({
-    name: title,
-    id: ids.clusters.get(key)!,
-    blob: compileCluster(
-      balancing(cluster, criteria),
-      (endpoint) => ids.endpoints.get(`${cluster.name} ${addressText(endpoint.address)}`)!,
-    ),
-  }));
+  const clusters = recordsOf(config).map((record) => compiledCluster(record, balancing, ids));
   const endpoints = directEndpoints(config, ids);
   return { ids, listeners, clusters, endpoints, headerNames: names.list(), slow, long, sources };
 }
+
+/**
+ * What {@link compile} gives where a configuration differs from that of `previous` in endpoints of its clusters only:
+ * no rule is compiled. A cluster that `stands` keeps its blob; such has the endpoints that it had, and shares them as
+ * it did.
+ */
+export function withEndpoints(
+  config: Config,
+  balancing: BalancingOf,
+  previous: Tables,
+  stands: (cluster: Cluster) => boolean,
+): Tables {
+  const ids = { ...previous.ids, endpoints: assignEndpoints(config, previous.ids) };
+  const had = new Map(previous.clusters.map((cluster) => [cluster.id, cluster]));
+  const clusters = recordsOf(config).map((record) => {
+    const was = stands(record.cluster) ? had.get(ids.clusters.get(record.key)!) : undefined;
+    return was ?? compiledCluster(record, balancing, ids);
+  });
+  return { ...previous, ids, clusters, endpoints: directEndpoints(config, ids) };
+}
+
+const compiledCluster = ({ key, title, cluster, criteria }: ClusterRecord, balancing: BalancingOf, ids: Ids) => ({
+  name: title,
+  id: ids.clusters.get(key)!,
+  blob: compileCluster(
+    balancing(cluster, criteria),
+    (endpoint) => ids.endpoints.get(`${cluster.name} ${addressText(endpoint.address)}`)!,
+  ),
+});
+
+type BalancingOf = (cluster: Cluster, criteria?: Metadata) => Balancing;
 
 type EntranceOf = (listener: Listener, at: Address) => Entrance;
 
@@ -563,12 +596,13 @@ function assignIds(config: Config, previous: Ids | undefined): Ids {
       recordsOf(config).map(({ key }) => key),
       previous?.clusters,
     ),
-    endpoints: assign(
-      config.clusters.flatMap((c) => c.endpoints.map((e) => `${c.name} ${addressText(e.address)}`)),
-      previous?.endpoints,
-      previous?.retired,
-    ),
+    endpoints: assignEndpoints(config, previous),
   };
+}
+
+function assignEndpoints({ clusters }: Config, previous: Ids | undefined): Map<string, number> {
+  const names = clusters.flatMap((c) => c.endpoints.map((e) => `${c.name} ${addressText(e.address)}`));
+  return assign(names, previous?.endpoints, previous?.retired);
 }
 
 function assign(

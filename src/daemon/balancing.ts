@@ -47,6 +47,13 @@ function clusterBalancing(config: Config): (cluster: Cluster) => Balancing {
   };
 }
 
+/** Which clusters are balanced as they were: their endpoints are the same, and those of the cluster that XLB is in. */
+export function standing(before: Config, now: Config): (cluster: Cluster) => boolean {
+  const had = new Set(before.clusters);
+  const own = now.local && now.clusters.find(({ name }) => name === now.local?.cluster);
+  return (cluster) => had.has(cluster) && (own === undefined || had.has(own));
+}
+
 /** The clusters that the slow path alone can balance, and why. */
 export function slowClusters(config: Config): { readonly where: string; readonly reason: string }[] {
   const balancing = kernelBalancing(config);

@@ -4,7 +4,7 @@ import { type Logger, pino } from "pino";
 import { readNamed } from "../admin/files.ts";
 import { AdminSocketError, serveAdmin } from "../admin/server.ts";
 import { removeCgroup, workloadsRoot } from "../admin/workloads.ts";
-import { compile } from "../compile/compile.ts";
+import { compile, withEndpoints } from "../compile/compile.ts";
 import { formatRejections, parseBootstrap } from "../envoy/parse.ts";
 import { Datapath, type Native } from "../kernel/datapath.ts";
 import * as shim from "../kernel/native.ts";
@@ -15,7 +15,7 @@ import { withAddresses } from "../route/names.ts";
 import { apply, diff, type Installed } from "../sync/sync.ts";
 import { addrKey } from "../tables/address.ts";
 import type { Ids, Tables } from "../tables/compiled.ts";
-import { kernelBalancing, slowClusters } from "./balancing.ts";
+import { kernelBalancing, slowClusters, standing } from "./balancing.ts";
 import { SlowCounters } from "./counters.ts";
 import { Dates } from "./dates.ts";
 import { dumpMaps } from "./dump.ts";
@@ -294,7 +294,8 @@ class Daemon {
   }
 
   #takeAddresses(): void {
-    const config = withAddresses(this.#told, this.#names.lookup);
+    const before = this.#config;
+    const config = withAddresses(this.#told, this.#names.lookup, before);
     const kernel = this.#kernel;
     if (kernel === undefined) {
       this.#config = config;
@@ -302,7 +303,8 @@ class Daemon {
       return;
     }
     const ids = withRetired(kernel.tables.ids, config, kernel.datapath.capacity("endpoint_states"));
-    const tables = compile(config, kernelBalancing(config), { ...kernel.tables, ids }, entranceOf);
+    const stands = standing(before, config);
+    const tables = withEndpoints(config, kernelBalancing(config), { ...kernel.tables, ids }, stands);
     const most = kernel.datapath.capacity("endpoint_states");
     if (Math.max(0, ...tables.ids.endpoints.values()) >= most) {
       this.#log.warn({ most }, "DNS tells of more endpoints than the kernel path holds: they stay as they were");

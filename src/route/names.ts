@@ -1,4 +1,5 @@
 import { isIP } from "node:net";
+import { isDeepStrictEqual } from "node:util";
 import type { Cluster, Config, Endpoint } from "../model/config.ts";
 
 /** What is known of a name: its addresses in the order of the answer; undefined: nothing yet. */
@@ -6,10 +7,17 @@ export type Lookup = (cluster: Cluster, name: string) => readonly string[] | und
 
 /**
  * The configuration with the addresses that its names stand for: in a STRICT_DNS cluster each of them is an endpoint,
- * once, in a LOGICAL_DNS cluster the first. A name of which nothing is known is no endpoint.
+ * once, in a LOGICAL_DNS cluster the first. A name of which nothing is known is no endpoint. A cluster that has the
+ * same endpoints as in `before`, what this gave the last time, is the same object.
  */
-export function withAddresses(config: Config, lookup: Lookup): Config {
-  return { ...config, clusters: config.clusters.map((cluster) => resolved(cluster, lookup)) };
+export function withAddresses(config: Config, lookup: Lookup, before?: Config): Config {
+  const known = new Map(before?.clusters.map((cluster) => [cluster.name, cluster]));
+  const clusters = config.clusters.map((cluster) => {
+    const now = resolved(cluster, lookup);
+    const was = known.get(cluster.name);
+    return was !== undefined && isDeepStrictEqual(was.endpoints, now.endpoints) ? was : now;
+  });
+  return { ...config, clusters };
 }
 
 function resolved(cluster: Cluster, lookup: Lookup): Cluster {

@@ -159,7 +159,7 @@ export function apply(store: MapStore, ops: readonly Op[]): void {
 }
 
 function same(a: Uint32Array | undefined, b: Uint32Array): boolean {
-  return a !== undefined && a.length === b.length && a.every((word, i) => word === b[i]);
+  return a === b || (a !== undefined && a.length === b.length && a.every((word, i) => word === b[i]));
 }
 
 function headerName(name: string, index: number): Uint8Array {
