@@ -311,11 +311,12 @@ const isLimited = (maxConnections: number) => maxConnections !== 1_024 && maxCon
 
 function compileHttp(given: HttpChain, context: Context) {
   const chain = { ...given, routes: withoutIdle(given.routes, context.hashing) };
+  const around = aroundOf(chain);
   return {
     kind: "requests" as const,
     hosts: new HostTable(chain.routes),
     virtualHosts: chain.routes.virtualHosts.map((vhost) => {
-      const { blob, slow, longest } = sameOrCompiled(chain, vhost, context);
+      const { blob, slow, longest } = sameOrCompiled(chain, around, vhost, context);
       const where = `${chain.listener}: virtual host ${vhost.name}`;
       for (const { route, reason } of slow) {
         const rule = { listener: chain.listener, virtualHost: vhost.name, reason };
@@ -343,9 +344,9 @@ export const askedHeaders = ({ headers, action }: Route): string[] => [
   ...(action.kind === "forward" ? hashedHeaders(action) : []),
 ];
 
-function sameOrCompiled(chain: HttpChain, vhost: VirtualHost, context: Context): CompiledVirtualHost {
+function sameOrCompiled(chain: HttpChain, around: string, vhost: VirtualHost, context: Context): CompiledVirtualHost {
   const { names, before, sources } = context;
-  const source = sourceOf(chain, vhost, context);
+  const source = sourceOf(around, vhost, context);
   const known = sources.get(source) ?? before.get(source);
   const compiled = known && isAsBefore(known, names) ? known : compileVirtualHost(chain, vhost, context);
   sources.set(source, compiled);
@@ -374,16 +375,20 @@ function keptNames(
 }
 
 /** All that a virtual host is compiled from, but for the names' indexes. */
-function sourceOf(chain: HttpChain, vhost: VirtualHost, { ids, clusterId }: Context): string {
+function sourceOf(around: string, vhost: VirtualHost, { ids, clusterId }: Context): string {
   const numbers = vhost.routes.map(({ name, action }) => [
     ids.routes.get(name),
     ...(action.kind === "forward" ? action.clusters.map((c) => "name" in c && clusterId(c)) : []),
   ]);
-  const around = [tooStrict(chain), chain.http.normalisation ?? null, { ...chain.routes, virtualHosts: [] }];
   return createHash("sha256")
-    .update(JSON.stringify([vhost, numbers, around]))
+    .update(JSON.stringify([vhost, numbers]))
+    .update(around)
     .digest("base64");
 }
+
+/** What all virtual hosts of a chain are compiled by. */
+const aroundOf = (chain: HttpChain) =>
+  JSON.stringify([tooStrict(chain), chain.http.normalisation ?? null, { ...chain.routes, virtualHosts: [] }]);
 
 const isAsBefore = (before: CompiledVirtualHost, names: NameIndex) =>
   before.names.every(([name, index]) => names.index(name) === index);

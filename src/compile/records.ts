@@ -37,9 +37,11 @@ export function recordsOf({ listeners, clusters }: Config): readonly ClusterReco
     );
   for (const entry of entries) {
     const { criteria } = entry;
+    /* Most have none: with ten thousand routes that shows. */
+    if (criteria === undefined) continue;
     const cluster = byName.get(entry.name);
     const key = keyOf(entry, cluster);
-    if (cluster === undefined || criteria === undefined || records.has(key)) continue;
+    if (cluster === undefined || records.has(key)) continue;
     records.set(key, { key, title: `${cluster.name} ${valueText(criteria)}`, cluster, criteria });
   }
   return [...records.values()];
