@@ -37,6 +37,8 @@ export const MAX_INSPECTED = 64 << 10;
 const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
 /** RFC 9110 section 5.6.2. */
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const CONTROL = /[\x00-\x1f\x7f]/;
 const [CR, LF] = [13, 10];
 
 /**
@@ -56,7 +58,7 @@ export function whatSpeaks(bytes: Buffer): Spoken {
     .trimEnd()
     .split(/[ \t]+/);
   const [method = "", target = "", version = "", ...rest] = words;
-  if (!TOKEN.test(method) || target === "" || rest.length > 0) return "other";
+  if (!TOKEN.test(method) || target === "" || CONTROL.test(target) || rest.length > 0) return "other";
   if (!/^HTTP\/\d\.\d$/.test(version)) return "other";
   return version === "HTTP/1.1" ? "http/1.1" : "http/1.0";
 }
