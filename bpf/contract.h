@@ -95,6 +95,7 @@ enum {
 	HOSTS_STRIP_PORT = 1, /* ignore_port_in_host_matching */
 	HOSTS_HEADERS = 2,    /* some rule asks for an ordinary header */
 	HOSTS_QUERY = 4,      /* ... for a parameter of the query */
+	HOSTS_OWN = 8,        /* requests and answers get headers of the balancer's own: for the slow path */
 };
 
 enum {
@@ -544,7 +545,9 @@ enum reason {
 	REASON_HASH_POLICY = 45,
 	/* no server was asked */
 	REASON_ANSWERED = 46,
-	REASON_COUNT = 47,
+	/* slow path, by the rules */
+	REASON_OWN_HEADERS = 47,
+	REASON_COUNT = 48,
 };
 
 /* ---- counters, one row per CPU ---- */

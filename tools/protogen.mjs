@@ -24,6 +24,7 @@ const ROOTS = [
   ),
   "envoy/extensions/path/match/uri_template/v3/uri_template_match.proto",
   "envoy/extensions/path/rewrite/uri_template/v3/uri_template_rewrite.proto",
+  "envoy/extensions/request_id/uuid/v3/uuid.proto",
   "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto",
 ];
 

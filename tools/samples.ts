@@ -79,6 +79,14 @@ export const SAMPLES: {
   "WeightedCluster.ClusterWeight.cluster_header": { beside: { name: null } },
   "RouteAction.weighted_clusters": { values: [{ clusters: [{ name: "c", weight: 1 }] }] },
   "Route.direct_response": { values: [{ status: 200 }] },
+  "SchemeHeaderTransformation.scheme_to_overwrite": { values: ["https"] },
+  "HttpConnectionManager.request_id_extension": {
+    values: [
+      {
+        typed_config: { "@type": "type.googleapis.com/envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig" },
+      },
+    ],
+  },
   "HttpConnectionManager.upgrade_configs": { values: [[{ upgrade_type: "websocket" }]] },
   "RouteAction.upgrade_configs": { values: [[{ upgrade_type: "websocket" }]] },
   "Cluster.least_request_lb_config": { beside: { lb_policy: "LEAST_REQUEST" } },

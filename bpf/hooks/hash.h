@@ -165,7 +165,10 @@ static __always_inline bool hash_cookie(struct sk_msg_md *msg, __u64 piece, stru
 	return true;
 }
 
-/* One policy. 0, or the reason to decline: a cookie is to be given to the client, or its address is one of IPv6. */
+/*
+ * One policy. 0, or the reason to decline: a cookie is to be given to the client, or its address is one of IPv6, or
+ * whoever handed its request on may have said another (x-forwarded-for).
+ */
 static __always_inline int ask_policy(struct sk_msg_md *msg, const struct p_state *p, __u32 vhost, __u32 place,
 				      const struct word *policy, struct request_hash *out, bool gives)
 {
@@ -176,7 +179,7 @@ static __always_inline int ask_policy(struct sk_msg_md *msg, const struct p_stat
 
 	switch (policy->a & 0xff) {
 	case HASH_SOURCE_IP:
-		if (p->key.ip[0] || p->key.ip[1] || p->key.ip[2] != bpf_htonl(0xffff))
+		if (offset || p->key.ip[0] || p->key.ip[1] || p->key.ip[2] != bpf_htonl(0xffff))
 			return REASON_HASH_POLICY;
 		add_hash(out, hash_ipv4(p->key.ip[3]));
 		return 0;

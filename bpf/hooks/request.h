@@ -28,6 +28,8 @@ __noinline int read_head(struct sk_msg_md *msg, struct p_state *p)
 	if (!hosts)
 		return REASON_RULES;
 	hosts_word = word_at(hosts, 0);
+	if (hosts_word && hosts_word->a & HOSTS_OWN)
+		return REASON_OWN_HEADERS;
 	want_headers = hosts_word && hosts_word->a & HOSTS_HEADERS;
 	__builtin_memset(r, 0, sizeof(*r));
 	if (hosts_word && hosts_word->a & (HOSTS_HEADERS | HOSTS_QUERY))

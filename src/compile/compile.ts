@@ -7,6 +7,7 @@ import type {
   FilterChain,
   HttpChain,
   Listener,
+  OwnHeaders,
   Route,
   RouteConfig,
   TcpChain,
@@ -32,6 +33,7 @@ import {
   ACTION_BY_HASH,
   DIRECT_BY_SOURCE,
   HOSTS_HEADERS,
+  HOSTS_OWN,
   HOSTS_QUERY,
   HOSTS_STRIP_PORT,
   RULES_NONE,
@@ -62,9 +64,12 @@ class HostTable implements HostBlob {
   readonly #routes: RouteConfig;
   /** The blob for the last indexes: most often none has changed when somebody asks again. */
   #last: { readonly rules: readonly number[]; readonly blob: Uint32Array } | undefined;
+  readonly #setsOwn: boolean;
 
-  constructor(routes: RouteConfig) {
+  /** `setsOwn`: requests and answers get headers of Envoy's own, whatever their route. */
+  constructor(routes: RouteConfig, setsOwn: boolean) {
     this.#routes = routes;
+    this.#setsOwn = setsOwn;
   }
 
   blob(rulesOf: (place: number) => number): Uint32Array {
@@ -116,7 +121,8 @@ class HostTable implements HostBlob {
     return (
       (this.#routes.ignorePortInHostMatching ? HOSTS_STRIP_PORT : 0) |
       (asksHeaders ? HOSTS_HEADERS : 0) |
-      (asksQuery ? HOSTS_QUERY : 0)
+      (asksQuery ? HOSTS_QUERY : 0) |
+      (this.#setsOwn ? HOSTS_OWN : 0)
     );
   }
 }
@@ -311,10 +317,17 @@ const isLimited = (maxConnections: number) => maxConnections !== 1_024 && maxCon
 
 function compileHttp(given: HttpChain, context: Context) {
   const chain = { ...given, routes: withoutIdle(given.routes, context.hashing) };
+  const { own } = chain.http;
+  if (own !== undefined) {
+    const { listener } = chain;
+    context.slow.push({ listener, virtualHost: "", where: `${listener}: each request`, reason: whyOwn(own) });
+    const virtualHosts = chain.routes.virtualHosts.map(() => undefined);
+    return { kind: "requests" as const, hosts: new HostTable(chain.routes, true), virtualHosts };
+  }
   const around = aroundOf(chain);
   return {
     kind: "requests" as const,
-    hosts: new HostTable(chain.routes),
+    hosts: new HostTable(chain.routes, false),
     virtualHosts: chain.routes.virtualHosts.map((vhost) => {
       const { blob, slow, longest } = sameOrCompiled(chain, around, vhost, context);
       const where = `${chain.listener}: virtual host ${vhost.name}`;
@@ -450,6 +463,9 @@ function compileVirtualHost(chain: HttpChain, vhost: VirtualHost, context: Conte
   });
   return { blob: blob.finish(), slow, names: [...asked], longest: plan.longest };
 }
+
+/** Why the requests of a listener get headers of Envoy's own, which the hooks do not set. */
+export const whyOwn = ({ askedBy }: OwnHeaders) => `${askedBy} asks for headers that Envoy sets itself`;
 
 /** The kernel path knows Envoy's default limits of a head only. */
 function tooStrict({ http }: HttpChain): string | undefined {

@@ -69,6 +69,7 @@ export function programOf(
   let host: string | undefined;
   /* Only the slow path tries again, and counts on from there. */
   if (action.countsAttempts) steps.push(setting("x-envoy-attempt-count", ["1"]));
+  const tells = routes.suppressesOwn !== true;
   const levels = [route, vhost, routes];
   if (routes.mostSpecificWins) levels.reverse();
   for (const level of [entry, ...levels]) {
@@ -82,12 +83,12 @@ export function programOf(
   if (action.host !== undefined) {
     if (action.host.kind === "header") return { whyNot: "a header says what its host is rewritten to" };
     if (action.keepsForwardedHost) return { whyNot: "it appends to x-forwarded-host" };
-    steps.push(setting("x-envoy-original-host", authority));
+    if (tells) steps.push(setting("x-envoy-original-host", authority));
     host = action.host.value;
   }
   if (action.path?.kind === "regex") return { whyNot: "it rewrites the path by a regular expression" };
-  if (action.path !== undefined) steps.push(setting("x-envoy-original-path", [{ kind: "target" }]));
-  if (steps.length === 0 && host === undefined) return undefined;
+  if (tells && action.path !== undefined) steps.push(setting("x-envoy-original-path", [{ kind: "target" }]));
+  if (steps.length === 0 && host === undefined && action.path === undefined) return undefined;
   const program: EditProgram = {
     ...outcomes(steps, host),
     ...(action.path && { path: { text: action.path.value, drop: droppedOf(route) } }),

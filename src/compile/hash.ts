@@ -39,6 +39,8 @@ export function whyNotHash({ hashPolicies = [] }: ForwardAction, indexOf: IndexO
         if (isUnfit(source.name)) return "the parameter of its hash policy has a name that is not ASCII or too long";
         break;
       case "sourceIp":
+        if (indexOf(FORWARDED_FOR) === undefined)
+          return `header ${FORWARDED_FOR}, which may say who the client of its hash policy is, is a name too many`;
         break;
       default:
         return source satisfies never;
@@ -49,20 +51,37 @@ export function whyNotHash({ hashPolicies = [] }: ForwardAction, indexOf: IndexO
 
 const isUnfit = (name: string) => /[^\p{ASCII}]/u.test(name) || name.length > MAX_NAME;
 
-/** The headers that hash policies ask for. */
+/** A request that has it goes to the slow path, which reads it. */
+const FORWARDED_FOR = "x-forwarded-for";
+
+/** The header that a hash policy asks for. */
+function hashedHeader({ source }: HashPolicy): string | undefined {
+  switch (source.kind) {
+    case "header":
+      return source.name;
+    case "cookie":
+      return "cookie";
+    case "sourceIp":
+      return FORWARDED_FOR;
+    case "query":
+      return undefined;
+    default:
+      return source satisfies never;
+  }
+}
+
 export const hashedHeaders = ({ hashPolicies = [] }: ForwardAction): string[] =>
-  hashPolicies.flatMap(({ source }) =>
-    source.kind === "header" ? [source.name] : source.kind === "cookie" ? ["cookie"] : [],
-  );
+  hashPolicies.flatMap((policy) => hashedHeader(policy) ?? []);
 
 /** The policies' words in a row: the first one's index, 0 where there is none. */
 export function writePolicies(blob: BlobBuilder, policies: readonly HashPolicy[], indexOf: IndexOf): number {
   if (policies.length === 0) return 0;
-  const rows = policies.map(({ source, terminal }, place) => {
+  const rows = policies.map((policy, place) => {
+    const { source, terminal } = policy;
     const gives = source.kind === "cookie" && source.ttlSeconds !== undefined;
     const flags =
       (terminal ? HASH_TERMINAL : 0) | (gives ? HASH_GIVES : 0) | (place + 1 === policies.length ? HASH_LAST : 0);
-    const header = source.kind === "header" ? source.name : source.kind === "cookie" ? "cookie" : undefined;
+    const header = hashedHeader(policy);
     const index = header === undefined ? 0 : indexOf(header)!;
     const name = source.kind === "cookie" || source.kind === "query" ? Buffer.from(source.name) : undefined;
     const kindWord = HashKind[source.kind] | (index << 8) | (flags << 16);

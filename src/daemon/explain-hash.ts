@@ -46,7 +46,16 @@ export function explainHash(
       declined: declined("hashPolicy", `its hash policy gives the client a cookie: ${names.join(", ")}`),
     };
   }
-  if (asksAddress(policies)) return { words: `${name}, by the client's address`, parts, shares: unknown(parts) };
+  if (asksAddress(policies)) {
+    const forwarded = hashed?.sent.headers.some(([field]) => field.toLowerCase() === "x-forwarded-for");
+    const why = "its hash policy asks for the client's address, and its x-forwarded-for says whose that is";
+    return {
+      words: `${name}, by the client's address`,
+      parts,
+      shares: unknown(parts),
+      ...(forwarded ? { declined: declined("hashPolicy", why) } : {}),
+    };
+  }
   const part = partOf(tables, hash);
   const at = part && pickByHash(part.table, hash);
   const shares = new Map(at === undefined ? [] : [[part!.hosts[at]!, 100]]);

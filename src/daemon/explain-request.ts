@@ -1,4 +1,4 @@
-import { askedHeaders, compile } from "../compile/compile.ts";
+import { askedHeaders, compile, whyOwn } from "../compile/compile.ts";
 import { hashingClusters, withoutIdlePolicies } from "../compile/hash.ts";
 import { allChains } from "../model/chains.ts";
 import type {
@@ -37,6 +37,7 @@ import {
   withoutQuery,
 } from "../route/match.ts";
 import { decide } from "../route/outcome.ts";
+import { type Ends, receive } from "../route/own-headers.ts";
 import { type Part, partsOf } from "../route/parts.ts";
 import { goesByDeadlines } from "../route/pick.ts";
 import { subsetsOf } from "../route/subset.ts";
@@ -131,7 +132,8 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
   const { chain, ...where } = enter(listener);
   if (chain === undefined) return { ...where, passedOver: [], clusters: [], servedBy: CLOSED };
   if (chain.kind === "tcp") return { ...where, ...explainTcp(config, listener, chain, tables) };
-  const byHead = declineHead(head, askedNames(config, chain, tables));
+  const { own } = chain.http;
+  const byHead = own ? declined("ownHeaders", whyOwn(own)) : declineHead(head, askedNames(config, chain, tables));
   const slowPath = (otherwise: Declined) => ({ path: "slow path" as const, declined: byHead ?? otherwise });
 
   const admission = read(head, chain);
@@ -139,7 +141,12 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
     const servedBy = slowPath(declined("badRequest", "the slow path refuses it"));
     return { ...where, passedOver: [], clusters: [], answer: admission, servedBy };
   }
-  const { request, routed: admitted, upgrade } = admission;
+  const { request, upgrade } = admission;
+  const { head: admitted, isLost } = receive(own, admission.routed, NOBODY);
+  if (isLost) {
+    const answer = { status: 404, why: "its x-forwarded-proto is empty, and Envoy finds no route then" };
+    return { ...where, passedOver: [], clusters: [], answer, servedBy: slowPath(declined("noRoute", answer.why)) };
+  }
   const { routes } = chain;
   const virtualHost = matchVirtualHost(routes, admitted.authority);
   if (virtualHost === undefined) {
@@ -213,6 +220,13 @@ function declineToAnswer(values: Headers): Declined | undefined {
   if (hasBody) return declined("route", "it answers a request with a body");
   return closes ? declined("route", "it answers a request that closes the connection") : undefined;
 }
+/** Nobody has sent the request. */
+const NOBODY: Ends = {
+  client: { ip: "127.0.0.1", port: 0 },
+  local: undefined,
+  machineIp: "127.0.0.1",
+  makeId: () => "00000000-0000-4000-8000-000000000000",
+};
 
 const CLOSED = { path: "nobody" } as const;
 

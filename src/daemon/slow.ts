@@ -26,6 +26,7 @@ import type { Anchor, Connections } from "./connections.ts";
 import type { SlowCounters } from "./counters.ts";
 import { endpointName } from "./endpoints.ts";
 import type { KernelPath, Lost } from "./kernel-path.ts";
+import { machineIp } from "./machine.ts";
 import type { Choice, ReferenceRouter } from "./router.ts";
 
 const LOST: Readonly<Record<Lost, { status: number; flag: string; body: string }>> = {
@@ -67,6 +68,7 @@ export class SlowSide {
     this.#router = router;
     this.#counters = counters;
     this.#slowPath = new SlowPath({
+      machineIp: machineIp(),
       decide: (listener, head, circumstances) => this.#decide(listener, head, circumstances),
       connect: (chain, original, client) => this.#connect(chain, original, client),
       closed: (_chain, flag) => {
@@ -173,7 +175,8 @@ export class SlowSide {
         this.#counters.route(choice.route.name);
         /* Envoy has other words for dropping them all. */
         const whole = choice.whole ? "unconditional-" : "";
-        const fields = editor.response([[`x-envoy-${whole}drop-overload`, "true"]], head);
+        const told: Field[] = listener.routes.suppressesOwn ? [] : [[`x-envoy-${whole}drop-overload`, "true"]];
+        const fields = editor.response(told, head);
         const body = `${whole.replace("-", " ")}drop overload`;
         return { kind: "reply", status: 503, flag: "DO", fields, body };
       }

@@ -161,7 +161,7 @@ function readServerNames(match: Fields): string[] {
   });
 }
 
-function readRanges(match: Fields, name: string): IpRange[] {
+export function readRanges(match: Fields, name: string): IpRange[] {
   return match.messages(name).flatMap((range) => {
     const text = range.string("address_prefix");
     const ip = canonicalIp(text);

@@ -4,13 +4,15 @@ import { readAddress } from "./address.ts";
 import { readChains, readInspection } from "./chains.ts";
 import type { Fields } from "./fields.ts";
 import { readDownstreamOptions } from "./limits.ts";
+import { type Node, readOwnHeaders } from "./own-headers.ts";
 import { readRoutes } from "./routes.ts";
 import { readUpgrades } from "./upgrades.ts";
 
 const CONNECTION_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER = "envoy.extensions.filters.http.router.v3.Router";
 
-export function readListener(listener: Fields, clusters: ReadonlySet<string>): Listener {
+/** `node` is the bootstrap's, of which some options speak. */
+export function readListener(listener: Fields, clusters: ReadonlySet<string>, node?: Node): Listener {
   const address = readAddress(listener);
   // Every listener of XLB is virtual: nothing binds, whatever bind_to_port says.
   listener.skip("stat_prefix", "bind_to_port", "traffic_direction");
@@ -26,7 +28,7 @@ export function readListener(listener: Fields, clusters: ReadonlySet<string>): L
     ...(more.length === 0 ? {} : { more }),
     ...readChains(listener, name, {
       typeName: CONNECTION_MANAGER,
-      read: (manager) => readConnectionManager(manager, clusters, port),
+      read: (manager) => readConnectionManager(manager, clusters, port, node),
     }),
     ...(inspection === undefined ? {} : { inspection }),
     ...(takesRest ? { takesRest: true } : {}),
@@ -36,37 +38,33 @@ export function readListener(listener: Fields, clusters: ReadonlySet<string>): L
 /** Stands for routes that were rejected. */
 const NO_ROUTES = { name: "", ignorePortInHostMatching: false, virtualHosts: [] };
 
-function readConnectionManager(manager: Fields, clusters: ReadonlySet<string>, port: number | undefined) {
+function readConnectionManager(
+  manager: Fields,
+  clusters: ReadonlySet<string>,
+  port: number | undefined,
+  node: Node | undefined,
+) {
   manager.oneOf("codec_type", "AUTO", "HTTP1");
-  readRouter(manager);
-  readOwnHeaders(manager);
+  const router = readRouter(manager);
+  const suppressesOwn = router?.boolean("suppress_envoy_headers") ?? false;
   const routes = manager.message("route_config");
   return {
     statPrefix: manager.string("stat_prefix"),
-    http: readHttpOptions(manager, port),
-    routes: routes === undefined ? NO_ROUTES : readRoutes(routes, clusters),
+    http: { ...readHttpOptions(manager, port), ...readOwnHeaders(manager, node) },
+    routes: {
+      ...(routes === undefined ? NO_ROUTES : readRoutes(routes, clusters)),
+      ...(suppressesOwn ? { suppressesOwn } : {}),
+    },
   };
 }
 
-/**
- * Envoy's own headers are left out (docs/decisions/0012): what only says how they are made by default is accepted, what
- * asks for one that Envoy does not make by default is refused.
- */
-function readOwnHeaders(manager: Fields): void {
-  manager.only("use_remote_address", false);
-  manager.oneOf("server_header_transformation", "OVERWRITE", "PASS_THROUGH");
-  // The last two speak of what use_remote_address does.
-  manager.skip("generate_request_id", "preserve_external_request_id", "skip_xff_append");
-}
-
 /** XLB is the router, and it is so as Envoy's router is by default. */
-function readRouter(manager: Fields): void {
+function readRouter(manager: Fields): Fields | undefined {
   const filter = onlyOne(manager, "http_filters", `there is one HTTP filter, the router (${ROUTER})`);
   filter?.skip("name");
   const router = filter?.packed("typed_config", ROUTER);
   router?.only("dynamic_stats", true);
-  // There are none but those of rewrites, which Envoy does not suppress either.
-  router?.skip("suppress_envoy_headers");
+  return router;
 }
 
 function onlyOne(owner: Fields, name: string, rule: string): Fields | undefined {

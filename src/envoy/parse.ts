@@ -10,6 +10,7 @@ import { readLocality } from "./endpoints.ts";
 import { Fields } from "./fields.ts";
 import { readListener } from "./listener.ts";
 import { mergeMessages } from "./merge.ts";
+import type { Node } from "./own-headers.ts";
 import { readText } from "./read.ts";
 import { readRoutes } from "./routes.ts";
 import { checkRules } from "./rules.ts";
@@ -19,7 +20,7 @@ import { Report } from "./tree.ts";
 export interface Bootstrap {
   readonly config: Config;
   readonly admin?: { readonly address: Address };
-  readonly node?: { readonly id: string; readonly cluster: string };
+  readonly node?: Node;
 }
 
 /**
@@ -95,12 +96,13 @@ function readBootstrap(bootstrap: Fields): Bootstrap {
   const locality = readLocality(node?.message("locality"));
   // What else a node says is for control planes.
   node?.skipRest();
-  const resources = readResources(bootstrap.message("static_resources"));
+  const names = node === undefined ? undefined : { id: node.string("id"), cluster: node.string("cluster") };
+  const resources = readResources(bootstrap.message("static_resources"), names);
   const local = readLocal(bootstrap.message("cluster_manager"), resources);
   return {
     config: local === undefined ? resources : { ...resources, local: { cluster: local, locality } },
     ...(admin?.has("address") ? { admin: { address: readAddress(admin) } } : {}),
-    ...(node === undefined ? {} : { node: { id: node.string("id"), cluster: node.string("cluster") } }),
+    ...(names === undefined ? {} : { node: names }),
   };
 }
 
@@ -113,12 +115,12 @@ function readLocal(manager: Fields | undefined, { clusters }: Config): string | 
   return name;
 }
 
-function readResources(resources: Fields | undefined): Config {
+function readResources(resources: Fields | undefined, node: Node | undefined): Config {
   const clusters = (resources?.messages("clusters") ?? []).map((fields) => ({ fields, ...readCluster(fields) }));
   const known = new Set(clusters.map((cluster) => cluster.name));
   const listeners = (resources?.messages("listeners") ?? []).map((fields) => ({
     fields,
-    ...readListener(fields, known),
+    ...readListener(fields, known, node),
   }));
   refuseTwins(clusters, "name", (cluster) => cluster.name);
   refuseTwins(listeners, "name", (listener) => listener.name);

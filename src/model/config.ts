@@ -150,6 +150,46 @@ export interface HttpOptions {
   readonly limits?: DownstreamOptions;
   /** Missing: path, host and names of headers are taken as they come. */
   readonly normalisation?: Normalisation;
+  /** Missing: no option asks for one of Envoy's own headers, and none is set. */
+  readonly own?: OwnHeaders;
+}
+
+/**
+ * The headers by which Envoy speaks of itself and of whom it serves, where an option asks for any of them: then all are
+ * set as Envoy sets them (docs/decisions/0012).
+ */
+export interface OwnHeaders {
+  /** The option that asks, by its name: for whoever has to say why. */
+  readonly askedBy: string;
+  /** `use_remote_address`: this is where requests come in, so that what clients say of themselves does not count. */
+  readonly isEdge: boolean;
+  /** `xff_num_trusted_hops`: so many addresses at the end of x-forwarded-for are those of proxies that are trusted. */
+  readonly trustedHops: number;
+  /** Not `skip_xff_append`: an edge puts the client's address behind the others. */
+  readonly appendsClient: boolean;
+  /** `append_x_forwarded_port` */
+  readonly appendsPort: boolean;
+  /** "" for none. */
+  readonly via: string;
+  /** `server_name` */
+  readonly server: string;
+  readonly serverHeader: "overwrite" | "appendIfAbsent" | "passThrough";
+  /** `generate_request_id` */
+  readonly makesRequestId: boolean;
+  /** `preserve_external_request_id`: an edge keeps that of its client. */
+  readonly keepsRequestId: boolean;
+  /** `always_set_request_id_in_response` */
+  readonly tellsRequestId: boolean;
+  /** `pack_trace_reason` of the request id's extension: a digit of the id says whether it is traced. */
+  readonly marksTrace: boolean;
+  /** `scheme_to_overwrite` */
+  readonly scheme?: "http" | "https";
+  /** `add_user_agent`: the node that speaks for itself. */
+  readonly userAgent?: { readonly cluster: string; readonly node: string };
+  /** `internal_address_config`: requests from there may say how they are to be served. */
+  readonly internal: readonly IpRange[];
+  /** `forward_client_cert_details: ALWAYS_FORWARD_ONLY` */
+  readonly keepsClientCertificate: boolean;
 }
 
 /** What is made of a request's head before rules are asked; what is missing is not done. */
@@ -172,6 +212,8 @@ export interface RouteConfig extends Edited {
   readonly ignorePortInHostMatching: boolean;
   /** `most_specific_header_mutations_wins`: the route's header edits come last, not first. */
   readonly mostSpecificWins?: boolean;
+  /** The router's `suppress_envoy_headers`: nothing is said of rewrites, timeouts and overload. */
+  readonly suppressesOwn?: true;
   readonly virtualHosts: readonly VirtualHost[];
 }
 

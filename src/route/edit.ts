@@ -52,6 +52,7 @@ export class Editor {
   /** The head that the endpoint gets, or that a redirect starts from. */
   request(head: RequestHead): RequestHead {
     const { action, path } = this.#matched.route;
+    const tells = this.#routes.suppressesOwn !== true;
     switch (action.kind) {
       case "direct":
         return head;
@@ -59,7 +60,7 @@ export class Editor {
         if (action.path === undefined || action.path.kind === "whole") return head;
         return { ...head, path: rewritePath(action.path, path, head.path) ?? head.path };
       case "forward":
-        return withNewPath(action, path, withNewHost(action, this.#withEditedHeaders(head)));
+        return withNewPath(action, path, withNewHost(action, this.#withEditedHeaders(head), tells), tells);
       default:
         return action satisfies never;
     }
@@ -94,24 +95,30 @@ export class Editor {
   }
 }
 
-function withNewHost({ host, keepsForwardedHost }: ForwardAction, head: RequestHead): RequestHead {
+function withNewHost({ host, keepsForwardedHost }: ForwardAction, head: RequestHead, tells: boolean): RequestHead {
   if (host === undefined) return head;
   const authority =
     host.kind === "literal" ? textBytes(host.value) : (new Headers(head, "each").get(host.name)?.[0] ?? "");
   if (authority === "") return head;
-  const kept = withSet(keepsForwardedHost ? withForwardedHost(head) : head, ORIGINAL_HOST, head.authority);
-  return withAuthority(kept, authority);
+  const kept = keepsForwardedHost ? withForwardedHost(head) : head;
+  return withAuthority(tells ? withSet(kept, ORIGINAL_HOST, head.authority) : kept, authority);
 }
 
-/** What Envoy keeps of what it rewrites. */
+/** What Envoy keeps of what it rewrites, where its router is to tell. */
 const ORIGINAL_HOST = "x-envoy-original-host";
 const ORIGINAL_PATH = "x-envoy-original-path";
 
-function withNewPath({ path: rewrite }: ForwardAction, match: PathMatch, head: RequestHead): RequestHead {
+function withNewPath(
+  { path: rewrite }: ForwardAction,
+  match: PathMatch,
+  head: RequestHead,
+  tells: boolean,
+): RequestHead {
   if (rewrite === undefined) return head;
   // Where nothing would be left, Envoy rewrites nothing.
   const path = rewritePath(rewrite, match, head.path);
-  return path === undefined ? head : { ...withSet(head, ORIGINAL_PATH, head.path), path };
+  if (path === undefined) return head;
+  return { ...(tells ? withSet(head, ORIGINAL_PATH, head.path) : head), path };
 }
 
 function editRequest(edits: HeaderEdits | undefined, head: RequestHead, occasion: Occasion): RequestHead {

@@ -1,5 +1,5 @@
-import { isIP } from "node:net";
 import type { HttpOptions } from "../model/config.ts";
+import { isAuthority } from "../route/authority.ts";
 import { normalise } from "../route/normalise.ts";
 import {
   type Body,
@@ -40,6 +40,8 @@ export function admit(head: Buffer, http: HttpOptions): Admitted {
   if (request.minor === 0 && !http.acceptHttp10) throw new Malformed(426, "HTTP/1.0");
   const upgrade = upgradeOf(request);
   const routed = routedHead(request, host ?? http.defaultHostForHttp10);
+  /* An edge speaks for itself of how requests come in. */
+  if (http.own?.isEdge && routed?.scheme === "https") throw new Malformed(403, "https in the target");
   if (routed === undefined || !routed.path.startsWith("/")) return { request, body, upgrade, routed: undefined };
   /* In an upgrade Envoy leaves alone what Connection names. */
   const headers = upgrade === undefined ? withoutNominated(routed.headers) : routed.headers;
@@ -85,12 +87,6 @@ function routedHead({ method, target, headers }: RequestLine, authority: string 
     path: rest === "" ? "/" : rest,
     headers: headers.map(([name, value]) => (name.toLowerCase() === "host" ? [name, named] : [name, value])),
   };
-}
-
-/** As Envoy takes it in a target: a name of letters, digits, dots and dashes, or an address in brackets; a port. */
-function isAuthority(text: string): boolean {
-  const [, address, port = "0"] = /^(?:[A-Za-z0-9.-]+|\[([^\]]*)\])(?::(\d+))?$/.exec(text) ?? [undefined, "none"];
-  return (address === undefined || isIP(address) !== 0) && Number(port) <= 65_535;
 }
 
 /** What Connection names is for one hop: the rules do not see it. */

@@ -1,9 +1,10 @@
 import type { Duplex } from "node:stream";
-import type { Address } from "../model/config.ts";
+import type { Address, OwnHeaders } from "../model/config.ts";
 import type { Priority } from "../model/limits.ts";
 import { Headers } from "../route/match.ts";
+import { answer, EXPECTED_TIMEOUT, expectedMs, SERVICE_TIME } from "../route/own-headers.ts";
 import { RETRY_HEADERS, type Reset, Tries, type Verdict } from "../route/retry.ts";
-import type { Timeouts } from "../route/timeouts.ts";
+import { TIMEOUT_HEADERS, type Timeouts } from "../route/timeouts.ts";
 import { reasonOf } from "../tables/status.ts";
 import { Attempt } from "./attempt.ts";
 import type { ClusterCounter, Resources } from "./breakers.ts";
@@ -11,7 +12,7 @@ import { type Body, type Field, Malformed, type RequestLine, tokens } from "./ht
 import { sendMirror } from "./mirror.ts";
 import type { Flag, Forward, Lost, Ports, RoutedHead, Try } from "./ports.ts";
 import { Failure, failureOf, timedOut } from "./reply.ts";
-import { withField, withoutFields, withoutHopByHop } from "./request.ts";
+import { withField, withFieldOf, withoutFields, withoutHopByHop } from "./request.ts";
 import { type BodyReader, Broken, type Source } from "./source.ts";
 import { Upload } from "./upload.ts";
 import { ConnectFailed, Overflow, once, type Target, type Upstream, type Upstreams } from "./upstream.ts";
@@ -20,6 +21,10 @@ import { Deadline } from "./watch.ts";
 export interface Asked {
   readonly request: RequestLine;
   readonly routed: RoutedHead;
+  /** The listener's; missing: none of Envoy's own headers is set. */
+  readonly own: OwnHeaders | undefined;
+  /** How long its server may take is told to it, and how long it took to the client. */
+  readonly tellsTimes: boolean;
   readonly body: Body;
   readonly reader: BodyReader;
   /** May the connection go on after the answer? Asked when that has come. */
@@ -91,6 +96,7 @@ export class Exchange {
   /** The client waits for a 100 before it sends its body. */
   #expects: boolean;
   #complete = false;
+  #wholeAtMs: number | undefined;
   #flag: Flag | undefined;
   #over: Failure | undefined;
   /** It was the connection's limits that ended it, not the route's. */
@@ -103,7 +109,8 @@ export class Exchange {
     this.#parties = parties;
     this.#priority = action.priority ?? "default";
     this.#expects = asked.request.minor === 1 && tokens(asked.request.headers, "expect").includes("100-continue");
-    const bare = withoutHopByHop(asked.request, asked.routed, asked.upgrade);
+    const sent = withoutHopByHop(asked.request, asked.routed, asked.upgrade, asked.own !== undefined);
+    const bare = this.#withExpected(withoutFields(sent, TIMEOUT_HEADERS));
     const edited = to.edits.request(action.countsAttempts ? withField(bare, ATTEMPT_COUNT, "1") : bare);
     this.#tries = Tries.of(action.retry, new Headers(edited, "each"));
     this.#head = withoutFields(edited, RETRY_HEADERS);
@@ -118,12 +125,34 @@ export class Exchange {
     );
   }
 
+  /** The request as it goes on. */
+  get head(): RoutedHead {
+    return this.#head;
+  }
+
+  #withExpected(head: RoutedHead): RoutedHead {
+    const { tellsTimes, timeouts } = this.#asked;
+    const ms = tellsTimes ? expectedMs(timeouts, this.#sinceWholeMs ?? 0) : 0;
+    return ms === 0 ? head : withField(head, EXPECTED_TIMEOUT, String(ms));
+  }
+
+  /** Milliseconds since all of the request had come; undefined: it has not. */
+  get #sinceWholeMs(): number | undefined {
+    return this.#wholeAtMs === undefined ? undefined : Math.floor(performance.now() - this.#wholeAtMs);
+  }
+
+  /** What a server answered, as the client gets it. */
+  #answered(fields: readonly Field[]): readonly Field[] {
+    const { tellsTimes, own } = this.#asked;
+    const tookMs = tellsTimes ? this.#sinceWholeMs : undefined;
+    const timed = tookMs === undefined ? fields : withFieldOf(fields, SERVICE_TIME, String(tookMs));
+    return answer(own, [...this.responseFields(timed), ...this.#to.added], this.#head, Date.now());
+  }
+
   /** The fields that a local answer gets, or a server's. */
   responseFields(fields: readonly Field[]): readonly Field[] {
-    const told: readonly Field[] =
-      this.#to.action.tellsAttempts && !this.#cutOff
-        ? [...fields.filter(([name]) => name.toLowerCase() !== ATTEMPT_COUNT), [ATTEMPT_COUNT, String(this.#count)]]
-        : fields;
+    const tells = this.#to.action.tellsAttempts && !this.#cutOff;
+    const told = tells ? withFieldOf(fields, ATTEMPT_COUNT, String(this.#count)) : fields;
     return this.#to.edits.response(told, this.#head);
   }
 
@@ -286,6 +315,7 @@ export class Exchange {
       upstream,
     };
     this.#count++;
+    if (this.#count > 1) this.#head = this.#withExpected(this.#head);
     if (action.countsAttempts && this.#count > 1)
       this.#head = withField(this.#head, ATTEMPT_COUNT, String(this.#count));
     const up = await upstreams.acquire(target, fresh, this.#cut.signal);
@@ -315,7 +345,7 @@ export class Exchange {
     const { upstream } = this.#to;
     const attempt = new Attempt(this.#asked, this.#head, this.#upload, up, this.#parties, {
       piece: (at) => this.#piece(at),
-      fields: (fields) => [...this.responseFields(fields), ...this.#to.added],
+      fields: (fields) => this.#answered(fields),
       mustContinue: () => {
         const must = this.#expects && !this.#upload.whole;
         this.#expects = false;
@@ -377,6 +407,7 @@ export class Exchange {
   #requestIsWhole(): void {
     if (this.#complete) return;
     this.#complete = true;
+    this.#wholeAtMs = performance.now();
     this.#parties.whole();
     this.#response.set(this.#asked.timeouts.wholeMs, () => {
       this.#counted("upstream_rq_timeout");

@@ -125,6 +125,8 @@ export interface MirrorTo extends Destination {
 }
 
 export interface Ports {
+  /** An address of this machine by which others know it. */
+  readonly machineIp: string;
   /** Chooses a cluster for a connection; what comes back picks an endpoint of it, for each attempt anew. */
   connect(chain: TcpChain, original: Address | undefined, client: Address | undefined): () => TcpDecision;
   /** A connection by tcp_proxy is over, with the reason where it found no endpoint. */

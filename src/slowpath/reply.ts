@@ -8,7 +8,13 @@ import { ConnectFailed, Overflow } from "./upstream.ts";
 export function localReply(
   status: number,
   body: string,
-  how: { close: boolean; head: boolean; extra: readonly Field[] },
+  how: {
+    close: boolean;
+    head: boolean;
+    extra: readonly Field[];
+    /** What a listener makes of the fields of all its answers. Missing: XLB says that it is one of its own. */
+    finish?: (fields: readonly Field[]) => readonly Field[];
+  },
 ): Buffer {
   const bodiless = isBodiless(status);
   const bytes = Buffer.from(bodiless ? "" : body, "latin1");
@@ -19,10 +25,11 @@ export function localReply(
     ...(bodiless ? [] : ([["content-length", String(bytes.length)]] as Field[])),
     ...(body === "" ? [] : ([["content-type", "text/plain"]] as Field[])),
     ["date", new Date().toUTCString()],
-    ["server", "xlb"],
+    ...(how.finish ? [] : ([["server", "xlb"]] as Field[])),
     ...(how.close ? ([["connection", "close"]] as Field[]) : []),
   ];
-  const headers = [...extra, ...own.filter(([name]) => !names.has(name))];
+  const made = [...extra, ...own.filter(([name]) => !names.has(name))];
+  const headers = how.finish ? how.finish(made) : made;
   const head = writeHead(`HTTP/1.1 ${status} ${reasonOf(status)}`, headers);
   return how.head ? head : Buffer.concat([head, bytes]);
 }

@@ -1,5 +1,3 @@
-import { RETRY_HEADERS } from "../route/retry.ts";
-import { TIMEOUT_HEADERS } from "../route/timeouts.ts";
 import { type Field, type RequestLine, tokens } from "./http1.ts";
 import type { RoutedHead } from "./ports.ts";
 
@@ -12,8 +10,16 @@ export function wantsMore({ headers, minor }: RequestLine): boolean {
 /** Fields that speak of one connection only (RFC 9110 section 7.6.1) and that this proxy sets by itself. */
 export const HOP_BY_HOP = new Set(["connection", "proxy-connection", "te", "upgrade", "http2-settings"]);
 
-/** What a client nominates is gone before the rules edit, so that it takes nothing away of what they add. */
-export function withoutHopByHop(request: RequestLine, routed: RoutedHead, upgrade: string | undefined): RoutedHead {
+/**
+ * What a client nominates is gone before the rules edit, so that it takes nothing away of what they add.
+ * `tellsTrailers`: a server is told that its trailers are welcome, which is all that Envoy hands on of TE.
+ */
+export function withoutHopByHop(
+  request: RequestLine,
+  routed: RoutedHead,
+  upgrade: string | undefined,
+  tellsTrailers = false,
+): RoutedHead {
   const nominated = new Set(tokens(request.headers, "connection"));
   const keepsAlive = nominated.size === 1 && nominated.has("keep-alive");
   const headers = routed.headers.filter(([name]) => {
@@ -25,26 +31,18 @@ export function withoutHopByHop(request: RequestLine, routed: RoutedHead, upgrad
   });
   if (request.minor === 0 && !headers.some(([n]) => n.toLowerCase() === "host"))
     headers.unshift(["Host", routed.authority]);
+  if (tellsTrailers && tokens(request.headers, "te").includes("trailers")) headers.push(["te", "trailers"]);
   return { ...routed, headers };
 }
 
-/**
- * By these a request may say how long it may take and how often it is tried. Envoy takes them of internal addresses
- * only, and there is none unless `internal_address_config` names it: of anybody else they are removed.
- */
-const ADVICE: ReadonlySet<string> = new Set([...RETRY_HEADERS, ...TIMEOUT_HEADERS]);
-
-export const withoutAdvice = (head: RoutedHead) => withoutFields(head, ADVICE);
-
-const isField =
-  (wanted: string) =>
-  ([name]: Field) =>
-    name.toLowerCase() === wanted;
-
 /** In place of whatever was there by that name, which is in lower case. */
+export function withFieldOf(fields: readonly Field[], name: string, value: string): readonly Field[] {
+  return [...fields.filter(([other]) => other.toLowerCase() !== name), [name, value]];
+}
+
+/** The same of a head. */
 export function withField(head: RoutedHead, name: string, value: string): RoutedHead {
-  const is = isField(name);
-  return { ...head, headers: [...head.headers.filter((field) => !is(field)), [name, value]] };
+  return { ...head, headers: withFieldOf(head.headers, name, value) };
 }
 
 /** `names` are in lower case. */

@@ -1,8 +1,10 @@
+import { randomUUID } from "node:crypto";
 import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Address, FilterChain } from "../model/config.ts";
 import { DEFAULT_DOWNSTREAM } from "../model/limits.ts";
 import { Headers } from "../route/match.ts";
+import { answer, receive } from "../route/own-headers.ts";
 import { timeoutsOf } from "../route/timeouts.ts";
 import { unmapped } from "../tables/address.ts";
 import { reasonOf } from "../tables/status.ts";
@@ -12,9 +14,9 @@ import { Lifetime, StreamClock } from "./clock.ts";
 import { Exchange } from "./exchange.ts";
 import { type Field, Malformed, parseRequestLine, tokens } from "./http1.ts";
 import { type Arrival, Newcomer } from "./newcomer.ts";
-import type { Downstream, Flag, ListenerCounter, Lost, Ports, Served, Session } from "./ports.ts";
+import type { Downstream, Flag, ListenerCounter, Lost, Ports, RoutedHead, Served, Session } from "./ports.ts";
 import { type Failure, localReply, timedOut } from "./reply.ts";
-import { wantsMore, withoutAdvice } from "./request.ts";
+import { wantsMore } from "./request.ts";
 import { BodyReader, Broken, breakOff, flushed, Source, write } from "./source.ts";
 import { TcpRelay } from "./tcp.ts";
 import { Upstreams } from "./upstream.ts";
@@ -232,15 +234,19 @@ class Connection implements Served {
     await write(this.#stream, bytes);
   }
 
+  /** `asked` is the request as the rules saw it, if they did. */
   async #reply(
     status: number,
     flag: Flag | undefined,
     body: string,
-    how: { close: boolean; head?: boolean; extra?: readonly Field[] },
+    how: { close: boolean; head?: boolean; extra?: readonly Field[]; asked?: RoutedHead },
   ) {
     const { listener } = this.#from;
+    const { own } = listener.http;
+    const { close, head = false, extra = [], asked } = how;
+    const finish = (fields: readonly Field[]) => answer(own, fields, asked, Date.now());
     this.#ports.finished(listener, flag, `${status}`);
-    await this.#write(localReply(status, body, { close: how.close, head: how.head ?? false, extra: how.extra ?? [] }));
+    await this.#write(localReply(status, body, { close, head, extra, ...(own ? { finish } : {}) }));
   }
 
   /** The request itself has not come in time. */
@@ -270,9 +276,15 @@ class Connection implements Served {
       return false;
     }
     const { request, body, routed, upgrade, moved } = admitted;
+    const { own } = listener.http;
+    const local = this.#from.original ?? localOf(this.#stream);
+    const ends = { client: clientOf(this.#stream), local, machineIp: this.#ports.machineIp, makeId: randomUUID };
     if (routed === undefined) {
+      const bare = { ...NO_PATH, headers: request.headers };
+      /* Of those without a path, Envoy asks its routes about CONNECT only. */
+      const asked = request.method === "CONNECT" ? receive(own, bare, ends).head : bare;
       await this.#from.gate?.();
-      await this.#reply(404, "NR", "", { close: true });
+      await this.#reply(404, "NR", "", { close: true, asked });
       return false;
     }
     const isLast = this.#lifetime.next();
@@ -281,15 +293,21 @@ class Connection implements Served {
       this.#clock.stop();
       await this.#from.gate?.();
       const [close, head] = [!persistent() || body.kind !== "none" || upgrade !== undefined, request.method === "HEAD"];
-      await this.#reply(307, undefined, "", { close, head, extra: [["location", moved]] });
+      await this.#reply(307, undefined, "", { close, head, extra: [["location", moved]], asked: routed });
       return !close;
     }
-    const asked = withoutAdvice(routed);
+    const received = receive(own, routed, ends);
+    const { head: asked, client } = received;
+    if (received.isLost) {
+      await this.#from.gate?.();
+      await this.#reply(404, "NR", "", { close: true, asked });
+      return false;
+    }
     const decision = this.#ports.decide(listener, asked, {
       tenant: this.#from.tenant,
-      client: clientOf(this.#stream),
+      client,
       original: this.#from.original,
-      local: this.#from.original ?? localOf(this.#stream),
+      local,
       protocol: request.minor === 1 ? "HTTP/1.1" : "HTTP/1.0",
       startedMs: Date.now(),
       upgrade,
@@ -301,7 +319,7 @@ class Connection implements Served {
       await this.#from.gate?.();
       const close = !persistent() || !reader.done || upgrade !== undefined;
       const head = request.method === "HEAD";
-      await this.#reply(decision.status, decision.flag, decision.body, { close, head, extra: decision.fields });
+      await this.#reply(decision.status, decision.flag, decision.body, { close, head, extra: decision.fields, asked });
       return !close;
     }
     if (body.kind === "chunked" && !tokens(request.headers, "expect").includes("100-continue")) {
@@ -311,7 +329,7 @@ class Connection implements Served {
         if (this.#late !== undefined) return await this.#refuseLate(this.#late);
         if (!(error instanceof Malformed)) throw error;
         await this.#from.gate?.();
-        await this.#reply(error.status, "DPE", reasonOf(error.status), { close: true });
+        await this.#reply(error.status, "DPE", reasonOf(error.status), { close: true, asked });
         return false;
       }
     }
@@ -320,8 +338,10 @@ class Connection implements Served {
     const lost = this.#lost;
     this.#lost = undefined;
     const { ports, upstreams, resources } = this.#common;
+    const { suppressesOwn = false } = listener.routes;
+    const tellsTimes = own !== undefined && !suppressesOwn;
     const exchange = new Exchange(
-      { request, routed: asked, body, reader, persistent, upgrade, timeouts, lost },
+      { request, routed: asked, own, tellsTimes, body, reader, persistent, upgrade, timeouts, lost },
       decision,
       {
         stream: this.#stream,
@@ -356,14 +376,18 @@ class Connection implements Served {
       await this.#from.gate?.();
       const close = !persistent() || !reader.done;
       const head = request.method === "HEAD";
-      const extra = exchange.responseFields(failure.extra);
-      await this.#reply(failure.status, failure.flag, failure.body, { close, head, extra });
+      /* That a cluster is overloaded is all that failures say. */
+      const extra = exchange.responseFields(suppressesOwn ? [] : failure.extra);
+      await this.#reply(failure.status, failure.flag, failure.body, { close, head, extra, asked: exchange.head });
       return !close;
     }
     this.#ports.finished(listener, outcome.flag, "via_upstream");
     return outcome.keep;
   }
 }
+
+/** Of a request that no rule can take. */
+const NO_PATH: RoutedHead = { method: "", authority: "", path: "", headers: [] };
 
 function clientOf(stream: Duplex): Address | undefined {
   if (!(stream instanceof Socket) || stream.remoteAddress === undefined) return undefined;

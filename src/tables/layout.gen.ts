@@ -56,6 +56,7 @@ export const XLB_SKIP_MASK = 1048575;
 export const HOSTS_STRIP_PORT = 1;
 export const HOSTS_HEADERS = 2;
 export const HOSTS_QUERY = 4;
+export const HOSTS_OWN = 8;
 export const RULES_NONE = 0;
 export const RULES_SLOW = 4294967295;
 export const CONDITION_INVERT = 1;
@@ -1060,7 +1061,8 @@ export const Reason = {
   edits: 44,
   hashPolicy: 45,
   answered: 46,
-  count: 47,
+  ownHeaders: 47,
+  count: 48,
 } as const;
 
 export const reasonWords: Readonly<Record<number, string>> = {
@@ -1111,5 +1113,6 @@ export const reasonWords: Readonly<Record<number, string>> = {
   44: "edits",
   45: "hash_policy",
   46: "answered",
-  47: "count",
+  47: "own_headers",
+  48: "count",
 };

@@ -371,6 +371,8 @@ export interface ListenerSpec {
   readonly port: number;
   readonly hosts: readonly VirtualHostSpec[];
   readonly upgrades?: readonly string[];
+  /** Further options of the connection manager, in Envoy's words. */
+  readonly manager?: { readonly [field: string]: unknown };
 }
 
 const TYPE = "type.googleapis.com/envoy.extensions.filters";
@@ -380,7 +382,7 @@ export function bootstrap(listeners: readonly ListenerSpec[], clusters: readonly
   const address = (ip: string, port: number) => ({ socket_address: { address: ip, port_value: port } });
   return JSON.stringify({
     static_resources: {
-      listeners: listeners.map(({ name, ip, port, hosts, upgrades }) => ({
+      listeners: listeners.map(({ name, ip, port, hosts, upgrades, manager = {} }) => ({
         name,
         address: address(ip, port),
         filter_chains: [
@@ -393,6 +395,7 @@ export function bootstrap(listeners: readonly ListenerSpec[], clusters: readonly
                   stat_prefix: name,
                   route_config: { name, virtual_hosts: hosts },
                   ...(upgrades ? { upgrade_configs: upgrades.map((upgrade_type) => ({ upgrade_type })) } : {}),
+                  ...manager,
                   http_filters: [
                     { name: "envoy.filters.http.router", typed_config: { "@type": `${TYPE}.http.router.v3.Router` } },
                   ],
@@ -524,6 +527,7 @@ export class Bed {
     change: {
       readonly timeout?: string;
       readonly upgrades?: readonly string[];
+      readonly manager?: ListenerSpec["manager"];
       readonly hosts?: readonly VirtualHostSpec[];
       readonly clusters?: readonly ClusterSpec[];
       readonly listeners?: readonly ListenerSpec[];
@@ -555,6 +559,7 @@ export class Bed {
           ip: this.ip,
           port: this.port,
           ...(change.upgrades ? { upgrades: change.upgrades } : {}),
+          ...(change.manager ? { manager: change.manager } : {}),
           hosts: [...["near", "far", "both", "down"].map(host), ...(change.hosts ?? [])],
         },
         ...(change.listeners ?? []),

@@ -26,6 +26,7 @@ import {
   type RequestHead,
   type RouteMatched,
 } from "../../src/route/match.ts";
+import { type Ends, receive } from "../../src/route/own-headers.ts";
 import { partsOf } from "../../src/route/parts.ts";
 import { RETRY_HEADERS, Tries } from "../../src/route/retry.ts";
 import { answerOf } from "../../src/route/rewrite.ts";
@@ -43,7 +44,7 @@ import {
 } from "../../src/slowpath/http1.ts";
 import { hear } from "../../src/slowpath/inspect.ts";
 import { withMark } from "../../src/slowpath/mirror.ts";
-import { withField, withoutAdvice, withoutFields, withoutHopByHop } from "../../src/slowpath/request.ts";
+import { withField, withoutFields, withoutHopByHop } from "../../src/slowpath/request.ts";
 import { bootstrap, type Ports } from "./places.ts";
 import type { Spec } from "./spec.ts";
 import { answerTo, endingsOf, type Kind, SILENCE } from "./tries.ts";
@@ -239,6 +240,9 @@ function hostsByHash(
   return { lists: [at === undefined ? [] : [part.hosts[at]!]], cookies: [] };
 }
 
+/** Who asks makes no difference to what is left of a head. */
+const NOBODY: Ends = { client: undefined, local: undefined, machineIp: "", makeId: () => "" };
+
 /** All that a route may come to. */
 function outcomesOf(
   config: Config,
@@ -255,7 +259,7 @@ function outcomesOf(
     startedMs: 0,
     hostname: "",
   };
-  const head = withoutAdvice(routed!);
+  const head = receive(undefined, routed!, NOBODY).head;
   if (action.kind !== "forward") {
     const editor = new Editor(routes, match, undefined, occasion);
     const redirected = editor.request(head);
