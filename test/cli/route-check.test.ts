@@ -277,11 +277,11 @@ describe("xlb route-check", () => {
   test("what the reference does not support is refused by its path", () => {
     const clusters = write(
       "clusters.yaml",
-      "virtual_hosts: [{ name: v, domains: ['*'], virtual_clusters: [{ name: a }], routes: [] }]\n",
+      "virtual_hosts: [{ name: v, domains: ['*'], require_tls: ALL, routes: [] }]\n",
     );
     const run = xlbFromSource("route-check", "-c", clusters, "-t", tests);
     assert.deepEqual([run.status, run.stdout], [1, ""]);
-    assert.match(run.stderr, /clusters\.yaml:1:\d+: virtual_hosts\[0\]\.virtual_clusters: is not supported yet/);
+    assert.match(run.stderr, /clusters\.yaml:1:\d+: virtual_hosts\[0\].require_tls: is not supported yet/);
   });
 
   test("wrong usage is status 2", () => {
