@@ -220,6 +220,7 @@ function declineToAnswer(values: Headers): Declined | undefined {
   if (hasBody) return declined("route", "it answers a request with a body");
   return closes ? declined("route", "it answers a request that closes the connection") : undefined;
 }
+
 /** Nobody has sent the request. */
 const NOBODY: Ends = {
   client: { ip: "127.0.0.1", port: 0 },

@@ -15,6 +15,7 @@ import { withAddresses } from "../route/names.ts";
 import { apply, diff, type Installed } from "../sync/sync.ts";
 import { addrKey } from "../tables/address.ts";
 import type { Ids, Tables } from "../tables/compiled.ts";
+import type { AddrKey } from "../tables/layout.gen.ts";
 import { kernelBalancing, slowClusters, standing } from "./balancing.ts";
 import { SlowCounters } from "./counters.ts";
 import { Dates } from "./dates.ts";
@@ -23,7 +24,7 @@ import { allEndpoints, requestClusters } from "./endpoints.ts";
 import { KernelPath } from "./kernel-path.ts";
 import { Names } from "./names.ts";
 import type { RunOptions } from "./options.ts";
-import { probeKernelPath } from "./probe.ts";
+import { openKernelPath } from "./probe.ts";
 import { ReferenceRouter } from "./router.ts";
 import { SlowSide } from "./slow.ts";
 import { collectStats } from "./stats.ts";
@@ -115,6 +116,12 @@ const answersItself = ({ listeners }: Config) =>
     .flatMap(httpChains)
     .some(({ routes }) => routes.virtualHosts.some((v) => v.routes.some((r) => r.action.kind !== "forward")));
 
+/** Programs that are loaded, and the sockets on which the anchors will come: nothing is attached yet. */
+interface Opened {
+  readonly datapath: Datapath;
+  readonly fds: readonly number[];
+}
+
 interface KernelSide {
   readonly datapath: Datapath;
   readonly path: KernelPath;
@@ -183,12 +190,12 @@ class Daemon {
       quit: () => this.#quit(),
     });
     await Promise.race([this.#names.start(this.#told.clusters), later(FIRST_ANSWERS_MS)]);
-    const native = this.#choose();
-    if (native) await this.#startKernel(native);
+    const opened = this.#openKernel(shim);
+    if (opened) await this.#startKernel(shim, opened);
     else await this.#startUserspace();
     this.#state = "LIVE";
     this.#log.info(
-      { datapath: native ? "kernel" : "userspace", listeners: this.#config.listeners.length },
+      { datapath: opened ? "kernel" : "userspace", listeners: this.#config.listeners.length },
       `all listeners are ready after ${Math.round(performance.now() - this.#startedAt)} ms`,
     );
     await ended;
@@ -199,31 +206,41 @@ class Daemon {
     return OK;
   }
 
-  /** The shim, when the kernel path is to be taken. Throws when it was asked for and does not work. */
-  #choose(): Native | undefined {
+  /** The kernel path, when it is to be taken. Throws when it was asked for and does not work. */
+  #openKernel(native: Native): Opened | undefined {
     if (this.#options.datapath === "userspace") return undefined;
-    const why = shim.unavailable()?.message ?? probeKernelPath(shim);
-    if (why === undefined) return shim;
+    const missing = native.unavailable()?.message;
+    const opened = missing === undefined ? this.#tryKernel(native) : { why: missing };
+    if ("datapath" in opened) return opened;
+    const { why } = opened;
     if (this.#options.datapath === "kernel") throw new Error(`the kernel path does not work here: ${why}`);
     this.#log.warn({ why }, "no kernel path here: the slow path serves everything (see `xlb doctor`)");
     return undefined;
   }
 
-  async #startKernel(native: Native): Promise<void> {
-    const anchor4 = native.listen("127.0.0.1", 0, 65_535);
-    const fds = [anchor4.fd];
-    let anchor6: { fd: number; port: number } | undefined;
-    try {
-      anchor6 = native.listen("::1", 0, 65_535);
-      fds.push(anchor6.fd);
-    } catch {
-      this.#log.debug("no IPv6 here");
-    }
-    const datapath = new Datapath(native, {
-      anchor4: addrKey({ ip: "127.0.0.1", port: anchor4.port }),
-      ...(anchor6 ? { anchor6: addrKey({ ip: "::1", port: anchor6.port }) } : {}),
-      receiveLimit: RECEIVE_LIMIT,
+  #tryKernel(native: Native): Opened | { readonly why: string } {
+    const fds: number[] = [];
+    const listen = (ip: string) => {
+      const { fd, port } = native.listen(ip, 0, 65_535);
+      fds.push(fd);
+      return addrKey({ ip, port });
+    };
+    const opened = openKernelPath(native, () => {
+      const anchor4 = listen("127.0.0.1");
+      let anchor6: AddrKey | undefined;
+      try {
+        anchor6 = listen("::1");
+      } catch {
+        this.#log.debug("no IPv6 here");
+      }
+      return new Datapath(native, { anchor4, ...(anchor6 ? { anchor6 } : {}), receiveLimit: RECEIVE_LIMIT });
     });
+    if ("datapath" in opened) return { ...opened, fds };
+    for (const fd of fds) native.close(fd);
+    return opened;
+  }
+
+  async #startKernel(native: Native, { datapath, fds }: Opened): Promise<void> {
     const tables = compile(this.#config, kernelBalancing(this.#config), undefined, entranceOf);
     for (const [map, ids] of CAPACITIES) {
       const most = datapath.capacity(map);

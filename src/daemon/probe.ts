@@ -23,28 +23,66 @@ export interface Finding {
 
 /** Why the kernel path cannot work on this machine, and the mend; undefined when it can. */
 export function probeKernelPath(native: Native): string | undefined {
-  for (const { what, state, detail, mend } of essentials(native)) {
-    if (state === "fails") return `${what}: ${detail}${mend === undefined ? "" : ` (${mend})`}`;
-  }
+  const opened = openKernelPath(native, () => loadSmall(native));
+  if ("why" in opened) return opened.why;
+  opened.datapath.close();
   return undefined;
 }
 
+/**
+ * What `load` makes, which is most of the time that a start takes, if the kernel path works with it; else why not, and
+ * the mend.
+ */
+export function openKernelPath(
+  native: Native,
+  load: () => Datapath,
+): { readonly datapath: Datapath } | { readonly why: string } {
+  for (const finding of foundations(native)) {
+    if (finding.state === "fails") return { why: whyNot(finding) };
+  }
+  const { finding, datapath } = tryObject(load, true);
+  return datapath === undefined ? { why: whyNot(finding) } : { datapath };
+}
+
+const whyNot = ({ what, detail, mend }: Finding) => `${what}: ${detail}${mend === undefined ? "" : ` (${mend})`}`;
+
 /** All that the kernel path stands on, cheapest first. The data path's own object comes last: it takes the longest. */
 export function* essentials(native: Native | undefined): Generator<Finding, void> {
+  let hasCgroups = false;
+  let isAllowed = native !== undefined;
+  for (const finding of foundations(native)) {
+    yield finding;
+    if (finding.what === CGROUPS) hasCgroups = finding.state === "works";
+    if (finding.what === RIGHTS) isAllowed &&= finding.state === "works";
+  }
+  if (native === undefined || !isAllowed) {
+    yield unknown(OBJECT, native === undefined ? NO_SHIM : NO_RIGHTS);
+    return;
+  }
+  const { finding, datapath } = tryObject(() => loadSmall(native), hasCgroups);
+  datapath?.close();
+  yield finding;
+}
+
+/** The same without the object. */
+function* foundations(native: Native | undefined): Generator<Finding, void> {
   const rights = rightsToLoad();
   yield rights;
   yield typeInformation();
-  const cgroup = cgroupFileSystem();
-  yield cgroup;
+  yield cgroupFileSystem();
   const allowed = rights.state === "works";
   if (native === undefined || !allowed) {
-    const why = native === undefined ? "the shim is missing" : "it needs the rights above";
-    for (const what of [...SOCKET_CHECKS.map((check) => check.what), OBJECT]) yield unknown(what, why);
+    const why = native === undefined ? NO_SHIM : NO_RIGHTS;
+    for (const { what } of SOCKET_CHECKS) yield unknown(what, why);
     return;
   }
   yield* socketFindings(native);
-  yield objectLoads(native, cgroup.state === "works");
 }
+
+const RIGHTS = "rights";
+const CGROUPS = "cgroup v2";
+const NO_SHIM = "the shim is missing";
+const NO_RIGHTS = "it needs the rights above";
 
 const unknown = (what: string, why: string): Finding => ({ what, state: "unknown", detail: `not checked: ${why}` });
 
@@ -53,7 +91,7 @@ const unknown = (what: string, why: string): Finding => ({ what, state: "unknown
 const CAP = { NET_ADMIN: 12n, SYS_ADMIN: 21n, PERFMON: 38n, BPF: 39n } as const;
 
 function rightsToLoad(): Finding {
-  const what = "rights";
+  const what = RIGHTS;
   const found = /^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync("/proc/self/status", "utf8"))?.[1] ?? "0";
   const effective = BigInt(`0x${found}`);
   const has = (bit: bigint) => ((effective >> bit) & 1n) === 1n;
@@ -88,7 +126,7 @@ function typeInformation(): Finding {
 const TRIAL_CGROUP = /^xlb-doctor-(\d+)$/;
 
 function cgroupFileSystem(): Finding {
-  const what = "cgroup v2";
+  const what = CGROUPS;
   let mount: string;
   try {
     mount = findCgroupMount();
@@ -139,26 +177,31 @@ const SMALL = {
   ...{ endpoint_states: 16, cluster_states: 16 },
 } as const;
 
-/** Loads the object as the daemon does, and attaches it to a cgroup that is empty and goes away at once. */
-function objectLoads(native: Native, withCgroup: boolean): Finding {
+const loadSmall = (native: Native) => new Datapath(native, { receiveLimit: 0, mapSizes: SMALL });
+
+/**
+ * Loads the object, and attaches it to a cgroup that is empty and goes away at once. A datapath comes back only if all
+ * of that works.
+ */
+function tryObject(load: () => Datapath, withCgroup: boolean): { finding: Finding; datapath?: Datapath } {
   const what = OBJECT;
   let datapath: Datapath | undefined;
   try {
-    datapath = new Datapath(native, { receiveLimit: 0, mapSizes: SMALL });
+    datapath = load();
     const programs = datapath.programs();
     const most = programs.reduce((a, b) => (a.insns > b.insns ? a : b));
     const detail = `all ${programs.length} pass the verifier (${most.name}: ${most.insns} instructions)`;
-    if (!withCgroup) return { what, state: "works", detail: `${detail}; not attached for want of a cgroup` };
+    if (!withCgroup)
+      return { datapath, finding: { what, state: "works", detail: `${detail}; not attached for want of a cgroup` } };
     const enrolled = datapath;
     inTrialCgroup(findCgroupMount(), (path) => {
       enrolled.enrol(path);
       enrolled.dismissAll();
     });
-    return { what, state: "works", detail: `${detail} and can be attached to a cgroup` };
+    return { datapath, finding: { what, state: "works", detail: `${detail} and can be attached to a cgroup` } };
   } catch (error) {
-    return { what, state: "fails", ...explainLoad(error) };
-  } finally {
     datapath?.close();
+    return { finding: { what, state: "fails", ...explainLoad(error) } };
   }
 }
 

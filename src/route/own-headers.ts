@@ -91,13 +91,13 @@ function nameAgent({ userAgent }: OwnHeaders, lines: Lines): void {
 /** UUIDRequestIDExtension::set of source/extensions/request_id/uuid/config.cc. */
 function identify(own: OwnHeaders, lines: Lines, isEdge: boolean, { makeId }: Ends): void {
   const id = lines.get("x-request-id") ?? "";
-  if (id === "" || (isEdge && !own.keepsRequestId)) lines.set("x-request-id", makeId());
-  /* Whether it is traced is not for somebody outside to say. */ else if (
-    isEdge &&
-    own.marksTrace &&
-    id.length === UUID_LENGTH
-  )
-    lines.set("x-request-id", `${id.slice(0, TRACE_DIGIT)}4${id.slice(TRACE_DIGIT + 1)}`);
+  if (id === "" || (isEdge && !own.keepsRequestId)) {
+    lines.set("x-request-id", makeId());
+    return;
+  }
+  /* Whether it is traced is not for somebody outside to say. */
+  const tellsTrace = own.marksTrace && id.length === UUID_LENGTH;
+  if (isEdge && tellsTrace) lines.set("x-request-id", `${id.slice(0, TRACE_DIGIT)}4${id.slice(TRACE_DIGIT + 1)}`);
 }
 
 const UUID_LENGTH = 36;
