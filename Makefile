@@ -108,9 +108,9 @@ check: build ## what needs no root: types, lint, house rules, unit tests
 differential: setup-peers build ## 10,000 random requests, direct and through XLB: the same answers, byte for byte
 	@tsx test/differential.ts --through xlb --count 10000
 
-envoy-diff: build ## random configurations: every path answers as a real Envoy does [SEED CONFIGS REQUESTS ONLY ACTIONS]
+envoy-diff: build ## random configurations: every path answers as a real Envoy does [SEED CONFIGS REQUESTS ONLY ACTIONS OWN]
 	@tsx test/envoydiff/main.ts --seed $(or $(SEED),1) --configs $(or $(CONFIGS),200) --requests $(or $(REQUESTS),500) \
-	  $(if $(ONLY),--only $(ONLY)) $(if $(ACTIONS),--actions $(ACTIONS)) $(if $(SAVE),--save $(SAVE))
+	  $(if $(ONLY),--only $(ONLY)) $(if $(ACTIONS),--actions $(ACTIONS)) $(if $(OWN),--own) $(if $(SAVE),--save $(SAVE))
 
 verify: build ## the programs pass this kernel's verifier within their budgets
 	@tsx tools/verifydiff.ts

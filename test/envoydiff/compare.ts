@@ -5,7 +5,9 @@ import {
   type Outcome,
   type SeenFields,
   type SeenHead,
+  SOME_ID,
   seenHead,
+  UP_TO,
 } from "./reference.ts";
 import { SILENCE } from "./tries.ts";
 
@@ -68,7 +70,8 @@ export function disagreement(
   const [first] = like;
   if (first === undefined) return `${formatOutcome(outcome)}, not ${expected.outcomes.map(formatOutcome).join(" or ")}`;
   const heads = like.map(
-    (allowed) => headsDisagreement(allowed, answer, withoutBody) ?? triesDisagreement(allowed, answer),
+    (allowed) =>
+      headsDisagreement(allowed, answer, withoutBody, expected.own === true) ?? triesDisagreement(allowed, answer),
   );
   return heads.includes(undefined) ? undefined : heads[0];
 }
@@ -114,11 +117,11 @@ function triesDisagreement(outcome: Outcome, { seen }: Answer): string | undefin
 }
 
 /** What the server saw is in the body that it answered with. */
-function headsDisagreement(allowed: Outcome, { headers = [], body = "" }: Answer, withoutBody: boolean) {
+function headsDisagreement(allowed: Outcome, { headers = [], body = "" }: Answer, withoutBody: boolean, own: boolean) {
   const asked = allowed.kind === "endpoint" && !withoutBody ? allowed.head : undefined;
   return (
-    (asked && headDisagreement(asked, seenHead(body))) ??
-    (allowed.fields && fieldsDisagreement("the client", allowed.fields, comparableFields(headers)))
+    (asked && headDisagreement(asked, seenHead(body, own))) ??
+    (allowed.fields && fieldsDisagreement("the client", allowed.fields, comparableFields(headers, own)))
   );
 }
 
@@ -130,10 +133,19 @@ function headDisagreement(expected: SeenHead, seen: SeenHead): string | undefine
 
 function fieldsDisagreement(who: string, expected: SeenFields, seen: SeenFields): string | undefined {
   const wrong = [...new Set([...Object.keys(expected), ...Object.keys(seen)])]
-    .filter((name) => expected[name] !== seen[name])
+    .filter((name) => !isLike(expected[name], seen[name]))
     .map((name) => `${name} ${quote(seen[name])}, not ${quote(expected[name])}`);
   return wrong.length === 0 ? undefined : `${who} saw ${wrong.join("; ")}`;
 }
+
+/** Ids that are made for a request are compared by their shape, and what is left of a time by its bound. */
+function isLike(expected: string | undefined, seen: string | undefined): boolean {
+  if (expected === seen || expected === undefined || seen === undefined) return expected === seen;
+  if (expected.startsWith(UP_TO)) return /^\d+$/.test(seen) && Number(seen) <= Number(expected.slice(UP_TO.length));
+  return expected.includes(SOME_ID) && seen.replaceAll(UUID, SOME_ID) === expected;
+}
+
+const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}/g;
 
 const quote = (text: string | undefined) => (text === undefined ? "absent" : JSON.stringify(text));
 

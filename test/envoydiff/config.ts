@@ -47,8 +47,11 @@ const FRONTS = 0.15;
 const MAX_CLUSTERS = 40;
 const MAX_ENDPOINTS = 4;
 
-/** Configuration `index` of this seed; it does not depend on the others. Names of routes' actions hold `actions`. */
-export function makeConfig(seed: number, index: number, actions = ""): Made {
+/**
+ * Configuration `index` of this seed; it does not depend on the others. Names of routes' actions hold `actions`, and
+ * among the options of its listener is `option`.
+ */
+export function makeConfig(seed: number, index: number, actions = "", option?: string): Made {
   const dice = new Dice(seed, index, 1);
   const clusters: ClusterSpec[] = [];
   const add = (make: (name: string) => ClusterSpec): string => {
@@ -100,9 +103,9 @@ export function makeConfig(seed: number, index: number, actions = ""): Made {
   const nowhere = made.some(({ action }) => action.name === "a cluster that is not there");
   const routes = { ...(nowhere ? { validate_clusters: false } : {}), virtual_hosts: hosts };
   const front = dice.chance(FRONTS) ? { front: makeFront(from, dice) } : {};
-  const spec: Spec = { manager: {}, routes, clusters, ...front };
-  const options = LISTENER.filter(({ chance }) => dice.chance(chance));
-  for (const option of options) option.put(spec, dice);
+  const spec: Spec = { manager: {}, router: {}, routes, clusters, ...front };
+  const options = LISTENER.filter(({ name, chance }) => dice.chance(chance) || name === option);
+  for (const each of options) each.put(spec, dice);
   if (options.some(isSlow) || spec.front !== undefined) for (const { name } of hosts) slowHosts.add(name);
   return { index, spec, routes: made, options, slowHosts };
 }

@@ -30,11 +30,13 @@ export function saveCases(name: string, cases: readonly Case[], directory = CORP
   writeFileSync(join(directory, name), `${JSON.stringify(cases, null, 2)}\n`);
 }
 
-/** What of an answer the corpus keeps. */
-export const kept = ({ status, headers, body, error, seen }: Answer): Answer => ({
+/** What of an answer the corpus keeps; `own`: with the headers that Envoy sets itself. */
+export const kept = ({ status, headers, body, error, seen }: Answer, own: boolean): Answer => ({
   ...(status === undefined ? {} : { status }),
-  ...(headers === undefined ? {} : { headers: headers.filter(([name]) => name === "x-endpoint" || isCompared(name)) }),
-  ...(body === undefined ? {} : { body: body.replace(/\r\nx-request-id: [^\r]*/, "") }),
+  ...(headers === undefined
+    ? {}
+    : { headers: headers.filter(([name]) => own || name === "x-endpoint" || isCompared(name)) }),
+  ...(body === undefined ? {} : { body: own ? body : body.replace(/\r\nx-request-id: [^\r]*/, "") }),
   ...(error === undefined ? {} : { error }),
   ...(seen === undefined ? {} : { seen }),
 });

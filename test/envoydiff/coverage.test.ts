@@ -15,35 +15,10 @@ import { bootstrap, SOME_PORTS } from "./places.ts";
 const TLS =
   "the requests of this comparison are none of TLS: test/chains/against-envoy.test.ts, test/chains/tls.test.ts";
 const TCP = "the same is asked of Envoy by test/e2e/tcp.test.ts";
-const OWN = "what Envoy 1.40 does with each: test/route/own-headers.test.ts, test/e2e/own-headers.test.ts";
 const UPGRADES = "each of its cases is asked of Envoy by test/chains/upgrades.test.ts";
-
-const HCM = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
-const OWN_FIELDS = [
-  "add_user_agent",
-  "always_set_request_id_in_response",
-  "append_x_forwarded_port",
-  "forward_client_cert_details",
-  "generate_request_id",
-  "internal_address_config",
-  "preserve_external_request_id",
-  "request_id_extension",
-  "scheme_header_transformation",
-  "server_header_transformation",
-  "server_name",
-  "skip_xff_append",
-  "use_remote_address",
-  "via",
-  "xff_num_trusted_hops",
-];
 
 /** Fields that no generator writes, and what proves them instead; with a dot at its end: all of a message. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
-  "envoy.config.core.v3.SchemeHeaderTransformation.": OWN,
-  "envoy.extensions.filters.http.router.v3.Router.suppress_envoy_headers": OWN,
-  "envoy.extensions.filters.network.http_connection_manager.v3.RequestIDExtension.": OWN,
-  [`${HCM}.InternalAddressConfig.`]: OWN,
-  ...Object.fromEntries(OWN_FIELDS.map((field) => [`${HCM}.${field}`, OWN])),
   "envoy.config.bootstrap.v3.Bootstrap.cluster_manager": "holds the next one alone",
   "envoy.config.bootstrap.v3.ClusterManager.local_cluster_name":
     "speaks of all clusters of a bootstrap at once: test/balancing/cases.ts, test/compile/compile.test.ts",

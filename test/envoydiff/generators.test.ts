@@ -57,7 +57,8 @@ test("the kernel path takes what is said to be for it, and leaves most of the re
     );
     /* A host whose routes the kernel can tell, but not all serve, is named by those routes; without any it is not. */
     const fronts = new Set(some.flatMap(({ spec }, slot) => (spec.front ? [`l${slot}`] : [])));
-    const named = slow.filter(({ listener }) => !fronts.has(listener));
+    /* Without a virtual host: each request of a listener that asks for headers of Envoy's own. */
+    const named = slow.filter(({ listener, virtualHost }) => !fronts.has(listener) && virtualHost !== "");
     const hosts = new Set(named.map(({ listener, virtualHost }) => `${listener}: virtual host ${virtualHost}`));
     assert.deepEqual(
       [...hosts].filter((host) => !said.includes(host)),

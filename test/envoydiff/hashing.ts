@@ -41,8 +41,11 @@ const REWRITES: readonly Json[] = [
 const anyText = (dice: Dice) => dice.text(dice.one([0, 1, 3, 4, 7, 9, 15, 31, 32, 33, 64, 75, 200]), "abc019-_.~");
 
 function aim({ route }: RouteSpec, draft: Draft, dice: Dice): void {
-  for (const { header, cookie, query_parameter } of (route as { hash_policy: Json[] }).hash_policy) {
+  const { hash_policy } = route as { hash_policy: Json[] };
+  for (const { header, cookie, query_parameter, connection_properties } of hash_policy) {
     if (dice.chance(0.15)) continue;
+    if (connection_properties !== undefined && dice.chance(0.5))
+      draft.headers.push(["X-Forwarded-For", dice.one(["192.0.2.7", "192.0.2.7, 2001:db8::1", "nobody"])]);
     const name = ((header as Json | undefined)?.header_name as string | undefined) ?? "";
     if (header !== undefined && !name.startsWith(":")) {
       for (let left = dice.one([1, 1, 1, 2, 3]); left > 0; left--) draft.headers.push([name, anyText(dice)]);

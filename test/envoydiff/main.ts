@@ -5,6 +5,7 @@ import { type Answer, disagreement, formatOutcome, outcomeOf, type Subject } fro
 import { type Made, makeConfig, PER_START } from "./config.ts";
 import { kept, saveCases } from "./corpus.ts";
 import { explain } from "./deliberate.ts";
+import { OWN_HEADERS } from "./own.ts";
 import { type Ports, portsOf } from "./places.ts";
 import { type Expected, expect, readConfig } from "./reference.ts";
 import { makeRequests } from "./requests.ts";
@@ -19,9 +20,10 @@ import { type Bed, openBed, XLB_IP } from "./subjects.ts";
 
 const HELP = `
 npx tsx test/envoydiff/main.ts [--seed N] [--configs N] [--requests N] [--only INDEX] [--show N] [--shrink N]
-                               [--actions TEXT] [--save DIR]
+                               [--actions TEXT] [--own] [--save DIR]
 
   --actions  routes do nothing but what test/envoydiff/actions.ts names with this text
+  --own      every listener has an option that asks for headers that Envoy sets itself
   --only     this configuration of the seed alone
   --show     so many kinds of unexplained differences are printed (10)
   --shrink   so many of them are made as small as they still show (3)
@@ -47,6 +49,7 @@ interface Tally {
 interface Options {
   readonly seed: number;
   readonly actions: string;
+  readonly own: boolean;
   readonly indexes: readonly number[];
   readonly requests: number;
   readonly show: number;
@@ -55,9 +58,9 @@ interface Options {
 }
 
 async function compareAll(scope: Scope, options: Options): Promise<boolean> {
-  const { seed, actions, indexes, requests } = options;
+  const { seed, actions, own, indexes, requests } = options;
   const say = (text: string) => process.stderr.write(`${text}\n`);
-  const made = indexes.map((index) => makeConfig(seed, index, actions));
+  const made = indexes.map((index) => makeConfig(seed, index, actions, own ? OWN_HEADERS.name : undefined));
   const specs = made.map(({ spec }) => spec);
   /* A difference is shrunk in every place of a start, so there are servers for every place. */
   const everywhere = options.shrink > 0 ? Array.from({ length: PER_START }, (_, slot) => mostPlaces(specs, slot)) : [];
@@ -232,8 +235,8 @@ function kindOf({ wrong }: Difference): string {
   return [...wrong].map(([subject, why]) => `${subject}: ${plain(why).slice(0, 200)}`).join("; ");
 }
 
-function format({ index, sample, expected, answers, wrong }: Difference, { seed, actions }: Options): string {
-  const about = actions === "" ? "" : ` ACTIONS=${actions}`;
+function format({ index, sample, expected, answers, wrong }: Difference, { seed, actions, own }: Options): string {
+  const about = `${actions === "" ? "" : ` ACTIONS=${actions}`}${own ? " OWN=1" : ""}`;
   const lines = [`  again      make envoy-diff SEED=${seed} ONLY=${index}${about}`];
   lines.push(`  request    ${short(JSON.stringify(sample.request))}`);
   const by = expected.by === undefined ? "" : ` (${expected.by})`;
@@ -251,12 +254,14 @@ const formatAnswer = (answer: Answer) =>
 
 const short = (text: string) => (text.length < 1_500 ? text : `${text.slice(0, 700)} … ${text.slice(-700)}`);
 
-function save(directory: string, { index, sample, answers, wrong }: Difference, seed: number, number: number): void {
+function save(directory: string, difference: Difference, seed: number, number: number): void {
+  const { index, sample, expected, answers, wrong } = difference;
   const envoy = answers.get("envoy");
   if (envoy === undefined) return;
   const about = [...wrong].map(([subject, why]) => `${subject}: ${why}`).join("; ");
   const { spec, request } = sample;
-  saveCases(`seed-${seed}-${index}-${number}.json`, [{ about, request, envoy: kept(envoy), spec }], directory);
+  const answer = kept(envoy, expected.own ?? false);
+  saveCases(`seed-${seed}-${index}-${number}.json`, [{ about, request, envoy: answer, spec }], directory);
 }
 
 function formatServed({ served }: Bed): string {
@@ -273,6 +278,7 @@ async function main(): Promise<void> {
     options: {
       seed: { type: "string", default: "1" },
       actions: { type: "string", default: "" },
+      own: { type: "boolean", default: false },
       configs: { type: "string", default: "200" },
       requests: { type: "string", default: "500" },
       only: { type: "string" },
@@ -288,6 +294,7 @@ async function main(): Promise<void> {
     const equal = await compareAll(scope, {
       seed: Number(values.seed),
       actions: values.actions,
+      own: values.own,
       indexes,
       requests: Number(values.requests),
       show: Number(values.show),

@@ -34,9 +34,13 @@ export function clusterOf(ip: string): string {
   return `c${net! - FIRST_NET}-${n}`;
 }
 
+/** Who the balancer is: `add_user_agent` tells servers. */
+const NODE = { id: "node-id", cluster: "node-cluster" };
+
 /** A listener for each configuration, on one address, port after port. */
 export function bootstrap(specs: readonly Spec[], ip: string, ports: Ports): Json {
   return {
+    node: NODE,
     static_resources: {
       listeners: specs.map((spec, slot) => ({
         name: `l${slot}`,
@@ -64,7 +68,10 @@ const manager = (spec: Spec, name: string) => ({
     ...spec.manager,
     route_config: { name, ...spec.routes },
     http_filters: [
-      { name: "envoy.filters.http.router", typed_config: { "@type": `${EXTENSION}.http.router.v3.Router` } },
+      {
+        name: "envoy.filters.http.router",
+        typed_config: { "@type": `${EXTENSION}.http.router.v3.Router`, ...spec.router },
+      },
     ],
   },
 });

@@ -1,6 +1,7 @@
 import { inScope } from "../../bench/scope.ts";
 import { type Case, kept, loadCorpus, saveCases } from "./corpus.ts";
-import { portsOf } from "./places.ts";
+import { portsOf, SOME_PORTS } from "./places.ts";
+import { expect, readConfig } from "./reference.ts";
 import { openBed } from "./subjects.ts";
 
 /**
@@ -17,7 +18,9 @@ await inScope(async (scope) => {
     const answered: Case[] = [];
     for (const each of cases) {
       const [answers] = await bed.ask("envoy", { specs: [each.spec], requests: [[each.request]] });
-      answered.push({ ...each, envoy: kept(answers![0]!) });
+      const config = readConfig([each.spec], "127.0.0.1", SOME_PORTS);
+      const { own = false } = expect(config, config.listeners[0]!, each.request, SOME_PORTS);
+      answered.push({ ...each, envoy: kept(answers![0]!, own) });
     }
     saveCases(name, answered);
   }

@@ -1,6 +1,8 @@
 import { whyNotLimits } from "../../src/compile/limits.ts";
+import { machineIp } from "../../src/daemon/machine.ts";
 import { formatRejections, parseBootstrap } from "../../src/envoy/parse.ts";
 import type {
+  Address,
   Cluster,
   Config,
   Endpoint,
@@ -9,6 +11,7 @@ import type {
   HashPolicy,
   HttpChain,
   Listener,
+  OwnHeaders,
   TcpChain,
 } from "../../src/model/config.ts";
 import { isHashing } from "../../src/model/hash-table.ts";
@@ -16,7 +19,7 @@ import { DEFAULT_BREAKERS } from "../../src/model/limits.ts";
 import { type Connection, chooseChain, inspectedOf, plainConnection } from "../../src/route/chain.ts";
 import { Editor, type Occasion } from "../../src/route/edit.ts";
 import { hashParts, partOf } from "../../src/route/hash-parts.ts";
-import { clusterChance, hashRequest } from "../../src/route/hash-policy.ts";
+import { clusterChance, type Ends, hashRequest } from "../../src/route/hash-policy.ts";
 import { pickByHash } from "../../src/route/hash-table.ts";
 import {
   clusterName,
@@ -26,14 +29,15 @@ import {
   type RequestHead,
   type RouteMatched,
 } from "../../src/route/match.ts";
-import { type Ends, receive } from "../../src/route/own-headers.ts";
+import { answer, EXPECTED_TIMEOUT, expectedMs, receive, SERVICE_TIME } from "../../src/route/own-headers.ts";
 import { partsOf } from "../../src/route/parts.ts";
 import { RETRY_HEADERS, Tries } from "../../src/route/retry.ts";
 import { answerOf } from "../../src/route/rewrite.ts";
 import { type Subset, subsetsOf } from "../../src/route/subset.ts";
-import { timeoutsOf } from "../../src/route/timeouts.ts";
+import { TIMEOUT_HEADERS, timeoutsOf } from "../../src/route/timeouts.ts";
 import { allowsUpgrade } from "../../src/route/upgrade.ts";
 import { type Admitted, admit } from "../../src/slowpath/admit.ts";
+import { ATTEMPT_COUNT } from "../../src/slowpath/exchange.ts";
 import {
   type Field,
   Malformed,
@@ -44,7 +48,7 @@ import {
 } from "../../src/slowpath/http1.ts";
 import { hear } from "../../src/slowpath/inspect.ts";
 import { withMark } from "../../src/slowpath/mirror.ts";
-import { withField, withoutFields, withoutHopByHop } from "../../src/slowpath/request.ts";
+import { withField, withFieldOf, withoutFields, withoutHopByHop } from "../../src/slowpath/request.ts";
 import { bootstrap, type Ports } from "./places.ts";
 import type { Spec } from "./spec.ts";
 import { answerTo, endingsOf, type Kind, SILENCE } from "./tries.ts";
@@ -87,6 +91,8 @@ export interface Expected {
   readonly by?: string;
   /** Of a burst, so many are too many for a circuit breaker, or for the connections that it allows. */
   readonly overflows?: { readonly count: number; readonly ofConnections: boolean };
+  /** The headers that Envoy sets itself are compared too: an option asks for them. */
+  readonly own?: true;
 }
 
 /** The configuration as XLB reads it, with these listeners. Throws where XLB refuses it. */
@@ -98,24 +104,44 @@ export function readConfig(specs: readonly Spec[], ip: string, ports: Ports): Co
 
 const REFUSALS: Readonly<Record<number, string>> = {
   400: "Bad Request",
+  403: "Forbidden",
   426: "Upgrade Required",
   431: "Request Header Fields Too Large",
   501: "Not Implemented",
 };
-const refuse = (status: number): Expected => ({
-  outcomes: [{ kind: "reply", status, body: REFUSALS[status] ?? "" }],
-});
+
+/** Before a request has a route. `asked`: as far as it has been read. */
+function refuse(own: OwnHeaders | undefined, status: number, asked?: RequestHead): Expected {
+  const body = REFUSALS[status] ?? "";
+  const outcome: Outcome = own === undefined ? { kind: "reply", status, body } : replyOf(own, status, body, [], asked);
+  return { outcomes: [outcome] };
+}
+
+/** Stands for any id that is made for a request. */
+export const SOME_ID = "00000000-0000-4000-8000-000000000000";
 
 /** `ip` is the listener's, or, where it listens on all of them, that which is asked for by itself. */
 export function expect(config: Config, listener: Listener, text: string, ports: Ports, ip = "127.0.0.1"): Expected {
   const chain = chooseChain(listener, connectionOf(listener, text, ip));
   if (chain === undefined) return { outcomes: [CLOSED], by: "no filter chain" };
   if (chain.kind === "tcp") return { outcomes: proxied(config, chain, text, ports), by: `tcp_proxy ${chain.label}` };
-  const read = readRequest(text, chain);
-  if (typeof read === "number") return refuse(read);
-  const { request, routed, upgrade, moved } = read;
-  if (routed === undefined) return refuse(404);
-  if (moved !== undefined) return { outcomes: [replyOf(307, "", [["location", moved]])] };
+  const expected = routedBy(config, chain, listener.address, text, ports);
+  return chain.http.own === undefined ? expected : { ...expected, own: true };
+}
+
+function routedBy(config: Config, chain: HttpChain, local: Address, text: string, ports: Ports): Expected {
+  const { own } = chain.http;
+  const admitted = readRequest(text, chain);
+  if (typeof admitted === "number") return refuse(own, admitted);
+  const { request, upgrade, moved } = admitted;
+  const ends = { ...endsOf(text), local, machineIp: machineIp(), makeId: () => SOME_ID };
+  if (admitted.routed === undefined) {
+    const bare = { method: "", authority: "", path: "", headers: request.headers };
+    return refuse(own, 404, request.method === "CONNECT" ? receive(own, bare, ends).head : bare);
+  }
+  if (moved !== undefined) return { outcomes: [replyOf(own, 307, "", [["location", moved]], admitted.routed)] };
+  const { head: routed, client, isLost } = receive(own, admitted.routed, ends);
+  if (isLost) return refuse(own, 404, routed);
   const outcomes: Outcome[] = [];
   const by = new Set<string>();
   let overflows: Expected["overflows"];
@@ -124,13 +150,13 @@ export function expect(config: Config, listener: Listener, text: string, ports: 
     const place = "none" in match ? "no route" : `${match.virtualHost.name}/${match.routeIndex}`;
     if (by.has(place)) continue;
     by.add(place);
-    if ("none" in match) outcomes.push(...refuse(404).outcomes);
+    if ("none" in match) outcomes.push(...refuse(own, 404, routed).outcomes);
     else if (upgrade !== undefined && !allowsUpgrade(chain, match.route.action, upgrade))
-      outcomes.push(...refuse(403).outcomes);
+      outcomes.push(replyOf(own, 403, "", [], routed));
     else {
-      const found = outcomesOf(config, chain, match, read, text, ports);
-      overflows = overflowsOf(config, match.route, text);
-      outcomes.push(...(chunksAreWhole(text, request) ? found : withBrokenBody(found)));
+      const found = outcomesOf(config, chain, match, { ...admitted, routed, client }, text, ports);
+      overflows = overflowsOf(config, chain, match.route, routed, text);
+      outcomes.push(...(chunksAreWhole(text, request) ? found : withBrokenBody(own, found, routed)));
     }
   }
   return { outcomes, by: [...by].join(" or "), ...(by.size === 1 && overflows ? { overflows } : {}) };
@@ -188,8 +214,10 @@ function proxied(config: Config, { clusters }: TcpChain, text: string, ports: Po
 export const CLOSED: Outcome = { kind: "reply", status: 0, body: "closed" };
 
 /** Where the balancer answers by itself, it does so before it looks at the body. */
-const withBrokenBody = (outcomes: readonly Outcome[]) =>
-  outcomes.flatMap((each) => (each.kind === "reply" && each.tries === undefined ? [each] : refuse(400).outcomes));
+const withBrokenBody = (own: OwnHeaders | undefined, outcomes: readonly Outcome[], asked: RequestHead) =>
+  outcomes.flatMap((each) =>
+    each.kind === "reply" && each.tries === undefined ? [each] : refuse(own, 400, asked).outcomes,
+  );
 
 /** Random numbers that let fractions take and leave a request in each way there is: fields.ts has parts of 100 only. */
 const chancesOf = ({ routes }: HttpChain) =>
@@ -197,7 +225,7 @@ const chancesOf = ({ routes }: HttpChain) =>
     ? Array.from({ length: 100 }, (_, chance) => chance)
     : [0];
 
-const endsOf = (text: string) => ({
+const endsOf = (text: string): Ends => ({
   client: { ip: clientOf(text), port: 1 },
   local: { ip: "127.0.0.1", port: 1 },
 });
@@ -226,7 +254,7 @@ function hostsByHash(
   policy: HashingPolicy,
   policies: readonly HashPolicy[],
   sent: RequestHead,
-  ends: ReturnType<typeof endsOf>,
+  ends: Ends,
 ): Hosts {
   const parts = hashParts(cluster, policy);
   const { hash, cookies } = hashRequest(policies, sent, ends, "give");
@@ -240,59 +268,65 @@ function hostsByHash(
   return { lists: [at === undefined ? [] : [part.hosts[at]!]], cookies: [] };
 }
 
-/** Who asks makes no difference to what is left of a head. */
-const NOBODY: Ends = { client: undefined, local: undefined, machineIp: "", makeId: () => "" };
+/** A request that rules may be asked about. */
+type Asked = Admitted & { readonly routed: RequestHead; readonly client: Address | undefined };
 
 /** All that a route may come to. */
 function outcomesOf(
   config: Config,
-  { routes, http }: HttpChain,
+  { routes, http: { own, limits } }: HttpChain,
   match: RouteMatched,
-  { request, routed, upgrade }: Admitted,
+  { request, routed: head, upgrade, client }: Asked,
   text: string,
   ports: Ports,
 ): Outcome[] {
   const { action } = match.route;
   const occasion: Occasion = {
-    client: { ip: clientOf(text), port: 0 },
+    client,
     protocol: request.minor === 1 ? "HTTP/1.1" : "HTTP/1.0",
     startedMs: 0,
     hostname: "",
   };
-  const head = receive(undefined, routed!, NOBODY).head;
   if (action.kind !== "forward") {
     const editor = new Editor(routes, match, undefined, occasion);
     const redirected = editor.request(head);
     const { status, fields, body } = answerOf(action, redirected);
-    return [replyOf(status, body, editor.response(fields, redirected))];
+    return [replyOf(own, status, body, editor.response(fields, redirected), redirected)];
   }
-  const byHash = clusterChance(action, head, endsOf(text), -1);
+  const ends = { ...endsOf(text), client };
+  const timeouts = timeoutsOf(action, limits, new Headers(head, "each"));
+  const tells = own !== undefined && routes.suppressesOwn !== true;
+  const expected = tells ? expectedMs(timeouts, 0) : 0;
+  const byHash = clusterChance(action, head, ends, -1);
   const entries = byHash === -1 ? action.clusters : [pickCluster(action, byHash)];
   return entries
     .filter(({ weight }) => weight > 0)
     .flatMap((entry): Outcome[] => {
       const editor = new Editor(routes, match, entry, occasion);
+      const reply = (status: number, body: string, fields: readonly Field[], asked: RequestHead) =>
+        replyOf(own, status, body, editor.response(fields, asked), asked);
       const name = clusterName(entry, head);
       const cluster = config.clusters.find((each) => each.name === name);
-      if (cluster === undefined) return [replyOf(action.notFoundStatus ?? 503, "", editor.response([], head))];
-      const bare = withoutHopByHop(request, head, upgrade);
-      const edited = editor.request(action.countsAttempts ? withField(bare, ATTEMPT_COUNT, "1") : bare);
+      if (cluster === undefined) return [reply(action.notFoundStatus ?? 503, "", [], head)];
+      const bare = withoutFields(withoutHopByHop(request, head, upgrade, own !== undefined), TIMEOUT_HEADERS);
+      const timed = expected > 0 ? withField(bare, EXPECTED_TIMEOUT, String(expected)) : bare;
+      const edited = editor.request(action.countsAttempts ? withField(timed, ATTEMPT_COUNT, "1") : timed);
       const sent = withoutFields(edited, RETRY_HEADERS);
       const { lists, cookies } = chosenFrom(subsetsOf(cluster, entry.criteria), (some) =>
         isHashing(some.policy)
-          ? hostsByHash(some, some.policy, action.hashPolicies ?? [], sent, endsOf(text))
+          ? hostsByHash(some, some.policy, action.hashPolicies ?? [], sent, ends)
           : { lists: listsOf(some, config), cookies: [] },
       );
       const whole = cluster.drop !== undefined && cluster.drop.share === cluster.drop.outOf;
       const drop = (words: string) => {
         const field: Field = [`x-envoy-${words.replaceAll(" ", "-")}`, "true"];
-        return replyOf(503, words, editor.response([field], head));
+        return reply(503, words, routes.suppressesOwn ? [] : [field], head);
       };
       if (whole) return [drop("unconditional drop overload")];
       const dropped = cluster.drop ? [drop("drop overload")] : [];
       const firstTry: Field[] = action.tellsAttempts ? [[ATTEMPT_COUNT, "1"]] : [];
       if (lists.every((hosts) => hosts.length === 0))
-        return [...dropped, replyOf(503, "no healthy upstream", editor.response(firstTry, sent))];
+        return [...dropped, reply(503, "no healthy upstream", firstTry, sent)];
 
       const kept = isKept(text, action);
       const short = fieldOf(text, "x-short") !== undefined;
@@ -300,12 +334,12 @@ function outcomesOf(
         kinds: kindsOf(lists, ports),
         acts: short ? ["short"] : actsOf(sent),
         tries: () => (kept ? Tries.of(action.retry, new Headers(edited, "each")) : undefined),
-        timeouts: timeoutsOf(action, http.limits, new Headers(head, "each")),
-        requestTimeoutMs: http.limits?.requestTimeoutMs ?? 0,
+        timeouts,
+        requestTimeoutMs: limits?.requestTimeoutMs ?? 0,
         cluster,
         action,
         burst: burstOf(text),
-        blind: whyNotLimits(action) === undefined,
+        blind: own === undefined && whyNotLimits(action) === undefined,
         safe: ["GET", "HEAD", "OPTIONS"].includes(request.method),
       });
       /* Who gets a copy gets all of it, and not before it is there. */
@@ -316,21 +350,22 @@ function outcomesOf(
           tries: { ...copies, [name]: Array.from({ length: seen }, () => sent.authority) },
           mostPerConnection: cluster.upstream?.maxRequestsPerConnection || Number.POSITIVE_INFINITY,
         };
-        const told: Field[] = action.tellsAttempts ? [[ATTEMPT_COUNT, String(count)]] : [];
+        const told = (fields: readonly Field[]) =>
+          action.tellsAttempts ? withFieldOf(fields, ATTEMPT_COUNT, String(count)) : fields;
         if (ending.kind === "failed") {
           const { status, body, overflow, late } = ending;
-          const fields: Field[] = [
-            ...(overflow ? ([["x-envoy-overloaded", "true"]] as const) : []),
-            ...(late ? [] : told),
-          ];
-          return [{ ...replyOf(status, body, editor.response(fields, sent)), ...tried }];
+          const fields: Field[] = overflow && !routes.suppressesOwn ? [["x-envoy-overloaded", "true"]] : [];
+          return [{ ...reply(status, body, late ? fields : told(fields), sent), ...tried }];
         }
         /* With previous_hosts another try may go elsewhere, whatever the hash. */
         const hosts = count > 1 && action.retry?.avoidsTried ? cluster.endpoints : lists.flat();
-        const last = action.countsAttempts && count > 1 ? withField(sent, ATTEMPT_COUNT, String(count)) : sent;
-        const shown = comparable(last.method, last.path, last.authority, last.headers);
-        const answered: readonly Field[] = [["content-type", "text/plain"], ...ending.fields, ...told];
-        const fields = comparableFields([...editor.response(answered, sent), ...cookies]);
+        const again = expected > 0 && count > 1 ? withField(sent, EXPECTED_TIMEOUT, `${UP_TO}${expected}`) : sent;
+        const last = action.countsAttempts && count > 1 ? withField(again, ATTEMPT_COUNT, String(count)) : again;
+        const shown = comparable(last.method, last.path, last.authority, last.headers, own !== undefined);
+        const answered: readonly Field[] = [["content-type", "text/plain"], ...ending.fields];
+        const timed = tells ? withFieldOf(answered, SERVICE_TIME, "0") : answered;
+        const finished = answer(own, [...editor.response(told(timed), last), ...cookies], last, 0);
+        const fields = comparableFields(finished, own !== undefined);
         const ips = hosts.filter((host) => kindOf(host, ports) === ending.at).map(({ address }) => address.ip);
         return [...new Set(ips)].map((endpoint) => ({
           kind: "endpoint",
@@ -346,7 +381,8 @@ function outcomesOf(
     });
 }
 
-const ATTEMPT_COUNT = "x-envoy-attempt-count";
+/** Stands before what another try may take at most: how long the tries before it took, time decides. */
+export const UP_TO = "up to ";
 
 function kindOf({ address }: Endpoint, ports: Ports): Kind {
   if (address.port === ports.dead) return "dead";
@@ -389,12 +425,19 @@ const actsOf = ({ headers }: RequestHead): string[] =>
 const burstOf = (text: string) => Number(/\nx-burst: (\d+)\r/i.exec(text)?.[1] ?? 1);
 
 /** Of a burst at a cluster of one endpoint, where one after the other gets its connection. */
-function overflowsOf(config: Config, { action }: RouteMatched["route"], text: string): Expected["overflows"] {
+function overflowsOf(
+  config: Config,
+  { routes }: HttpChain,
+  { action }: RouteMatched["route"],
+  head: RequestHead,
+  text: string,
+): Expected["overflows"] {
   const burst = burstOf(text);
   if (burst === 1 || action.kind !== "forward" || action.clusters.length !== 1) return undefined;
   const [entry] = action.clusters;
   const cluster = config.clusters.find(({ name }) => entry !== undefined && "name" in entry && name === entry.name);
-  if (cluster?.endpoints.length !== 1 || action.retry !== undefined) return undefined;
+  if (cluster?.endpoints.length !== 1 || routes.suppressesOwn) return undefined;
+  if (Tries.of(action.retry, new Headers(head, "each")) !== undefined) return undefined;
   const breakers = cluster.breakers ?? DEFAULT_BREAKERS;
   const priority = action.priority ?? "default";
   const { maxRequests, maxConnections, maxPendingRequests } = breakers[priority];
@@ -408,12 +451,19 @@ function overflowsOf(config: Config, { action }: RouteMatched["route"], text: st
 }
 
 /** A body is text, unless the rules say otherwise, and without one there is no type. */
-function replyOf(status: number, body: string, fields: readonly Field[]): Outcome {
+function replyOf(
+  own: OwnHeaders | undefined,
+  status: number,
+  body: string,
+  fields: readonly Field[],
+  asked: RequestHead | undefined,
+): Outcome {
   const isType = ([name]: Field) => name.toLowerCase() === "content-type";
   const all =
     body === "" ? fields.filter((field) => !isType(field)) : fields.some(isType) ? fields : [...fields, ...TEXT];
   const shown = status === 204 || status === 304 ? "" : body;
-  return { kind: "reply", status, body: shown, fields: comparableFields(all) };
+  const finished = answer(own, all, asked, 0);
+  return { kind: "reply", status, body: shown, fields: comparableFields(finished, own !== undefined) };
 }
 
 const TEXT: readonly Field[] = [["content-type", "text/plain"]];
@@ -462,6 +512,18 @@ const UNCOMPARED = new Set([
   "x-request-id",
 ]);
 
+/** What is never compared of a head: for one connection only, or rewritten by Envoy and not by XLB. */
+const OF_THE_HOP = new Set([
+  "connection",
+  "content-length",
+  "grpc-timeout",
+  "host",
+  "http2-settings",
+  "transfer-encoding",
+  "upgrade",
+  "x-act",
+]);
+
 /** Envoy's own that XLB sets as well, where the rules ask for it. */
 const SET_BY_BOTH: readonly string[] = [
   "x-envoy-original-path",
@@ -470,15 +532,24 @@ const SET_BY_BOTH: readonly string[] = [
   "x-envoy-overloaded",
 ];
 
-/** What of a head can be compared; headers that Connection names are for one hop. */
-export function comparable(method: string, target: string, authority: string, headers: readonly Field[]): SeenHead {
-  const nominated = new Set(tokens(headers, "connection"));
-  const kept = headers.filter(([name]) => !nominated.has(name.toLowerCase()) && isCompared(name, UNCOMPARED));
+/** What of a head can be compared, `own`: with what Envoy sets itself; what Connection names is for one hop. */
+function comparable(
+  method: string,
+  target: string,
+  authority: string,
+  headers: readonly Field[],
+  own: boolean,
+): SeenHead {
+  const nominated = new Set(own ? [] : tokens(headers, "connection"));
+  const kept = headers.filter(
+    ([name]) =>
+      !nominated.has(name.toLowerCase()) && (own ? !OF_THE_HOP.has(name.toLowerCase()) : isCompared(name, UNCOMPARED)),
+  );
   return { method, target, headers: { ...joined(kept), host: authority } };
 }
 
 /** The head that a server answered with. */
-export function seenHead(text: string): SeenHead {
+export function seenHead(text: string, own = false): SeenHead {
   const [first = "", ...lines] = text.split("\r\n");
   const [method = "", target = ""] = first.split(" ");
   const fields = lines.map((line) => {
@@ -486,7 +557,7 @@ export function seenHead(text: string): SeenHead {
     return [line.slice(0, colon), line.slice(colon + 1).trim()] as const;
   });
   const host = fields.find(([name]) => name.toLowerCase() === "host")?.[1] ?? "";
-  return comparable(method, target, host, fields);
+  return comparable(method, target, host, fields, own);
 }
 
 /** Of an answer: what the balancer makes or the connection needs is left out. */
@@ -499,8 +570,20 @@ const UNCOMPARED_IN_ANSWERS = new Set([
   "x-endpoint",
 ]);
 
-export const comparableFields = (fields: readonly Field[]): SeenFields =>
-  joined(fields.filter(([name]) => isComparedInAnswers(name)).map(withoutPort));
+/** What of an answer's fields can be compared; `own`: with what Envoy sets itself. */
+export function comparableFields(fields: readonly Field[], own = false): SeenFields {
+  const compared = (name: string) => (own ? !OF_THE_ANSWER.has(name.toLowerCase()) : isComparedInAnswers(name));
+  const seen = joined(fields.filter(([name]) => compared(name)).map(withoutPort));
+  return own ? Object.fromEntries(Object.entries(seen).map(withoutTime)) : seen;
+}
+
+const OF_THE_ANSWER = new Set(["connection", "content-length", "transfer-encoding", "x-endpoint"]);
+
+/** When it was, and how long it took. */
+function withoutTime([name, value]: Field): Field {
+  if (name === "date" && !Number.isNaN(Date.parse(value))) return [name, "a date"];
+  return name === SERVICE_TIME && /^\d+$/.test(value) ? [name, "a time"] : [name, value];
+}
 
 /** The value of a cookie that a hash policy gives goes by the client's port. */
 const withoutPort = ([name, value]: Field): Field =>

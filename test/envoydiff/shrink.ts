@@ -15,6 +15,7 @@ export function smaller({ spec, request }: Sample): Sample[] {
     ...hosts.flatMap((host, at) => smallerHosts(host).map((less) => withHosts(spec, replaced(hosts, at, less)))),
     ...(spec.front === undefined ? [] : smallerFronts(spec.front).map((front) => ({ ...spec, front }))),
     ...without(spec.manager).map((manager) => ({ ...spec, manager })),
+    ...without(spec.router ?? {}).map((router) => ({ ...spec, router })),
     ...without(spec.routes, ["virtual_hosts"]).map((routes) => ({ ...spec, routes: routes as Spec["routes"] })),
     ...spec.clusters.flatMap((cluster, at) =>
       smallerClusters(cluster).map((less) => ({ ...spec, clusters: replaced(spec.clusters, at, less) })),

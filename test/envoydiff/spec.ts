@@ -51,6 +51,8 @@ export interface VirtualHostSpec {
 export interface Spec {
   /** Of the HttpConnectionManager, but the routes and the filters. */
   readonly manager: Json;
+  /** Of the router filter. */
+  readonly router?: Json;
   readonly routes: Json & { readonly virtual_hosts: readonly VirtualHostSpec[] };
   readonly clusters: readonly ClusterSpec[];
   /** Missing: there is one filter chain, the connection manager's. */
