@@ -188,7 +188,8 @@ function canonicalIp(text: string): string | undefined {
   return isIPv4(ip) ? `::ffff:${ip}` : ip;
 }
 
-const isLoopback = (ip: string) => ip === "::1" || ip.startsWith("127.");
+/** Only these two are to Envoy. */
+const isLoopback = (ip: string) => ip === "::1" || ip === "127.0.0.1";
 
 /** Only these two are schemes to Envoy. */
 const schemeOf = (proto: string | undefined) => (lowerCase(proto ?? "") === "https" ? "https" : "http");

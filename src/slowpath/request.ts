@@ -1,4 +1,4 @@
-import { type Field, type RequestLine, tokens } from "./http1.ts";
+import { type Field, type RequestLine, tokens, values } from "./http1.ts";
 import type { RoutedHead } from "./ports.ts";
 
 /** RFC 9112 section 9.3. */
@@ -31,9 +31,13 @@ export function withoutHopByHop(
   });
   if (request.minor === 0 && !headers.some(([n]) => n.toLowerCase() === "host"))
     headers.unshift(["Host", routed.authority]);
-  if (tellsTrailers && tokens(request.headers, "te").includes("trailers")) headers.push(["te", "trailers"]);
+  if (tellsTrailers && welcomesTrailers(request)) headers.push(["te", "trailers"]);
   return { ...routed, headers };
 }
+
+/** As Envoy reads it, in lower case and without a weight. */
+const welcomesTrailers = ({ headers }: RequestLine) =>
+  values(headers, "te").some((line) => line.split(",").some((word) => word.trim() === "trailers"));
 
 /** In place of whatever was there by that name, which is in lower case. */
 export function withFieldOf(fields: readonly Field[], name: string, value: string): readonly Field[] {

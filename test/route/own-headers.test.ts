@@ -65,14 +65,18 @@ test("addresses of x-forwarded-for are read from the end", () => {
   assert.deepEqual(read("10.1.1.1", 1), { address: undefined, isOnly: false });
 });
 
-test("an edge appends its client, or its machine where the client is on a loopback address", () => {
+test("an edge appends its client, or its machine where the client is 127.0.0.1 or ::1", () => {
   const at = (ip: string) => ({ ...ends, client: { ip, port: 1 } });
   assert.equal(seen(EDGE, [])["x-forwarded-for"], "192.0.2.9");
   assert.equal(seen(EDGE, [["x-forwarded-for", "a"]])["x-forwarded-for"], "a,192.0.2.9");
   assert.equal(seen(EDGE, [["x-forwarded-for", ""]])["x-forwarded-for"], "192.0.2.9");
-  for (const ip of ["127.0.0.1", "127.9.9.9", "::1"]) {
+  for (const [ip, appended] of [
+    ["127.0.0.1", "198.51.100.1"],
+    ["::1", "198.51.100.1"],
+    ["127.0.0.2", "127.0.0.2"],
+  ] as const) {
     const headers = seen(EDGE, [], at(ip));
-    assert.equal(headers["x-forwarded-for"], "198.51.100.1");
+    assert.equal(headers["x-forwarded-for"], appended);
     assert.equal(headers["x-envoy-external-address"], ip);
   }
   assert.equal(seen({ ...EDGE, appendsClient: false }, [])["x-forwarded-for"], undefined);
