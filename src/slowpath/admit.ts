@@ -40,8 +40,9 @@ export function admit(head: Buffer, http: HttpOptions): Admitted {
   if (request.minor === 0 && !http.acceptHttp10) throw new Malformed(426, "HTTP/1.0");
   const upgrade = upgradeOf(request);
   const routed = routedHead(request, host ?? http.defaultHostForHttp10);
-  /* An edge speaks for itself of how requests come in. */
-  if (http.own?.isEdge && routed?.scheme === "https") throw new Malformed(403, "https in the target");
+  /* An edge with nobody before it speaks for itself of how requests come in. */
+  if (http.own?.isEdge && http.own.trustedHops === 0 && routed?.scheme === "https")
+    throw new Malformed(403, "https in the target");
   if (routed === undefined || !routed.path.startsWith("/")) return { request, body, upgrade, routed: undefined };
   /* In an upgrade Envoy leaves alone what Connection names. */
   const headers = upgrade === undefined ? withoutNominated(routed.headers) : routed.headers;

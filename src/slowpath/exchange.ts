@@ -143,8 +143,9 @@ export class Exchange {
 
   /** What a server answered, as the client gets it. */
   #answered(fields: readonly Field[]): readonly Field[] {
-    const { tellsTimes, own } = this.#asked;
-    const tookMs = tellsTimes ? this.#sinceWholeMs : undefined;
+    const { tellsTimes, own, upgrade } = this.#asked;
+    /* To Envoy a request for an upgrade has no end. */
+    const tookMs = tellsTimes && upgrade === undefined ? this.#sinceWholeMs : undefined;
     const timed = tookMs === undefined ? fields : withFieldOf(fields, SERVICE_TIME, String(tookMs));
     return answer(own, [...this.responseFields(timed), ...this.#to.added], this.#head, Date.now());
   }

@@ -12,7 +12,8 @@ export const HOP_BY_HOP = new Set(["connection", "proxy-connection", "te", "upgr
 
 /**
  * What a client nominates is gone before the rules edit, so that it takes nothing away of what they add.
- * `tellsTrailers`: a server is told that its trailers are welcome, which is all that Envoy hands on of TE.
+ * `tellsTrailers`: a server is told that its trailers are welcome, which is all that Envoy hands on of TE, but for an
+ * upgrade, where it hands on all of it.
  */
 export function withoutHopByHop(
   request: RequestLine,
@@ -26,18 +27,21 @@ export function withoutHopByHop(
     const lower = name.toLowerCase();
     if (lower === "expect") return false;
     if (upgrade !== undefined && (lower === "upgrade" || lower === "connection")) return true;
+    if (upgrade !== undefined && lower === "te") return tellsTrailers;
     if (lower === "connection") return keepsAlive;
     return !HOP_BY_HOP.has(lower) && (!nominated.has(lower) || lower === "keep-alive");
   });
   if (request.minor === 0 && !headers.some(([n]) => n.toLowerCase() === "host"))
     headers.unshift(["Host", routed.authority]);
-  if (tellsTrailers && welcomesTrailers(request)) headers.push(["te", "trailers"]);
+  if (tellsTrailers && upgrade === undefined && welcomesTrailers(request)) headers.push(["te", "trailers"]);
   return { ...routed, headers };
 }
 
-/** As Envoy reads it, in lower case and without a weight. */
-const welcomesTrailers = ({ headers }: RequestLine) =>
-  values(headers, "te").some((line) => line.split(",").some((word) => word.trim() === "trailers"));
+/** As Envoy reads it: without a weight, and only in lower case, unless Connection names it. */
+function welcomesTrailers({ headers }: RequestLine): boolean {
+  if (tokens(headers, "connection").includes("te")) return tokens(headers, "te").includes("trailers");
+  return values(headers, "te").some((line) => line.split(",").some((word) => word.trim() === "trailers"));
+}
 
 /** In place of whatever was there by that name, which is in lower case. */
 export function withFieldOf(fields: readonly Field[], name: string, value: string): readonly Field[] {

@@ -363,7 +363,7 @@ function outcomesOf(
         const last = action.countsAttempts && count > 1 ? withField(again, ATTEMPT_COUNT, String(count)) : again;
         const shown = comparable(last.method, last.path, last.authority, last.headers, own !== undefined);
         const answered: readonly Field[] = [["content-type", "text/plain"], ...ending.fields];
-        const timed = tells ? withFieldOf(answered, SERVICE_TIME, "0") : answered;
+        const timed = tells && upgrade === undefined ? withFieldOf(answered, SERVICE_TIME, "0") : answered;
         const finished = answer(own, [...editor.response(told(timed), last), ...cookies], last, 0);
         const fields = comparableFields(finished, own !== undefined);
         const ips = hosts.filter((host) => kindOf(host, ports) === ending.at).map(({ address }) => address.ip);
