@@ -13,7 +13,7 @@ import { allowsUpgrade } from "../route/upgrade.ts";
 export type Choice =
   | { readonly kind: "noRoute"; readonly why: "no_virtual_host" | "no_route" }
   /** The listener does not offer the protocol that the client asks to change to. */
-  | { readonly kind: "noUpgrade" }
+  | { readonly kind: "noUpgrade"; readonly editor: Editor }
   /** `head` is what a redirect has made of the request's. */
   | (Chosen & { readonly kind: "answer"; readonly answer: Answer; readonly head: RequestHead })
   | (Chosen & { readonly kind: "noCluster"; readonly status: number })
@@ -93,15 +93,17 @@ export class ReferenceRouter {
     if ("none" in match) return { kind: "noRoute", why: match.none };
     const { route } = match;
     const { action } = route;
-    if (upgrade !== undefined && !allowsUpgrade(listener, action, upgrade)) return { kind: "noUpgrade" };
+    const refused = upgrade !== undefined && !allowsUpgrade(listener, action, upgrade);
     if (action.kind !== "forward") {
       const editor = new Editor(routes, match, undefined, occasion);
+      if (refused) return { kind: "noUpgrade", editor };
       const redirected = editor.request(head);
       return { kind: "answer", route, editor, answer: answerOf(action, redirected), head: redirected };
     }
     const again = action.clusters.find((each) => "name" in each && each.name === wishes.cluster);
     const entry = again ?? pickCluster(action, clusterChance(action, head, occasion, chance));
     const chosen = { route, editor: new Editor(routes, match, entry, occasion) };
+    if (refused) return { kind: "noUpgrade", editor: chosen.editor };
     const name = clusterName(entry, head);
     const state = this.#clusters.get(name);
     if (!state) return { ...chosen, kind: "noCluster", status: action.notFoundStatus ?? 503 };

@@ -161,8 +161,9 @@ export class SlowSide {
       return { kind: "reply", status: 404, flag: "NR", fields: [], body: "" };
     }
     /* As in Envoy, a rule of what answers counts for nothing then. */
-    if (choice.kind === "noUpgrade") return { kind: "reply", status: 403, flag: undefined, fields: [], body: "" };
     const { editor } = choice;
+    if (choice.kind === "noUpgrade")
+      return { kind: "reply", status: 403, flag: undefined, fields: editor.response([], head), body: "" };
     switch (choice.kind) {
       case "answer": {
         this.#counters.route(choice.route.name);

@@ -152,7 +152,7 @@ function routedBy(config: Config, chain: HttpChain, local: Address, text: string
     by.add(place);
     if ("none" in match) outcomes.push(...refuse(own, 404, routed).outcomes);
     else if (upgrade !== undefined && !allowsUpgrade(chain, match.route.action, upgrade))
-      outcomes.push(replyOf(own, 403, "", [], routed));
+      outcomes.push(...withoutUpgrade(chain, match, routed, occasionOf(request, client)));
     else {
       const found = outcomesOf(config, chain, match, { ...admitted, routed, client }, text, ports);
       overflows = overflowsOf(config, chain, match.route, routed, text);
@@ -212,6 +212,28 @@ function proxied(config: Config, { clusters }: TcpChain, text: string, ports: Po
 
 /** The connection ends, and that is all. */
 export const CLOSED: Outcome = { kind: "reply", status: 0, body: "closed" };
+
+/** A protocol that the route does not offer: the answer is the route's all the same. */
+function withoutUpgrade(
+  { routes, http: { own } }: HttpChain,
+  match: RouteMatched,
+  head: RequestHead,
+  occasion: Occasion,
+): Outcome[] {
+  const { action } = match.route;
+  const entries = action.kind === "forward" ? action.clusters.filter(({ weight }) => weight > 0) : [undefined];
+  return entries.map((entry) => {
+    const fields = new Editor(routes, match, entry, occasion).response([], head);
+    return replyOf(own, 403, "", fields, head);
+  });
+}
+
+const occasionOf = ({ minor }: RequestLine, client: Address | undefined): Occasion => ({
+  client,
+  protocol: minor === 1 ? "HTTP/1.1" : "HTTP/1.0",
+  startedMs: 0,
+  hostname: "",
+});
 
 /** Where the balancer answers by itself, it does so before it looks at the body. */
 const withBrokenBody = (own: OwnHeaders | undefined, outcomes: readonly Outcome[], asked: RequestHead) =>
@@ -281,12 +303,7 @@ function outcomesOf(
   ports: Ports,
 ): Outcome[] {
   const { action } = match.route;
-  const occasion: Occasion = {
-    client,
-    protocol: request.minor === 1 ? "HTTP/1.1" : "HTTP/1.0",
-    startedMs: 0,
-    hostname: "",
-  };
+  const occasion = occasionOf(request, client);
   if (action.kind !== "forward") {
     const editor = new Editor(routes, match, undefined, occasion);
     const redirected = editor.request(head);
