@@ -11,7 +11,7 @@ import {
   EDIT_TARGET,
   EDIT_TEXT,
 } from "../tables/layout.gen.ts";
-import { isBodiless, reasonOf } from "../tables/status.ts";
+import { hasLocation, isBodiless, reasonOf } from "../tables/status.ts";
 import { type Step, simulate, stepOf, type Unable, type Value } from "./edits.ts";
 
 /**
@@ -42,14 +42,14 @@ export function answerProgramOf(
   action: RedirectAction | DirectResponse,
 ): AnswerProgram | Unable {
   const { status } = action;
-  const hasLocation = status === 201 || (status >= 300 && status < 400);
-  const location = hasLocation ? locationOf(route, action) : [];
-  if ("whyNot" in location) return location;
-  const fields = editedFields([route, vhost, routes], routes.mostSpecificWins, hasLocation ? location : undefined);
-  if ("whyNot" in fields) return fields;
+  const location = hasLocation(status) ? locationOf(route, action) : undefined;
+  if (location && "whyNot" in location) return location;
+  const edited = editedFields([route, vhost, routes], routes.mostSpecificWins, location);
+  if ("whyNot" in edited) return edited;
   const body = Buffer.from(action.kind === "redirect" || isBodiless(status) ? "" : action.body, "latin1");
   const isText = action.kind === "direct" && action.body !== "";
-  const given = new Map(fields.filter(({ name }) => name !== "content-type" || isText).map((one) => [one.name, one]));
+  const given = edited.filter(({ name }) => name !== "content-type" || isText);
+  const names = new Set(given.map(({ name }) => name));
   const own: Field[] = [
     ...(isBodiless(status) ? [] : [{ name: "content-length", value: textOf(`${body.length}`) }]),
     ...(isText ? [{ name: "content-type", value: textOf("text/plain") }] : []),
@@ -58,9 +58,11 @@ export function answerProgramOf(
   ];
   const pieces = joined([
     ...textOf(`HTTP/1.1 ${status} ${reasonOf(status)}\r\n`),
-    ...[...fields.filter(({ name }) => given.has(name)), ...own.filter(({ name }) => !given.has(name))].flatMap(
-      ({ name, value }) => [...textOf(`${name}: `), ...value, ...textOf("\r\n")],
-    ),
+    ...[...given, ...own.filter(({ name }) => !names.has(name))].flatMap(({ name, value }) => [
+      ...textOf(`${name}: `),
+      ...value,
+      ...textOf("\r\n"),
+    ]),
     ...textOf("\r\n"),
   ]);
   const bytes = pieces.reduce((sum, { text }) => sum + Buffer.byteLength(text), body.length);

@@ -1,4 +1,5 @@
 import type { DirectResponse, PathMatch, PathRewrite, RedirectAction, RegexRewrite } from "../model/config.ts";
+import { hasLocation } from "../tables/status.ts";
 import { textBytes } from "../tables/text.ts";
 import { Headers, type RequestHead, withoutQuery } from "./match.ts";
 import { compileRewrite, type Rewrite } from "./regex.ts";
@@ -61,12 +62,10 @@ export interface Answer {
 
 export function answerOf(action: RedirectAction | DirectResponse, head: RequestHead): Answer {
   const { status } = action;
-  // Whatever the status makes of it: Envoy says where even if nothing was redirected.
-  const hasLocation = status === 201 || (status >= 300 && status < 400);
   const location = locationOf(action.kind === "redirect" ? action : {}, head);
   return {
     status,
-    fields: hasLocation ? [["location", location]] : [],
+    fields: hasLocation(status) ? [["location", location]] : [],
     body: action.kind === "redirect" ? "" : action.body,
   };
 }

@@ -4,7 +4,9 @@ import { compile } from "../../src/compile/compile.ts";
 import { parseBootstrap } from "../../src/envoy/parse.ts";
 import { EVERYTHING } from "../../src/model/chains.ts";
 import type { Config, Listener, Normalisation, RouteConfig } from "../../src/model/config.ts";
+import { matchRoute, type RequestHead } from "../../src/route/match.ts";
 import type { ConnectWay, Tables } from "../../src/tables/compiled.ts";
+import { interpretRoute } from "./interpret.ts";
 
 /** One listener with these routes, and no cluster. */
 
@@ -51,4 +53,16 @@ export function only(tables: Tables): Extract<ConnectWay, { kind: "requests" }> 
   const { way } = tables.listeners[0]!;
   assert.ok(way.kind === "requests");
   return way;
+}
+
+/** Where a request goes by the reference and by the tables, which agree on it; undefined: to no route. */
+export function matchBoth(routes: RouteConfig, blob: Uint32Array, request: RequestHead) {
+  const match = matchRoute(routes, request);
+  const found = interpretRoute(blob, request, new Map());
+  assert.ok(found !== "slow");
+  if ("none" in match || found === undefined) {
+    assert.ok("none" in match && found === undefined);
+    return undefined;
+  }
+  return { match, found };
 }
