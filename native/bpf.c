@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -166,13 +167,18 @@ static napi_value obj_open(napi_env env, napi_callback_info info)
 static napi_value obj_load(napi_env env, napi_callback_info info)
 {
 	struct bpf_object *bpf;
+	sigset_t every, before;
 	napi_value handle;
 	int error;
 
 	if (!take(env, info, "v", &handle) || !(bpf = object_of(env, handle)))
 		return NULL;
 	log_clear();
+	/* The verifier gives up with EAGAIN where a signal waits, and a profiler's come faster than it is done. */
+	sigfillset(&every);
+	pthread_sigmask(SIG_SETMASK, &every, &before);
 	error = -bpf_object__load(bpf);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return error ? throw_with_log(env, "bpf_object__load", error, log_.chars) : make_undefined(env);
 }
 

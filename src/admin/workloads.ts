@@ -15,6 +15,8 @@ export type WorkloadDatapath = (typeof WORKLOAD_DATAPATHS)[number];
 
 const PREFIX: Readonly<Record<WorkloadDatapath, string>> = { auto: "exec", userspace: "exec-userspace" };
 const LEAF = /^exec-(?:userspace-)?(\d+)-[0-9a-z]+$/;
+/** An empty cgroup beside the leaves: while a daemon has one, `xlb` with its hooks cannot be removed. */
+const HOLD = /^daemon-(\d+)$/;
 /** An empty leaf this young may be one that `xlb exec` is about to enter. */
 const GRACE_MS = 10_000;
 
@@ -66,6 +68,41 @@ function explainMake(leaf: string, error: NodeJS.ErrnoException): string {
   }
 }
 
+/** For a daemon: makes `xlb`, and sees to it that nobody removes it before `leaveRoot`. */
+export function holdRoot(): string {
+  const root = workloadsRoot();
+  mkdirSync(join(root, `daemon-${process.pid}`), { recursive: true });
+  return root;
+}
+
+/** A daemon ends: whoever leaves last, it or an `xlb exec`, takes `xlb` away. */
+export function leaveRoot(): void {
+  removeCgroup(join(workloadsRoot(), `daemon-${process.pid}`));
+  sweepLeaves();
+  dropRoot();
+}
+
+/** Removes `xlb` if nothing is in it. False: something is, or we may not. */
+export function dropRoot(): boolean {
+  try {
+    rmdirSync(workloadsRoot());
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "ENOENT";
+  }
+}
+
+/** The daemons that live, and hold `xlb`. */
+export function holders(): number[] {
+  const pids = childrenOf(workloadsRoot()).flatMap((path) => HOLD.exec(basename(path))?.slice(1) ?? []);
+  return pids.filter((pid) => existsSync(`/proc/${pid}`)).map(Number);
+}
+
+/** The cgroups in which `xlb exec` runs commands. */
+export function leavesOf(root: string): string[] {
+  return childrenOf(root).filter((path) => !HOLD.test(basename(path)));
+}
+
 /** Every process in the cgroup and below it. */
 export function pidsIn(cgroup: string): number[] {
   const own = read(join(cgroup, "cgroup.procs")).split("\n").filter(Boolean).map(Number);
@@ -111,11 +148,16 @@ export interface Swept {
   readonly populated: readonly { readonly cgroup: string; readonly pids: readonly number[] }[];
 }
 
-/** Removes every empty leaf. Kills nothing, and leaves `xlb` itself, to which a daemon's hooks may be attached. */
+/** Removes every empty leaf, and what dead daemons held `xlb` by. Kills nothing, and leaves `xlb` itself. */
 export function sweepLeaves(now: number = Date.now()): Swept {
   const removed: string[] = [];
   const populated: { cgroup: string; pids: number[] }[] = [];
-  for (const leaf of childrenOf(workloadsRoot())) {
+  const root = workloadsRoot();
+  for (const path of childrenOf(root)) {
+    const pid = HOLD.exec(basename(path))?.[1];
+    if (pid !== undefined && !existsSync(`/proc/${pid}`)) removeCgroup(path);
+  }
+  for (const leaf of leavesOf(root)) {
     if (isAboutToStart(leaf, now)) continue;
     if (removeCgroup(leaf)) removed.push(leaf);
     else populated.push({ cgroup: leaf, pids: pidsIn(leaf) });

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { accessSync, constants, existsSync, readFileSync, statSync } from "node:fs";
 import { constants as os } from "node:os";
 import { delimiter, join } from "node:path";
-import { CgroupError, makeLeaf, removeCgroup, type WorkloadDatapath } from "../admin/workloads.ts";
+import { CgroupError, dropRoot, makeLeaf, removeCgroup, type WorkloadDatapath } from "../admin/workloads.ts";
 
 /** As env(1): 125 for our own failure, 126 for a command that cannot be run, 127 for one that is not there. */
 const FAILED = 125;
@@ -78,6 +78,7 @@ async function leave(leaf: string): Promise<void> {
   for (let tries = 1; !removeCgroup(leaf) && tries < REMOVAL_TRIES; tries++) {
     await new Promise((resolve) => setTimeout(resolve, REMOVAL_PAUSE_MS));
   }
+  dropRoot();
 }
 
 interface Ending {

@@ -1,6 +1,5 @@
-import { existsSync, readdirSync, statSync } from "node:fs";
-import { join } from "node:path";
-import { datapathOfLeaf, type WorkloadDatapath } from "../admin/workloads.ts";
+import { existsSync } from "node:fs";
+import { datapathOfLeaf, leavesOf, type WorkloadDatapath } from "../admin/workloads.ts";
 import type { Datapath, Native } from "../kernel/datapath.ts";
 import type { ReactorEvent } from "../kernel/native.ts";
 import { defaultLimits, Pools } from "../pool/pools.ts";
@@ -213,16 +212,12 @@ export class KernelPath {
 
   #watchLeaves(): void {
     if (!this.#leafRoot) return;
-    let names: string[];
     try {
       this.#keepRoot(this.#leafRoot);
-      names = readdirSync(this.#leafRoot, { withFileTypes: true })
-        .filter((d) => d.isDirectory())
-        .map((d) => d.name);
     } catch {
       return;
     }
-    const there = new Set(names.map((n) => join(this.#leafRoot!, n)));
+    const there = new Set(leavesOf(this.#leafRoot));
     for (const path of there) {
       if ([...this.#tenants.values()].some((t) => t.path === path)) continue;
       try {
@@ -542,17 +537,5 @@ export class KernelPath {
     this.#native.reactorStop();
     for (const fd of this.#listeners) this.#native.close(fd);
     this.#datapath.close();
-  }
-
-  leavesEmpty(): boolean {
-    if (!this.#leafRoot) return true;
-    try {
-      return (
-        !statSync(this.#leafRoot).isDirectory() ||
-        readdirSync(this.#leafRoot, { withFileTypes: true }).every((d) => !d.isDirectory())
-      );
-    } catch {
-      return true;
-    }
   }
 }

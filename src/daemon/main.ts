@@ -1,9 +1,9 @@
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { type Logger, pino } from "pino";
 import { readNamed } from "../admin/files.ts";
 import { AdminSocketError, serveAdmin } from "../admin/server.ts";
-import { removeCgroup, workloadsRoot } from "../admin/workloads.ts";
+import { holdRoot, leaveRoot } from "../admin/workloads.ts";
 import { compile, withEndpoints } from "../compile/compile.ts";
 import { formatRejections, parseBootstrap } from "../envoy/parse.ts";
 import { Datapath, type Native } from "../kernel/datapath.ts";
@@ -272,8 +272,7 @@ class Daemon {
     path.start(fds);
     if (answersItself(this.#config)) dates.start();
     this.#aim(this.#kernel);
-    mkdirSync(workloadsRoot(), { recursive: true });
-    const tenants = path.enrol(this.#options.cgroups, this.#options.userspaceCgroups, workloadsRoot());
+    const tenants = path.enrol(this.#options.cgroups, this.#options.userspaceCgroups, holdRoot());
     await path.warm([...tenants, ...path.tenantPaths().map((t) => t.id)], 1_500);
     /* The switch: before this, connections to listeners are left alone. */
     this.#install(this.#kernel);
@@ -375,12 +374,6 @@ class Daemon {
     for (const server of this.#servers) server.close();
     await Promise.all([this.#kernel?.path.stop(graceMs), this.#slow.drain(graceMs)]);
     await this.#admin?.close();
-    if (this.#kernel) {
-      try {
-        removeCgroup(workloadsRoot());
-      } catch {
-        /* workloads still run in it */
-      }
-    }
+    if (this.#kernel) leaveRoot();
   }
 }

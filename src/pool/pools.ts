@@ -9,14 +9,17 @@ export interface PoolLimits {
   readonly warm: number;
   /** i-socks that warming may make for one tenant in all; what is beyond is made on demand. */
   readonly warmPerTenant: number;
-  /** A pool is looked at this often, and gives back half of what it did not need meanwhile. */
+  /**
+   * A pool is looked at this often, and gives back half of what it did not need meanwhile. A crowd waits for what was
+   * given back before it came: Envoy keeps its idle connections for an hour.
+   */
   readonly shrinkMs: number;
 }
 
 export const defaultLimits: Omit<PoolLimits, "chunkSlots" | "maxChunks" | "chunksPerPool"> = {
   warm: 2,
   warmPerTenant: 256,
-  shrinkMs: 60_000,
+  shrinkMs: 300_000,
 };
 
 type SlotState = "connecting" | "live";

@@ -1,7 +1,16 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
@@ -155,6 +164,20 @@ describe("xlb cleanup", { skip: unbuilt || withoutCgroups() }, () => {
     assert.match(run.stdout, new RegExp(`^removed socket ${socket}$`, "m"));
     assert.equal(existsSync(workloadsRoot()), false);
     assert.equal(xlb(["cleanup"]).stdout, "nothing to remove\n");
+  });
+
+  test("leaves alone what a daemon with another admin socket holds, and not what a dead one did", () => {
+    const [living, dead] = [process.pid, 999_999_999].map((pid) => join(workloadsRoot(), `daemon-${pid}`));
+    for (const path of [living!, dead!]) mkdirSync(path, { recursive: true });
+    try {
+      const run = xlb(["cleanup"]);
+      assert.equal(run.status, 1);
+      assert.equal(run.stderr, `xlb: cgroup ${workloadsRoot()} is held by another daemon: ${process.pid}\n`);
+      assert.deepEqual([existsSync(living!), existsSync(dead!)], [true, false]);
+    } finally {
+      rmdirSync(living!);
+    }
+    assert.equal(xlb(["cleanup"]).stdout, `removed cgroup ${workloadsRoot()}\n`);
   });
 
   test("touches no cgroup outside of xlb", () => {

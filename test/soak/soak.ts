@@ -4,6 +4,7 @@
  */
 import { spawn } from "node:child_process";
 import { parseArgs } from "node:util";
+import { inScope, type Scope } from "../../bench/scope.ts";
 import { PATHS, type Path, World, withoutKernel } from "../e2e/world.ts";
 
 const { values } = parseArgs({
@@ -39,7 +40,7 @@ function check(name: string, ok: boolean, detail: string): void {
   process.stdout.write(`${ok ? "ok  " : "FAIL"} ${name}: ${detail}\n`);
 }
 
-function hammer(world: World, args: readonly string[]): Promise<Result> {
+function hammer(scope: Scope, world: World, args: readonly string[]): Promise<Result> {
   const [file = "", ...rest] = world.enrolled([
     process.execPath,
     "test/soak/hammer.mjs",
@@ -48,6 +49,7 @@ function hammer(world: World, args: readonly string[]): Promise<Result> {
     ...args,
   ]);
   const child = spawn(file, rest, { stdio: ["ignore", "pipe", "inherit"] });
+  scope.add(() => void child.kill());
   let text = "";
   child.stdout.on("data", (d) => {
     text += d;
@@ -60,24 +62,25 @@ function hammer(world: World, args: readonly string[]): Promise<Result> {
 
 const later = (ms: number) => new Promise((r) => setTimeout(r, ms));
 
-async function soak(path: Path, requests: number): Promise<void> {
+async function soak(scope: Scope, path: Path, requests: number): Promise<void> {
   const world = new World(path);
+  scope.add(() => world.stop());
   const { connections, seconds, seed } = values;
   try {
     await world.start();
     /* The first run fills pools and heaps: growth is counted from there. */
-    await hammer(world, [connections, String(Math.min(20_000, requests)), "60", "yes", seed]);
+    await hammer(scope, world, [connections, String(Math.min(20_000, requests)), "60", "yes", seed]);
     await later(1_000);
     const before = await world.stats();
     const besides = world.files() - before.clusters[0]!.endpoints[0]!.pool.total;
-    const long = await hammer(world, [connections, String(requests), "3600", "yes", seed]);
+    const long = await hammer(scope, world, [connections, String(requests), "3600", "yes", seed]);
     check(`${path}: keep-alive`, long.wrong + long.failed + long.refused === 0, JSON.stringify(long));
     const memory = async () => (await world.stats()).memory / 2 ** 20;
     const resident = [before.memory / 2 ** 20, await memory()];
     /* In parts: a heap finds its size in some of them, a leak goes on in each. */
     const parts = 5;
     for (let part = 1; part <= parts; part++) {
-      const short = await hammer(world, [connections, "100000000", String(Number(seconds) / parts), "no", seed]);
+      const short = await hammer(scope, world, [connections, "100000000", String(Number(seconds) / parts), "no", seed]);
       const right = short.wrong + short.failed + short.refused === 0;
       check(`${path}: a request per connection, ${part} of ${parts}`, right, JSON.stringify(short));
       await later(3_000);
@@ -111,13 +114,15 @@ async function soak(path: Path, requests: number): Promise<void> {
 }
 
 const kernel = withoutKernel();
-for (const path of PATHS) {
-  if (values.path !== undefined && values.path !== path) continue;
-  if (path !== "slow path" && kernel !== false) {
-    process.stdout.write(`skip ${path}: ${kernel}\n`);
-    continue;
+await inScope(async (scope) => {
+  for (const path of PATHS) {
+    if (values.path !== undefined && values.path !== path) continue;
+    if (path !== "slow path" && kernel !== false) {
+      process.stdout.write(`skip ${path}: ${kernel}\n`);
+      continue;
+    }
+    await soak(scope, path, Math.ceil(Number(values.requests) / (path === "same host" ? 2 : 4)));
   }
-  await soak(path, Math.ceil(Number(values.requests) / (path === "same host" ? 2 : 4)));
-}
+});
 process.stdout.write(`${passed} passed, ${failures} failed\n`);
 process.exit(failures === 0 ? 0 : 1);
