@@ -34,18 +34,20 @@ export function normalise(head: RequestHead, options: Normalisation): Normalised
 
 const withoutEscapedSlashes = (path: string) => path.replace(/%2f/gi, "/").replace(/%5c/gi, "\\");
 
-/** A single dot or two, as they are or escaped; also with parameters behind plain ones. */
-const DOT = /^(?:\.|%2e)$|^\.;/i;
-const DOTS = /^(?:\.|%2e){2}$|^\.\.;/i;
+/** A single dot or two, as they are or escaped. */
+const DOT = /^(?:\.|%2e)$/i;
+const DOTS = /^(?:\.|%2e){2}$/i;
+
+/** Parameters behind plain dots: from a slash to a slash, and what stands there is not looked at. */
+const PARAMETERS = /(?<=\/\.\.?);[^/]*/g;
 
 /** Without dot segments, what need not be escaped as it is, what must be, escaped. Undefined: it holds a NUL. */
 function canonicalPath(path: string): string | undefined {
-  const segments = path.split(/[/\\]/).slice(1);
+  const segments = path.replace(PARAMETERS, "").split(/[/\\]/).slice(1);
   const kept: string[] = [];
   for (const [at, segment] of segments.entries()) {
     const [one, two] = [DOT.test(segment), DOTS.test(segment)];
     if (two) kept.pop();
-    /* What stands behind dots and a semicolon is not looked at. */
     if (!one && !two && segment.includes("%00")) return undefined;
     if (!one && !two) kept.push(canonicalSegment(segment));
     else if (at === segments.length - 1) kept.push("");
