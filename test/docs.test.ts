@@ -1,12 +1,15 @@
 import assert from "node:assert/strict";
 import { execFile, execFileSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { parse } from "yaml";
+import { messageNamed } from "../src/envoy/descriptors.ts";
 import { reasonWords } from "../src/tables/layout.gen.ts";
 import { fieldPage } from "../tools/fieldpage.ts";
+import { collectWritten } from "./envoy/written.ts";
 
 /** The documents name what the program has, and lead to what is there. */
 
@@ -61,6 +64,31 @@ test("README.md or docs/cli.md names every command and every long flag", { timeo
 
 test("docs/fields.md is what `make fields` writes", () => {
   assert.equal(readText("docs/fields.md"), fieldPage(), "run `make fields`");
+});
+
+test("docs/fields.md calls nothing refused that one of the configurations in test/envoy/good has", () => {
+  const folder = join(root, "test/envoy/good");
+  const written = new Set<string>();
+  const texts = readdirSync(folder).filter((name) => /^[\w-]+\.(?:yaml|json)$/.test(name));
+  for (const name of texts)
+    collectWritten(
+      messageNamed("envoy.config.bootstrap.v3.Bootstrap"),
+      parse(readText(join("test/envoy/good", name)), { logLevel: "error" }),
+      written,
+    );
+  assert.ok(written.size > 250, `only ${written.size} fields`);
+  const taken = new Set<string>();
+  const refused = new Set<string>();
+  for (const section of readText("docs/fields.md").split(/^## /m).slice(1)) {
+    const type = /^`(envoy\.[\w.]+)`/m.exec(section)?.[1];
+    for (const [, field] of section.matchAll(/^\| `(\w+)` \|/gm)) taken.add(`${type}.${field}`);
+    const list = /^Refused: ([\s\S]*?)\.$/m.exec(section)?.[1] ?? "";
+    for (const [, field] of list.matchAll(/`(\w+)`/g)) refused.add(`${type}.${field}`);
+  }
+  assert.deepEqual(
+    [...written].filter((name) => refused.has(name) && !taken.has(name)),
+    [],
+  );
 });
 
 /** As GitHub makes them of headings. */

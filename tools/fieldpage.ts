@@ -5,7 +5,7 @@
 import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Fate, Row, Section } from "./probe.ts";
-import { probe, shortName } from "./probe.ts";
+import { probe, RANKS, shortName } from "./probe.ts";
 
 const FILE = fileURLToPath(new URL("../docs/fields.md", import.meta.url));
 
@@ -21,6 +21,7 @@ stands here. [configuration.md](configuration.md) says what the fields mean to X
   only refused fields lead to.
 
 Where a field holds a message, that has its own table. A field of several kinds of value is *kernel* if one of them is.
+One that has no place in every configuration (\`dns_refresh_rate\` in a STATIC cluster) is tried where it has one.
 `;
 
 /** The whole page. */
@@ -54,7 +55,6 @@ function table({ rows }: Section): string {
 
 /** So many refused values are not named. */
 const MANY = 8;
-const RANKS = { kernel: 0, slow: 1, none: 2, refused: 3 } as const;
 
 function cell({ fates, mend }: Row): string {
   const [first, ...others] = fates;

@@ -3,7 +3,7 @@ import { explainConfig } from "../src/daemon/explain.ts";
 import { descriptors, messageNamed } from "../src/envoy/descriptors.ts";
 import { parseBootstrap } from "../src/envoy/parse.ts";
 import { mustHave } from "../src/envoy/rules.ts";
-import { SAMPLES, START } from "./samples.ts";
+import { SAMPLES, SETTINGS, START } from "./samples.ts";
 
 /**
  * What becomes of each of Envoy's fields, found out by trying: each is written into a configuration by itself, with
@@ -46,7 +46,11 @@ interface Spot {
   readonly path: Path;
   /** Why all of it takes the slow path, if so. */
   readonly around: string | undefined;
+  /** The same place in other configurations, for fields that have no place in this one. */
+  readonly others: readonly Setting[];
 }
+
+type Setting = Pick<Spot, "context" | "around">;
 
 /**
  * Every message that a bootstrap may hold, from the bootstrap on, as deep as anything is taken. Throws an Error with
@@ -54,7 +58,7 @@ interface Spot {
  */
 export function probe(): Section[] {
   const run = new Probe();
-  const start = { owner: "", context: START, path: [], around: undefined };
+  const start = { owner: "", context: START, path: [], around: undefined, others: [] };
   run.visit(messageNamed("envoy.config.bootstrap.v3.Bootstrap"), start);
   if (run.problems.length > 0)
     throw new Error(`no value of these is good, write one into tools/samples.ts:\n${run.problems.join("\n")}`);
@@ -79,14 +83,29 @@ class Probe {
   visit(desc: DescMessage, spot: Spot): boolean {
     const rows: Row[] = [];
     const at = this.found.push({ desc, owner: spot.owner, rows }) - 1;
-    for (const field of desc.fields) rows.push(this.#try(field, spot));
+    const others = [...spot.others, ...settingsOf(desc, spot)];
+    for (const field of desc.fields) rows.push(this.#try(field, { ...spot, others }));
     const kinds = new Set(rows.flatMap(({ fates }) => fates.map(({ fate }) => fate.kind)));
     // What nothing looks into at all needs no table.
     if (!kinds.has("kernel") && !kinds.has("slow") && !kinds.has("refused")) this.found.splice(at, 1);
     return kinds.has("kernel") || kinds.has("slow");
   }
 
+  /** What becomes of a field where the most does; of one whose values are named, of each where the most does. */
   #try(field: DescField, spot: Spot): Row {
+    const known = this.problems.length;
+    let best = this.#tryIn(field, spot);
+    for (const setting of spot.others) {
+      if (!isListed(field) && rankOf(best) < RANKS.none) break;
+      const row = this.#tryIn(field, { ...spot, ...setting });
+      best = isListed(field) ? joined(best, row) : rankOf(row) < rankOf(best) ? row : best;
+    }
+    /* Where it has a place somewhere, it needs no value that is good elsewhere. */
+    if (rankOf(best) < RANKS.refused) this.problems.length = known;
+    return best;
+  }
+
+  #tryIn(field: DescField, spot: Spot): Row {
     const { context, path, around } = spot;
     const name = nameOf(field);
     const bare = judge(withField(context, path, field, undefined));
@@ -127,7 +146,7 @@ class Probe {
   }
 
   /** Into what a field holds, once for each field that leads there; whether anything in it has an effect. */
-  #descend(field: DescField, { owner, path, around }: Spot, taken: readonly Taken[]): boolean {
+  #descend(field: DescField, { owner, path, around, others }: Spot, taken: readonly Taken[]): boolean {
     if (!isMessage(field)) return false;
     const name = nameOf(field);
     let effect = false;
@@ -140,13 +159,48 @@ class Probe {
       if (!this.#seen.has(key)) {
         /* Should it hold itself. */
         this.#seen.set(key, false);
-        const spot = { owner: name, context: whole, path: here, around: verdict.why ?? around };
+        const elsewhere = others.flatMap(({ context }) => settingOf(withField(context, path, field, value)));
+        const spot = { owner: name, context: whole, path: here, around: verdict.why ?? around, others: elsewhere };
         this.#seen.set(key, this.visit(messageNamed(type), spot));
       }
       effect ||= this.#seen.get(key) === true;
     }
     return effect;
   }
+}
+
+/** What else may stand around a message, so that more of its fields have a place. */
+function settingsOf(desc: DescMessage, { context, path }: Spot): Setting[] {
+  return (SETTINGS[shortName(desc)] ?? []).flatMap((fields) => settingOf(withFields(context, path, fields)));
+}
+
+/** Nothing where there can be no such configuration. */
+function settingOf(context: Json): Setting[] {
+  const verdict = judge(context);
+  return verdict.kind === "ok" ? [{ context, around: verdict.why }] : [];
+}
+
+/** The less, the more comes of a field. */
+export const RANKS = { kernel: 0, slow: 1, none: 2, refused: 3 } as const;
+
+const rankOf = ({ fates }: Row): number => Math.min(...fates.map(({ fate }) => RANKS[fate.kind]));
+
+/** Of two rows about the same values that of each of which more comes. */
+function joined(one: Row, other: Row): Row {
+  const named = (row: Row) => row.fates.flatMap(({ fate, values }) => values.map((value) => [value, fate] as const));
+  if (named(other).length === 0) return one;
+  if (named(one).length === 0) return other;
+  const best = new Map(named(one));
+  for (const [value, fate] of named(other)) {
+    const known = best.get(value);
+    if (known === undefined || RANKS[fate.kind] < RANKS[known.kind]) best.set(value, fate);
+  }
+  const fates = new Map<string, { fate: Fate; values: string[] }>();
+  for (const [value, fate] of best) {
+    const key = JSON.stringify(fate);
+    fates.set(key, { fate, values: [...(fates.get(key)?.values ?? []), value] });
+  }
+  return { ...one, fates: [...fates.values()] };
 }
 
 /** `fates` has what became of each value that was taken. */
@@ -363,11 +417,16 @@ function withField(context: Json, path: Path, field: DescField, value: Json | un
   return put(alone, [...path, field.name], value);
 }
 
-/** With what a field needs beside it, or above: `../` leads to what holds its message. */
+/** With what a field needs beside it, or above. */
 function beside(whole: Json, path: Path, name: string): Json {
-  return Object.entries(SAMPLES[name]?.beside ?? {}).reduce((json, [key, value]) => {
-    const place = key.startsWith("../") ? [...path.slice(0, -1), key.slice(3)] : [...path, key];
-    return put(json, place, value);
+  return withFields(whole, path, SAMPLES[name]?.beside ?? {});
+}
+
+/** With these fields in a message, null: without it; each `../` leads to what holds the message. */
+function withFields(whole: Json, path: Path, fields: { readonly [field: string]: Json }): Json {
+  return Object.entries(fields).reduce((json, [key, value]) => {
+    const steps = key.split("../");
+    return put(json, [...path.slice(0, path.length - steps.length + 1), steps.at(-1)!], value ?? undefined);
   }, whole);
 }
 

@@ -49,6 +49,14 @@ const RANDOM: Json = {
   policies: [{ typed_extension_config: { name: "x", typed_config: { "@type": `${POLICIES}.random.v3.Random` } } }],
 };
 
+const RESOLVER: Json = {
+  name: "x",
+  typed_config: {
+    "@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+    resolvers: [{ socket_address: { address: "127.0.0.1", port_value: 53 } }],
+  },
+};
+
 /**
  * What cannot be made from a type alone: values for a field (`Message.field`) or a message, and what must stand beside
  * a field for it to mean anything.
@@ -167,5 +175,13 @@ export const SAMPLES: {
   "TcpProxy.WeightedCluster.ClusterWeight.name": { values: ["c", "d"] },
   CidrRange: { values: [{ address_prefix: "10.0.0.0", prefix_len: 8 }] },
   "CidrRange.address_prefix": { values: ["10.0.0.0", "11.0.0.0"] },
+  "Cluster.typed_dns_resolver_config": { values: [RESOLVER] },
   "SocketAddress.address": { values: ["127.0.0.1", "127.0.0.2"] },
+};
+
+/** What else may stand in or above a message, written as `beside`, so that more of its fields have a place. */
+export const SETTINGS: { readonly [message: string]: readonly { readonly [field: string]: Json }[] } = {
+  Cluster: [{ type: "STRICT_DNS" }, { type: "ORIGINAL_DST", lb_policy: "CLUSTER_PROVIDED", load_assignment: null }],
+  Node: [{ "../cluster_manager": { local_cluster_name: "c" } }],
+  UuidRequestIdConfig: [{ "../../via": "x" }],
 };

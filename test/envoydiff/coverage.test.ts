@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import type { DescMessage } from "@bufbuild/protobuf";
-import { descriptors, messageNamed } from "../../src/envoy/descriptors.ts";
+import { messageNamed } from "../../src/envoy/descriptors.ts";
+import { collectWritten } from "../envoy/written.ts";
 import { makeConfig, PER_START } from "./config.ts";
 import { bootstrap, SOME_PORTS } from "./places.ts";
 
@@ -15,6 +15,7 @@ import { bootstrap, SOME_PORTS } from "./places.ts";
 const TLS =
   "the requests of this comparison are none of TLS: test/chains/against-envoy.test.ts, test/chains/tls.test.ts";
 const TCP = "the same is asked of Envoy by test/e2e/tcp.test.ts";
+const DNS = "Envoy and XLB would ask a server of names, each in its own time: test/daemon/names.test.ts";
 const UPGRADES = "each of its cases is asked of Envoy by test/chains/upgrades.test.ts";
 
 /** Fields that no generator writes, and what proves them instead; with a dot at its end: all of a message. */
@@ -22,6 +23,15 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   "envoy.config.bootstrap.v3.Bootstrap.cluster_manager": "holds the next one alone",
   "envoy.config.bootstrap.v3.ClusterManager.local_cluster_name":
     "speaks of all clusters of a bootstrap at once: test/balancing/cases.ts, test/compile/compile.test.ts",
+  "envoy.config.cluster.v3.Cluster.RefreshRate.": DNS,
+  "envoy.config.cluster.v3.Cluster.dns_failure_refresh_rate": DNS,
+  "envoy.config.cluster.v3.Cluster.dns_lookup_family": DNS,
+  "envoy.config.cluster.v3.Cluster.dns_refresh_rate": DNS,
+  "envoy.config.cluster.v3.Cluster.respect_dns_ttl": DNS,
+  "envoy.config.cluster.v3.Cluster.typed_dns_resolver_config": DNS,
+  "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig.": DNS,
+  "envoy.config.core.v3.Node.locality":
+    "where XLB is, in the cluster of cluster_manager.local_cluster_name: test/balancing/cases.ts",
   "envoy.config.listener.v3.AdditionalAddress.": TCP,
   "envoy.config.listener.v3.FilterChainMatch.server_names": TLS,
   "envoy.config.listener.v3.Listener.additional_addresses": TCP,
@@ -56,31 +66,12 @@ function honoured(): Set<string> {
   return found;
 }
 
-/** The same of each that a message in JSON has, and the messages within. */
-function collect(desc: DescMessage, json: unknown, found: Set<string>): void {
-  if (typeof json !== "object" || json === null) return;
-  for (const [key, value] of Object.entries(json)) {
-    const field = desc.fields.find(({ name, jsonName }) => name === key || jsonName === key);
-    if (field === undefined) continue;
-    found.add(`${desc.typeName}.${field.name}`);
-    const inner = field.fieldKind === "scalar" || field.fieldKind === "enum" ? undefined : field.message;
-    if (!inner) continue;
-    const values = Array.isArray(value) ? value : field.fieldKind === "map" ? Object.values(value as object) : [value];
-    for (const each of values) collect(packed(each) ?? inner, each, found);
-  }
-}
-
-function packed(value: unknown): DescMessage | undefined {
-  const type = (value as { readonly "@type"?: string } | null)?.["@type"];
-  return type === undefined ? undefined : descriptors().getMessage(type.split("/")[1]!);
-}
-
 function generated(): Set<string> {
   const found = new Set<string>();
   const desc = messageNamed("envoy.config.bootstrap.v3.Bootstrap");
   for (let at = 0; at < CONFIGS; at += PER_START) {
     const specs = Array.from({ length: PER_START }, (_, i) => makeConfig(1, at + i).spec);
-    collect(desc, bootstrap(specs, "127.0.0.1", SOME_PORTS), found);
+    collectWritten(desc, bootstrap(specs, "127.0.0.1", SOME_PORTS), found);
   }
   return found;
 }
