@@ -96,6 +96,9 @@ export class Exchange {
   /** The client waits for a 100 before it sends its body. */
   #expects: boolean;
   #complete = false;
+  /** It is on its way: no circuit breaker refused it at once. */
+  #underWay = false;
+  #mirrored = false;
   #wholeAtMs: number | undefined;
   #flag: Flag | undefined;
   #over: Failure | undefined;
@@ -194,6 +197,7 @@ export class Exchange {
         } catch (error) {
           if (source.discarded) throw new Broken("the connection is being ended");
           const after = this.#afterFailure(error, next.to);
+          if (after !== undefined || !(error instanceof Overflow)) this.#goesOn();
           if (after === undefined) return this.#failed(error);
           next = after;
         }
@@ -319,7 +323,10 @@ export class Exchange {
     if (this.#count > 1) this.#head = this.#withExpected(this.#head);
     if (action.countsAttempts && this.#count > 1)
       this.#head = withField(this.#head, ATTEMPT_COUNT, String(this.#count));
-    const up = await upstreams.acquire(target, fresh, this.#cut.signal);
+    /* A refusal comes before that. */
+    const soon = setImmediate(() => this.#goesOn());
+    const up = await upstreams.acquire(target, fresh, this.#cut.signal).finally(() => clearImmediate(soon));
+    this.#goesOn();
     to.started();
     const leave = once(() => upstreams.detach(target));
     const attempt = this.#begin(up, () => {
@@ -404,7 +411,7 @@ export class Exchange {
     return piece;
   }
 
-  /** Envoy's route timeout begins here, and mirrors get theirs. */
+  /** Envoy's route timeout begins here. */
   #requestIsWhole(): void {
     if (this.#complete) return;
     this.#complete = true;
@@ -415,6 +422,18 @@ export class Exchange {
       this.#end(this.#late());
     });
     if (this.#attempt) this.#limitTry(this.#attempt);
+    this.#mirror();
+  }
+
+  #goesOn(): void {
+    this.#underWay = true;
+    this.#mirror();
+  }
+
+  /** Copies go out when all of the request is there; of one that was refused at once there are none, as in Envoy. */
+  #mirror(): void {
+    if (!this.#complete || !this.#underWay || this.#mirrored) return;
+    this.#mirrored = true;
     if (!this.#upload.kept || this.#to.action.mirrors === undefined) return;
     const { upstreams, tenant } = this.#parties;
     for (const mirror of this.#to.mirrors(this.#asked.routed)) {

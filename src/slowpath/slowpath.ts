@@ -329,7 +329,10 @@ class Connection implements Served {
         if (this.#late !== undefined) return await this.#refuseLate(this.#late);
         if (!(error instanceof Malformed)) throw error;
         await this.#from.gate?.();
-        await this.#reply(error.status, "DPE", reasonOf(error.status), { close: true, asked });
+        const { edits } = decision;
+        const sent = edits.request(asked);
+        const extra = edits.response([], sent);
+        await this.#reply(error.status, "DPE", reasonOf(error.status), { close: true, extra, asked: sent });
         return false;
       }
     }

@@ -156,7 +156,11 @@ function routedBy(config: Config, chain: HttpChain, local: Address, text: string
     else {
       const found = outcomesOf(config, chain, match, { ...admitted, routed, client }, text, ports);
       overflows = overflowsOf(config, chain, match.route, routed, text);
-      outcomes.push(...(chunksAreWhole(text, request) ? found : withBrokenBody(own, found, routed)));
+      outcomes.push(
+        ...(chunksAreWhole(text, request)
+          ? found
+          : withBrokenBody(chain, match, routed, occasionOf(request, client), found)),
+      );
     }
   }
   return { outcomes, by: [...by].join(" or "), ...(by.size === 1 && overflows ? { overflows } : {}) };
@@ -220,9 +224,7 @@ function withoutUpgrade(
   head: RequestHead,
   occasion: Occasion,
 ): Outcome[] {
-  const { action } = match.route;
-  const entries = action.kind === "forward" ? action.clusters.filter(({ weight }) => weight > 0) : [undefined];
-  return entries.map((entry) => {
+  return entriesOf(match.route.action).map((entry) => {
     const fields = new Editor(routes, match, entry, occasion).response([], head);
     return replyOf(own, 403, "", fields, head);
   });
@@ -236,10 +238,26 @@ const occasionOf = ({ minor }: RequestLine, client: Address | undefined): Occasi
 });
 
 /** Where the balancer answers by itself, it does so before it looks at the body. */
-const withBrokenBody = (own: OwnHeaders | undefined, outcomes: readonly Outcome[], asked: RequestHead) =>
-  outcomes.flatMap((each) =>
-    each.kind === "reply" && each.tries === undefined ? [each] : refuse(own, 400, asked).outcomes,
-  );
+function withBrokenBody(
+  { routes, http: { own } }: HttpChain,
+  match: RouteMatched,
+  head: RequestHead,
+  occasion: Occasion,
+  outcomes: readonly Outcome[],
+): Outcome[] {
+  return outcomes.flatMap((each) => {
+    if (each.kind === "reply" && each.tries === undefined) return [each];
+    return entriesOf(match.route.action).map((entry) => {
+      const editor = new Editor(routes, match, entry, occasion);
+      const sent = editor.request(head);
+      return replyOf(own, 400, REFUSALS[400]!, editor.response([], sent), sent);
+    });
+  });
+}
+
+/** Those that a request may find; undefined: the action has none. */
+const entriesOf = (action: RouteMatched["route"]["action"]) =>
+  action.kind === "forward" ? action.clusters.filter(({ weight }) => weight > 0) : [undefined];
 
 /** Random numbers that let fractions take and leave a request in each way there is: fields.ts has parts of 100 only. */
 const chancesOf = ({ routes }: HttpChain) =>
@@ -363,8 +381,9 @@ function outcomesOf(
       const copies = kept && !short ? copiesOf(config, action, head, sent) : {};
       const outcomes = endings.flatMap((ending): Outcome[] => {
         const { seen, count } = ending;
+        const copied = ending.kind === "failed" && ending.atOnce ? {} : copies;
         const tried = {
-          tries: { ...copies, [name]: Array.from({ length: seen }, () => sent.authority) },
+          tries: { ...copied, [name]: Array.from({ length: seen }, () => sent.authority) },
           mostPerConnection: cluster.upstream?.maxRequestsPerConnection || Number.POSITIVE_INFINITY,
         };
         const told = (fields: readonly Field[]) =>

@@ -56,6 +56,8 @@ export type Ending = {
       readonly status: number;
       readonly body: string;
       readonly overflow: boolean;
+      /** A circuit breaker refused the first try before anything else was done. */
+      readonly atOnce: boolean;
       readonly late: boolean;
     }
 );
@@ -127,12 +129,13 @@ class Play {
     const at = this.#choose(this.#trial.kinds);
     if (at === "none") return this.#failed(503, "no healthy upstream");
     this.#count++;
-    if (this.#mayNotWait()) return this.#overflow();
+    if (this.#mayNotWait()) return this.#overflow(true);
     if (at === "dead") {
       if (this.#again(this.#tries?.afterReset("connectFailure"))) return undefined;
       return this.#failed(503, `${this.#because()}remote connection failure`);
     }
-    if (this.#mayNotBegin()) return this.#overflow();
+    /* A connection that is made for it takes a moment, and one that is there does not. */
+    if (this.#mayNotBegin()) return this.#overflow(this.#choose([true, false]));
     const { acts } = this.#trial;
     const act = acts[Math.min(this.#seen[at], acts.length - 1)]!;
     /* A server that waits for the rest of a request has not seen it. */
@@ -190,9 +193,10 @@ class Play {
     return !this.#stopped;
   }
 
-  #overflow(): Ending {
+  #overflow(atOnce: boolean): Ending {
     this.#again(this.#tries?.afterReset("overflow"));
-    return this.#failed(503, `${this.#because()}overflow`, true);
+    const failed = { overflow: true, atOnce: atOnce && this.#count === 1 && !this.#retried };
+    return this.#failed(503, `${this.#because()}overflow`, failed);
   }
 
   /** No connection waits for a request at first: where none may be waited for, one that is there helps. */
@@ -232,13 +236,14 @@ class Play {
   #because = () => `${BEFORE}${this.#retried ? "retried and the latest " : ""}reset reason: `;
   #all = () => this.#seen.near + this.#seen.far;
 
-  #failed(status: number, body: string, overflow = false): Ending {
-    return { kind: "failed", status, body, overflow, late: false, seen: this.#all(), count: this.#count };
+  #failed(status: number, body: string, how: { overflow?: boolean; atOnce?: boolean; late?: boolean } = {}): Ending {
+    const { overflow = false, atOnce = false, late = false } = how;
+    return { kind: "failed", status, body, overflow, atOnce, late, seen: this.#all(), count: this.#count };
   }
 
   /** The connection's time is over, which knows of no tries. */
   #late(status: number, body: string): Ending {
-    return { kind: "failed", status, body, overflow: false, late: true, seen: this.#all(), count: this.#count };
+    return this.#failed(status, body, { late: true });
   }
 }
 

@@ -141,6 +141,7 @@ const CASES: readonly Asked[] = [
   { name: "a body that can be kept", target: "/buffer", method: "POST", body: "ten bytes.", acts: [500, 200] },
   { name: "a mirror", target: "/mirror?q", method: "POST", body: "hello", host: "h.example:8080", acts: [200] },
   { name: "a mirror with the same host", target: "/same", acts: [200] },
+  { name: "no copy of what is refused at once", target: "/no-copy", acts: [200] },
   { name: "max_requests", target: "/requests", times: 2, acts: ["late"] },
   { name: "max_requests of priority HIGH", target: "/high", times: 2, acts: ["late"] },
   { name: "max_pending_requests 0", target: "/pending", acts: [200] },
@@ -310,6 +311,7 @@ async function play(port: number, asked: Asked): Promise<string> {
   );
   /* A mirror is in no hurry. */
   for (let tries = 0; tries < 100 && /^a mirror/.test(asked.name) && seen.length < 2; tries++) await sleep(20);
+  if (asked.name.startsWith("no copy")) await sleep(300);
   const got = told.map(({ status, fields, body }) => ["<", status, ...fields, JSON.stringify(body)].join(" ")).sort();
   return [asked.name, ...got, ...saw(ids)].join("\n");
 }
