@@ -65,11 +65,14 @@ export function hasAutomaton(pattern: string): boolean {
 const MOST_REMEMBERED = 16_384;
 const automata = new Map<string, Dfa | undefined>();
 
-/** The same for equal patterns; some are remembered, for the next configuration is much like this one. */
+/**
+ * The same for equal patterns; some are remembered, for the next configuration is much like this one. It knows ASCII
+ * only: a head with any other byte is declined by the hook before it is matched.
+ */
 export function automaton(pattern: string): Dfa | undefined {
   if (automata.has(pattern)) return automata.get(pattern);
   if (automata.size >= MOST_REMEMBERED) automata.clear();
-  const dfa = toDfa(pattern, MAX_STATES);
+  const dfa = toDfa(pattern, MAX_STATES, "ascii");
   const fitting = dfa && fits(dfa) ? dfa : undefined;
   automata.set(pattern, fitting);
   return fitting;

@@ -292,7 +292,7 @@ export class Planner {
     if (kind !== SwitchKind.union) return [{ low: least, group }];
     if (members.length < FEW || this.#worked > MOST_WORK) return members.map(({ candidate }) => alone(candidate));
     const patterns = patternsOf(members);
-    const union = toUnionDfa(patterns, statesFor(patterns.length), workFor(patterns.length));
+    const union = toUnionDfa(patterns, statesFor(patterns.length), workFor(patterns.length), "ascii");
     this.#worked += union?.next.length ?? workFor(patterns.length);
     if (union !== undefined && isCompact(union, members.length)) return [{ low: least, group, union }];
     const half = members.length >> 1;

@@ -37,7 +37,8 @@ export type Neighbour = (typeof Neighbour)[keyof typeof Neighbour];
 const MAX_STEPS = 100_000;
 const MAX_RUNE = 0x10ffff;
 /** The last character whose UTF-8 takes 1, 2, 3 and 4 bytes. */
-const LAST_OF_LENGTH = [0x7f, 0x7ff, 0xffff, MAX_RUNE];
+export const LAST_OF_ASCII = 0x7f;
+const LAST_OF_LENGTH = [LAST_OF_ASCII, 0x7ff, 0xffff, MAX_RUNE];
 
 /** What kind of neighbour a byte is; `undefined`: there is none. Words are of ASCII, as RE2 has it. */
 export function neighbour(byte: number | undefined): Neighbour {
@@ -62,10 +63,13 @@ export function assertable(before: Neighbour, after: Neighbour): number {
 /** What is wrong with a pattern. */
 export class PatternError extends Error {}
 
-/** Compiles a pattern; throws a {@link PatternError}. */
-export function compileProgram(pattern: string): Program {
+/**
+ * Compiles a pattern; throws a {@link PatternError}. Characters above `last`, which no text has then, are left out: of
+ * ASCII alone a program has a fraction of the steps.
+ */
+export function compileProgram(pattern: string, last: number = MAX_RUNE): Program {
   const { prog, numSubexp } = parse(pattern);
-  const builder = new Builder(prog.inst.length);
+  const builder = new Builder(prog.inst.length, last);
   prog.inst.forEach((inst, at) => {
     builder.steps[at] = builder.translate(inst);
   });
@@ -114,7 +118,10 @@ class Builder {
   /** Equal steps of classes are one: the classes of Unicode have hundreds of ranges. */
   readonly #known = new Map<string, number>();
 
-  constructor(reserved: number) {
+  readonly #last: number;
+
+  constructor(reserved: number, last: number) {
+    this.#last = last;
     this.steps = new Array(reserved).fill({ op: "fail" });
     this.#check();
   }
@@ -153,11 +160,12 @@ class Builder {
   }
 
   #characters(ranges: readonly Range[], next: number): Step {
+    const last = this.#last;
     const [[low, high] = [0, MAX_RUNE], second] = ranges;
     /* Most are one letter: of ten thousand expressions that is most of the work. */
-    if (second === undefined && high <= LAST_OF_LENGTH[0]!) return { op: "byte", low, high, next };
+    if (second === undefined && high <= LAST_OF_ASCII) return { op: "byte", low, high, next };
     return this.#ways(
-      ranges.flatMap(([low, high]) => utf8(low, high)),
+      ranges.flatMap(([low, high]) => (low > last ? [] : utf8(low, Math.min(high, last)))),
       next,
     );
   }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { RE2JS } from "re2js";
-import { type Dfa, runDfa, toDfa, toUnionDfa, walk } from "../../src/compile/dfa.ts";
+import { type Dfa, isPlainlySmall, runDfa, toDfa, toUnionDfa, walk } from "../../src/compile/dfa.ts";
 import { anyBytes, anyPattern, commonPattern, commonText, re2Matches } from "../route/patterns.ts";
 
 const bytes = (text: string) => Buffer.from(text, "utf8");
@@ -152,6 +152,44 @@ test("RE2, re2js and the automaton agree", () => {
     { numRuns: 1_500 },
   );
   assert.ok(matched > texts / 10 && skipped < 150, `${matched} of ${texts} matched, ${skipped} too large`);
+});
+
+test("an automaton over ASCII says the same of its texts, and is small where that is said to be plain", () => {
+  const ascii = fc.uint8Array({ max: 0x7f, maxLength: 8 });
+  const samples = fc.tuple(
+    anyPattern,
+    fc.array(ascii, { minLength: 6, maxLength: 6 }),
+    fc.array(choices, { minLength: 6, maxLength: 6 }),
+    fc.integer({ min: 2, max: 64 }),
+  );
+  let [plain, walked] = [0, 0];
+  fc.assert(
+    fc.property(samples, ([pattern, random, walks, size]) => {
+      if (re2Matches(pattern, []) === undefined) return;
+      const [small, whole] = [toDfa(pattern, 4_096, "ascii"), toDfa(pattern, 4_096)];
+      if (isPlainlySmall(pattern, size)) {
+        plain++;
+        assert.ok(small!.states <= size, `${pattern}: ${small?.states} states, not ${size}`);
+      }
+      if (small === undefined || whole === undefined) return;
+      assert.ok(small.states <= whole.states, pattern);
+      for (const text of [...random, ...walks.map((walk) => wander(small, walk))]) {
+        if (runDfa(small, text)) walked++;
+        assert.equal(runDfa(small, text), runDfa(whole, text), `${pattern} on ${Buffer.from(text).toString("hex")}`);
+      }
+    }),
+    { numRuns: 1_000 },
+  );
+  assert.ok(plain > 100 && walked > 500, `${plain} plainly small, ${walked} texts matched`);
+});
+
+test("many patterns are told to be small, and combined, in work that is theirs alone", () => {
+  const patterns = Array.from({ length: 10_000 }, (_, i) => `[a-z]+/svc-${String(i).padStart(5, "0")}(/.*)?`);
+  assert.ok(patterns.every((pattern) => isPlainlySmall(pattern, 256)));
+  const work = 100 * patterns.length;
+  const union = toUnionDfa(patterns, 0x10000, work, "ascii");
+  assert.ok(union);
+  assert.ok(union.next.length <= 40 * patterns.length, `${union.next.length} places`);
 });
 
 test("JavaScript's own expressions agree", () => {

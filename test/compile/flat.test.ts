@@ -9,6 +9,7 @@ import type { Cluster, Config, HttpChain, Normalisation } from "../../src/model/
 import { matchRoute, type RequestHead } from "../../src/route/match.ts";
 import { diff } from "../../src/sync/sync.ts";
 import type { Tables } from "../../src/tables/compiled.ts";
+import { callsOf } from "./calls.ts";
 import { interpretPlace, interpretRoute, lookups } from "./interpret.ts";
 import { compileConfig, configOf, only } from "./tables.ts";
 
@@ -79,6 +80,25 @@ describe("ten thousand rules cost what one does", () => {
       /* Of ten, some are still asked one after the other. */
       assert.ok(costs.at(-1)! <= Math.max(costs[0]!, costs[1]!) * 1.25 + FIXED, String(costs));
       assert.ok(costs.at(-1)! <= costs.at(-2)! + FIXED, String(costs));
+    });
+  }
+});
+
+/** Of functions of the rooms that compile: what a rule costs. Without automata it is a fourth of this. */
+const MOST_CALLS = 420;
+
+describe("ten thousand rules are compiled in calls by the rule, and are small", () => {
+  for (const mix of MIXES) {
+    test(mix, { timeout: 120_000 }, async (t) => {
+      const config = configOf(virtualHosts(mix, 10_000, "c"));
+      let tables: Tables | undefined;
+      const calls = await callsOf(["compile", "tables"], () => {
+        tables = compileConfig(config);
+      });
+      const bytes = bytesOf(tables!);
+      t.diagnostic(`${(calls / 10_000).toFixed(1)} calls and ${(bytes / 10_000).toFixed(1)} bytes a rule`);
+      assert.ok(calls <= MOST_CALLS * 10_000, `${calls} calls`);
+      assert.ok(bytes <= 2 << 20, `${bytes} bytes`);
     });
   }
 });
