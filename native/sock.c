@@ -317,6 +317,64 @@ static napi_value sock_tcp_info(napi_env env, napi_callback_info info)
 	return result;
 }
 
+#define SYSTEMS_OWN UINT32_MAX /* of no option: each has 15 bits at most */
+
+static bool set_if_given(int fd, int option, uint32_t value)
+{
+	return value == SYSTEMS_OWN || !setsockopt(fd, IPPROTO_TCP, option, &value, sizeof(value));
+}
+
+static napi_value set_keepalive(napi_env env, napi_callback_info info)
+{
+	uint32_t time = SYSTEMS_OWN, interval = SYSTEMS_OWN, probes = SYSTEMS_OWN;
+	napi_value options;
+	int on = 1;
+	int32_t fd;
+
+	if (!take(env, info, "iv", &fd, &options) || !option_u32(env, options, "time", &time) ||
+	    !option_u32(env, options, "interval", &interval) || !option_u32(env, options, "probes", &probes))
+		return NULL;
+	if (setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)))
+		return throw_errno(env, "setsockopt SO_KEEPALIVE", errno);
+	if (!set_if_given(fd, TCP_KEEPIDLE, time))
+		return throw_errno(env, "setsockopt TCP_KEEPIDLE", errno);
+	if (!set_if_given(fd, TCP_KEEPINTVL, interval))
+		return throw_errno(env, "setsockopt TCP_KEEPINTVL", errno);
+	if (!set_if_given(fd, TCP_KEEPCNT, probes))
+		return throw_errno(env, "setsockopt TCP_KEEPCNT", errno);
+	return make_undefined(env);
+}
+
+static bool read_option(napi_env env, int fd, int level, int option, int *value)
+{
+	socklen_t length = sizeof(*value);
+
+	if (!getsockopt(fd, level, option, value, &length))
+		return true;
+	throw_errno(env, "getsockopt", errno);
+	return false;
+}
+
+static napi_value keepalive_of(napi_env env, napi_callback_info info)
+{
+	int on, time, interval, probes;
+	napi_value result;
+	int32_t fd;
+
+	if (!take(env, info, "i", &fd) || !read_option(env, fd, SOL_SOCKET, SO_KEEPALIVE, &on) ||
+	    !read_option(env, fd, IPPROTO_TCP, TCP_KEEPIDLE, &time) ||
+	    !read_option(env, fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval) ||
+	    !read_option(env, fd, IPPROTO_TCP, TCP_KEEPCNT, &probes))
+		return NULL;
+	if (!on)
+		return make_null(env);
+	result = make_object(env);
+	set(env, result, "time", make_number(env, time));
+	set(env, result, "interval", make_number(env, interval));
+	set(env, result, "probes", make_number(env, probes));
+	return result;
+}
+
 static napi_value sock_outq(napi_env env, napi_callback_info info)
 {
 	int queued = 0;
@@ -512,6 +570,8 @@ const struct entry sock_functions[] = {
 	{"sockCookie", sock_cookie},
 	{"sockNames", sock_names},
 	{"sockTcpInfo", sock_tcp_info},
+	{"setKeepalive", set_keepalive},
+	{"keepaliveOf", keepalive_of},
 	{"sockOutq", sock_outq},
 	{"shutdownWrite", shutdown_write},
 	{"closeReset", close_reset},

@@ -300,6 +300,26 @@ describe("sockets", { skip }, () => {
     });
   }
 
+  test("keepalive is off, on by the system's numbers, or by one's own", async () => {
+    const server = await listening();
+    try {
+      const { fd } = await pair(server);
+      assert.equal(native.keepaliveOf(fd), null);
+      native.setKeepalive(fd, {});
+      const system = native.keepaliveOf(fd)!;
+      const setting = (name: string) => Number(readFileSync(`/proc/sys/net/ipv4/tcp_keepalive_${name}`, "utf8"));
+      assert.deepEqual(system, { time: setting("time"), interval: setting("intvl"), probes: setting("probes") });
+      native.setKeepalive(fd, { interval: 7 });
+      assert.deepEqual(native.keepaliveOf(fd), { ...system, interval: 7 });
+      native.setKeepalive(fd, { time: 32_767, probes: 127 });
+      assert.deepEqual(native.keepaliveOf(fd), { time: 32_767, interval: 7, probes: 127 });
+      assert.throws(() => native.setKeepalive(fd, { time: 32_768 }), lost("EINVAL", "setsockopt TCP_KEEPIDLE"));
+      assert.throws(() => native.setKeepalive(fd, { probes: 128 }), lost("EINVAL", "setsockopt TCP_KEEPCNT"));
+    } finally {
+      server.close();
+    }
+  });
+
   test("bytes, back-pressure, half-close and reset", async () => {
     const server = await listening({ allowHalfOpen: true });
     try {

@@ -295,7 +295,10 @@ function whyNotDirect(
   if (maxDurationMs !== undefined) return "max_downstream_connection_duration has to be watched";
   if (maxConnectAttempts > 1) return "max_connect_attempts has to be followed";
   const limited = clusters.find((cluster) => cluster !== undefined && isLimited(cluster.maxConnections));
-  return limited === undefined ? undefined : `max_connections of cluster ${limited.name} has to be kept`;
+  if (limited !== undefined) return `max_connections of cluster ${limited.name} has to be kept`;
+  /* The client's socket is the client's own. */
+  const kept = clusters.find((cluster) => cluster?.sockets?.keepalive !== undefined);
+  return kept && `tcp_keepalive of cluster ${kept.name} is for its own connections`;
 }
 
 /** The endpoints that connections may be made to: of clusters that a chain with tcp_proxy leads to. */

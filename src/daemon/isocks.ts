@@ -1,7 +1,6 @@
 import type { Datapath, Native } from "../kernel/datapath.ts";
 import { EPOLL } from "../kernel/native.ts";
-import type { Address } from "../model/config.ts";
-import type { ISocks } from "../pool/ports.ts";
+import type { EndpointTarget, ISocks } from "../pool/ports.ts";
 import { addrKey } from "../tables/address.ts";
 import type { AddrKey } from "../tables/layout.gen.ts";
 import { SlotKind } from "../tables/layout.gen.ts";
@@ -46,7 +45,7 @@ export class KernelISocks implements ISocks {
     this.#connectTimeout = connectTimeout;
   }
 
-  connect(slot: number, tenant: number, endpoint: number, address: Address): void {
+  connect(slot: number, tenant: number, { endpoint, address, sockets }: EndpointTarget): void {
     const { fd, localIp, localPort } = this.#native.sockBind(address.ip, {
       sndbuf: SEND_BUFFER,
       rcvbuf: RECEIVE_BUFFER,
@@ -62,6 +61,7 @@ export class KernelISocks implements ISocks {
     sock.deadline.unref();
     this.#socks.set(slot, sock);
     try {
+      if (sockets?.keepalive !== undefined) this.#native.setKeepalive(fd, sockets.keepalive);
       this.#datapath.resetSlot(slot, tenant, endpoint);
       this.#datapath.announce(slot, sock.client, sock.server);
       this.#native.sockConnect(fd, address.ip, address.port);

@@ -289,6 +289,7 @@ class Daemon {
         cluster: cluster.name,
         address: endpoint.address,
         maxConnections: cluster.maxConnections,
+        ...(cluster.sockets === undefined ? {} : { sockets: cluster.sockets }),
       })),
     );
   }

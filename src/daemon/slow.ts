@@ -4,7 +4,7 @@ import type { Logger } from "pino";
 import type { Datapath } from "../kernel/datapath.ts";
 import * as shim from "../kernel/native.ts";
 import type { Address, Cluster, Endpoint, HttpChain, Listener, TcpChain } from "../model/config.ts";
-import { DEFAULT_BREAKERS, DEFAULT_UPSTREAM } from "../model/limits.ts";
+import { DEFAULT_BREAKERS, DEFAULT_UPSTREAM, type Keepalive } from "../model/limits.ts";
 import { plainConnection } from "../route/chain.ts";
 import { ATTEMPT_COUNT } from "../slowpath/exchange.ts";
 import type { Field } from "../slowpath/http1.ts";
@@ -49,11 +49,21 @@ interface Kernel {
   readonly ids: Ids;
 }
 
+/** -1: it has none any more. */
+function fdOf(socket: Socket): number {
+  const { _handle: handle } = socket as unknown as { readonly _handle?: { readonly fd?: number } };
+  return handle?.fd ?? -1;
+}
+
 /** A reset leaves its error with the socket until somebody asks. */
 function wasReset(socket: Socket): boolean {
-  const { _handle: handle } = socket as unknown as { readonly _handle?: { readonly fd?: number } };
-  const fd = handle?.fd ?? -1;
+  const fd = fdOf(socket);
   return fd >= 0 && shim.sockError(fd) !== 0;
+}
+
+function setKeepalive(socket: Socket, keepalive: Keepalive): void {
+  const fd = fdOf(socket);
+  if (fd >= 0) shim.setKeepalive(fd, keepalive);
 }
 
 /** The slow path with what it needs of the rest: the rules, the counters, and the kernel's say in who may answer. */
@@ -82,7 +92,7 @@ export class SlowSide {
       countCluster: (cluster, what) => counters.count(counters.clusters, cluster, what),
       countListener: ({ listener }, what) => counters.count(counters.ends, listener, what),
       log: (fields, message) => log.debug(fields, message),
-      ...(shim.unavailable() ? {} : { wasReset }),
+      ...(shim.unavailable() ? {} : { wasReset, setKeepalive }),
     });
   }
 
@@ -269,9 +279,10 @@ export class SlowSide {
   }
 }
 
-const destination = ({ name, connectTimeoutMs, breakers, upstream }: Cluster): Destination => ({
+const destination = ({ name, connectTimeoutMs, breakers, upstream, sockets }: Cluster): Destination => ({
   cluster: name,
   connectTimeoutMs,
   breakers: breakers ?? DEFAULT_BREAKERS,
   upstream: upstream ?? DEFAULT_UPSTREAM,
+  ...(sockets === undefined ? {} : { sockets }),
 });

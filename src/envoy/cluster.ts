@@ -4,6 +4,7 @@ import { readDiscovery } from "./discovery.ts";
 import { readAssignment } from "./endpoints.ts";
 import type { Fields } from "./fields.ts";
 import { readBreakers, readUpstreamOptions } from "./limits.ts";
+import { readSockets } from "./sockets.ts";
 
 const HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
@@ -17,6 +18,7 @@ export function readCluster(cluster: Fields): Cluster {
   const http = cluster.packedEntry("typed_extension_protocol_options", HTTP_OPTIONS, HTTP_OPTIONS);
   http?.message("explicit_http_config")?.message("http_protocol_options");
   const breakers = readBreakers(cluster);
+  const sockets = readSockets(cluster);
   const assignment = readAssignment(cluster, discovery?.kind === "dns");
   const count = assignment.endpoints.length;
   if (discovery?.kind === "dns" && discovery.logical && count !== 1)
@@ -28,6 +30,7 @@ export function readCluster(cluster: Fields): Cluster {
     maxConnections: breakers.default.maxConnections,
     breakers,
     upstream: readUpstreamOptions(http),
+    ...(sockets === undefined ? {} : { sockets }),
     ...assignment,
     ...(discovery === undefined ? {} : { discovery }),
   };

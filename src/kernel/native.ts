@@ -76,6 +76,13 @@ export interface SocketOptions {
   readonly noDelay?: boolean;
 }
 
+/** Seconds, and how many probes without an answer end a connection; what is missing is the system's. */
+export interface Keepalive {
+  readonly time?: number;
+  readonly interval?: number;
+  readonly probes?: number;
+}
+
 export interface LocalEnd {
   readonly fd: Fd;
   readonly localIp: string;
@@ -187,6 +194,8 @@ interface Shim {
   sockCookie(fd: Fd): bigint;
   sockNames(fd: Fd): SocketNames;
   sockTcpInfo(fd: Fd): TcpInfo;
+  setKeepalive(fd: Fd, options: Keepalive): void;
+  keepaliveOf(fd: Fd): Required<Keepalive> | null;
   sockOutq(fd: Fd): number;
   shutdownWrite(fd: Fd): void;
   closeReset(fd: Fd): void;
@@ -468,6 +477,16 @@ export function sockNames(fd: Fd): SocketNames {
 
 export function sockTcpInfo(fd: Fd): TcpInfo {
   return shim().sockTcpInfo(fd);
+}
+
+/** SO_KEEPALIVE: the kernel asks now and then whether the other end is still there. */
+export function setKeepalive(fd: Fd, options: Keepalive): void {
+  shim().setKeepalive(fd, options);
+}
+
+/** How it is set; null: it is off. */
+export function keepaliveOf(fd: Fd): Required<Keepalive> | null {
+  return shim().keepaliveOf(fd);
 }
 
 /** Bytes written that the peer has not acknowledged yet. */

@@ -4,6 +4,7 @@ import type {
   Mirror,
   Priority,
   RetryPolicy,
+  SocketOptions,
   StreamLimits,
   UpstreamOptions,
 } from "./limits.ts";
@@ -515,9 +516,10 @@ export interface Cluster {
   readonly connectTimeoutMs: number;
   /** `circuit_breakers.thresholds[DEFAULT].max_connections`, 1,024 by default: the bound of an endpoint's pools. */
   readonly maxConnections: number;
-  /** Missing, as the next: Envoy's defaults. */
+  /** Missing, as the next two: Envoy's defaults. */
   readonly breakers?: Breakers;
   readonly upstream?: UpstreamOptions;
+  readonly sockets?: SocketOptions;
   readonly endpoints: readonly Endpoint[];
   /** Where endpoints come from, if not from the configuration. */
   readonly discovery?: Discovery;

@@ -43,6 +43,19 @@ export interface UpstreamOptions {
   readonly maxStreamDurationMs: number;
 }
 
+/** What connections to a cluster's endpoints are made with; what is missing is the system's. */
+export interface SocketOptions {
+  /** `upstream_connection_options.tcp_keepalive` */
+  readonly keepalive?: Keepalive;
+}
+
+/** Seconds, and how many probes without an answer end a connection. */
+export interface Keepalive {
+  readonly time?: number;
+  readonly interval?: number;
+  readonly probes?: number;
+}
+
 /** How long the HttpConnectionManager lets a client's connection and its requests last. */
 export interface DownstreamOptions {
   /** `common_http_protocol_options.idle_timeout`: between two requests. */

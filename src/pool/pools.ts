@@ -269,7 +269,7 @@ export class Pools {
       pool.slots.set(slot, "connecting");
       this.#bySlot.set(slot, pool);
       try {
-        this.#socks.connect(slot, pool.tenant, pool.target.endpoint, pool.target.address);
+        this.#socks.connect(slot, pool.tenant, pool.target);
       } catch {
         this.failed(slot);
         return;

@@ -1,4 +1,5 @@
 import type { Address } from "../model/config.ts";
+import type { SocketOptions } from "../model/limits.ts";
 
 /**
  * What a pool needs of the world: i-socks that somebody else makes, publishes and closes. Slots are the kernel's
@@ -6,7 +7,7 @@ import type { Address } from "../model/config.ts";
  */
 export interface ISocks {
   /** Begins to connect; `Pools.connected` or `Pools.failed` is the answer. Throws when it cannot even begin. */
-  connect(slot: number, tenant: number, endpoint: number, address: Address): void;
+  connect(slot: number, tenant: number, target: EndpointTarget): void;
   /** Sets the idle bit: from now on hooks may take the slot. */
   publish(slot: number): void;
   /** Clears the idle bit. True when it was set: then the slot is ours alone. */
@@ -33,4 +34,5 @@ export interface EndpointTarget {
   readonly address: Address;
   /** The bound on i-socks of one pool: the cluster's max_connections. */
   readonly maxConnections: number;
+  readonly sockets?: SocketOptions;
 }

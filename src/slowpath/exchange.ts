@@ -309,16 +309,8 @@ export class Exchange {
 
   async #try(to: Try, fresh: boolean): Promise<Outcome> {
     const { upstreams, tenant } = this.#parties;
-    const { cluster, connectTimeoutMs, breakers, upstream, action } = this.#to;
-    const target: Target = {
-      tenant,
-      cluster,
-      address: to.address,
-      connectTimeoutMs,
-      priority: this.#priority,
-      breakers,
-      upstream,
-    };
+    const { action } = this.#to;
+    const target: Target = { ...this.#to, tenant, address: to.address, priority: this.#priority };
     this.#count++;
     if (this.#count > 1) this.#head = this.#withExpected(this.#head);
     if (action.countsAttempts && this.#count > 1)

@@ -1,6 +1,6 @@
 import type { Socket } from "node:net";
 import type { Address, ForwardAction, HttpChain, TcpChain } from "../model/config.ts";
-import type { Breakers, UpstreamOptions } from "../model/limits.ts";
+import type { Breakers, Keepalive, SocketOptions, UpstreamOptions } from "../model/limits.ts";
 import type { ClusterCounter } from "./breakers.ts";
 import type { Field } from "./http1.ts";
 
@@ -73,6 +73,7 @@ export interface Destination {
   readonly connectTimeoutMs: number;
   readonly breakers: Breakers;
   readonly upstream: UpstreamOptions;
+  readonly sockets?: SocketOptions;
 }
 
 /** One request, or one more time the same, at one endpoint. */
@@ -141,6 +142,8 @@ export interface Ports {
   log(fields: object, message: string): void;
   /** Asked at the end of a server's stream: did it come by a reset? Without it, resets that libuv hides go unseen. */
   wasReset?(socket: Socket): boolean;
+  /** Without it Node's own way is taken, which knows of `time` alone. */
+  setKeepalive?(socket: Socket, keepalive: Keepalive): void;
 }
 
 /** Where a client connection comes from and whom to tell about it. */

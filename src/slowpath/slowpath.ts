@@ -35,11 +35,7 @@ export class SlowPath {
   constructor(ports: Ports) {
     this.#ports = ports;
     this.#resources = new Resources((cluster) => ports.active(cluster));
-    this.#upstreams = new Upstreams(
-      this.#resources,
-      (cluster, what) => ports.countCluster(cluster, what),
-      ports.wasReset,
-    );
+    this.#upstreams = new Upstreams(this.#resources, (cluster, what) => ports.countCluster(cluster, what), ports);
   }
 
   get open(): number {

@@ -1,6 +1,6 @@
 import { connect as netConnect, type Socket } from "node:net";
 import type { Address } from "../model/config.ts";
-import type { Breakers, Priority, UpstreamOptions } from "../model/limits.ts";
+import type { Breakers, Keepalive, Priority, SocketOptions, UpstreamOptions } from "../model/limits.ts";
 import { type ClusterCounter, perHost, type Resources } from "./breakers.ts";
 import { Source } from "./source.ts";
 
@@ -24,6 +24,12 @@ export class Overflow extends Error {}
 export class Cancelled extends Error {}
 
 type WasReset = (socket: Socket) => boolean;
+
+/** What Node does not tell of its sockets, or do to them: see `Ports`. */
+export interface System {
+  readonly wasReset?: WasReset | undefined;
+  readonly setKeepalive?: ((socket: Socket, keepalive: Keepalive) => void) | undefined;
+}
 
 /** One connection to a server. */
 export class Upstream {
@@ -50,6 +56,7 @@ export interface Target {
   readonly priority: Priority;
   readonly breakers: Breakers;
   readonly upstream: UpstreamOptions;
+  readonly sockets?: SocketOptions;
 }
 
 /** A request that waits for somebody else's connection. */
@@ -76,12 +83,12 @@ export class Upstreams {
   readonly #perHost = new Map<string, number>();
   readonly #resources: Resources;
   readonly #count: (cluster: string, what: ClusterCounter) => void;
-  readonly #wasReset: WasReset | undefined;
+  readonly #system: System;
 
-  constructor(resources: Resources, count: (cluster: string, what: ClusterCounter) => void, wasReset?: WasReset) {
+  constructor(resources: Resources, count: (cluster: string, what: ClusterCounter) => void, system: System = {}) {
     this.#resources = resources;
     this.#count = count;
-    this.#wasReset = wasReset;
+    this.#system = system;
   }
 
   /**
@@ -187,7 +194,9 @@ export class Upstreams {
       throw error;
     }
     socket.on("error", () => {});
-    const up = new Upstream(socket, this.#wasReset);
+    const keepalive = target.sockets?.keepalive;
+    if (keepalive !== undefined) this.#keepAlive(socket, keepalive);
+    const up = new Upstream(socket, this.#system.wasReset);
     const { maxConnectionDurationMs } = target.upstream;
     if (maxConnectionDurationMs > 0) {
       const timer = setTimeout(
@@ -197,6 +206,12 @@ export class Upstreams {
       socket.once("close", () => clearTimeout(timer));
     }
     return up;
+  }
+
+  #keepAlive(socket: Socket, keepalive: Keepalive): void {
+    const { setKeepalive } = this.#system;
+    if (setKeepalive !== undefined) setKeepalive(socket, keepalive);
+    else socket.setKeepAlive(true, (keepalive.time ?? 0) * 1_000);
   }
 
   #opened(target: Target, pool: Pool, socket: Socket): void {

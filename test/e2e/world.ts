@@ -60,7 +60,7 @@ export class World {
     this.port = 8_000 + ++worlds;
   }
 
-  get #backend(): string {
+  get backend(): string {
     return this.ip.replace("127.0.97", "127.0.98");
   }
 
@@ -73,11 +73,12 @@ export class World {
     return this.#path === "slow path" ? [...command] : [XLB, "exec", "--admin-socket", this.socket, "--", ...command];
   }
 
-  async start(options: { timeout?: string; clusters?: string } = {}): Promise<void> {
-    const server = [process.execPath, here("backend.mjs"), this.#backend, String(this.port)];
+  /** `cluster`: JSON of a further field of the backend's. */
+  async start(options: { timeout?: string; cluster?: string } = {}): Promise<void> {
+    const server = [process.execPath, here("backend.mjs"), this.backend, String(this.port)];
     await this.#spawn(this.#path === "same host" ? this.enrolled(server) : server, /listening/);
     const file = join(this.#directory, "bootstrap.yaml");
-    writeFileSync(file, bootstrap(this.ip, this.#backend, this.port, options.timeout ?? "0s"));
+    writeFileSync(file, bootstrap(this.ip, this.backend, this.port, options));
     const datapath = this.#path === "slow path" ? "userspace" : "kernel";
     const run = [XLB, "run", "-c", file, "--datapath", datapath, "--admin-socket", this.socket];
     this.daemon = await this.#spawn(run, /listeners are ready/);
@@ -151,7 +152,12 @@ export class World {
 
 export const get = (path: string, headers = "") => `GET ${path} HTTP/1.1\r\nHost: test\r\n${headers}\r\n`;
 
-function bootstrap(ip: string, backend: string, port: number, timeout: string): string {
+function bootstrap(
+  ip: string,
+  backend: string,
+  port: number,
+  { timeout = "0s", cluster = "" }: { readonly timeout?: string; readonly cluster?: string },
+): string {
   return `
 static_resources:
   listeners:
@@ -178,6 +184,7 @@ static_resources:
   clusters:
   - name: backend
     connect_timeout: 1s
+    ${cluster}
     load_assignment:
       cluster_name: backend
       endpoints:

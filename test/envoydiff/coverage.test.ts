@@ -16,6 +16,7 @@ const TLS =
   "the requests of this comparison are none of TLS: test/chains/against-envoy.test.ts, test/chains/tls.test.ts";
 const TCP = "the same is asked of Envoy by test/e2e/tcp.test.ts";
 const DNS = "Envoy and XLB would ask a server of names, each in its own time: test/daemon/names.test.ts";
+const SOCKETS = "no request shows it: test/e2e/sockets.test.ts, test/native.test.ts";
 const UPGRADES = "each of its cases is asked of Envoy by test/chains/upgrades.test.ts";
 
 /** Fields that no generator writes, and what proves them instead; with a dot at its end: all of a message. */
@@ -24,6 +25,9 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   "envoy.config.bootstrap.v3.ClusterManager.local_cluster_name":
     "speaks of all clusters of a bootstrap at once: test/balancing/cases.ts, test/compile/compile.test.ts",
   "envoy.config.cluster.v3.Cluster.RefreshRate.": DNS,
+  "envoy.config.cluster.v3.Cluster.upstream_connection_options": SOCKETS,
+  "envoy.config.cluster.v3.UpstreamConnectionOptions.": SOCKETS,
+  "envoy.config.core.v3.TcpKeepalive.": SOCKETS,
   "envoy.config.cluster.v3.Cluster.dns_failure_refresh_rate": DNS,
   "envoy.config.cluster.v3.Cluster.dns_lookup_family": DNS,
   "envoy.config.cluster.v3.Cluster.dns_refresh_rate": DNS,

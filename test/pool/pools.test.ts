@@ -57,7 +57,7 @@ class FakeSocks implements ISocks {
     return missed;
   }
 
-  connect(slot: number, tenant: number, endpoint: number): void {
+  connect(slot: number, tenant: number, { endpoint }: EndpointTarget): void {
     assert.ok(!this.open.has(slot), `slot ${slot} is taken already`);
     assert.ok(
       this.chunks.get(`${tenant} ${endpoint}`)?.includes(Math.floor(slot / this.chunkSlots)),

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { test } from "node:test";
-import { DEFAULT_THRESHOLDS, DEFAULT_UPSTREAM, type Thresholds } from "../../src/model/limits.ts";
+import { DEFAULT_THRESHOLDS, DEFAULT_UPSTREAM, type Keepalive, type Thresholds } from "../../src/model/limits.ts";
 import { Resources } from "../../src/slowpath/breakers.ts";
 import { ConnectFailed, Overflow, type Target, Upstreams } from "../../src/slowpath/upstream.ts";
 import { freePort, listen, portOf } from "./parties.ts";
@@ -56,4 +57,23 @@ test("max_requests is asked when there is a connection, max_pending_requests bef
   await assert.rejects(acquire(closed, { maxRequests: 0 }), ConnectFailed);
   await assert.rejects(acquire(open, { maxRequests: 0 }), Overflow);
   await assert.rejects(acquire(closed, { maxPendingRequests: 0 }), Overflow);
+});
+
+test("keepalive is set by the system's way where there is one, else by Node's", async (t) => {
+  const server = await silent();
+  t.after(() => server.close());
+  const keepalive = { time: 60, interval: 7, probes: 3 };
+  const target: Target = { ...targetAt(portOf(server), {}), sockets: { keepalive } };
+  const told: Keepalive[] = [];
+  const system = new Upstreams(new Resources(() => 0), () => {}, {
+    setKeepalive: (_, keepalive) => told.push(keepalive),
+  });
+  const up = await system.open(target);
+  up.socket.destroy();
+  assert.deepEqual(told, [keepalive]);
+  const node = await new Upstreams(new Resources(() => 0), () => {}).open(target);
+  const { localPort } = node.socket;
+  const said = execFileSync("ss", ["-tnoH", "sport", "=", `:${localPort}`], { encoding: "utf8" });
+  node.socket.destroy();
+  assert.match(said, /timer:\(keepalive,(1min|5\dsec|59\.\d+sec)/);
 });

@@ -1,0 +1,35 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { describe, test } from "node:test";
+import { get, PATHS, World, withoutKernel } from "./world.ts";
+
+/** With what the daemon's own connections to servers are made, as `ss` tells it. */
+
+/** A line for each connection of the daemon's to its backend. */
+function connections({ daemon, backend, port }: World): string[] {
+  const said = execFileSync("ss", ["-tnopH", "state", "established", "dst", `${backend}:${port}`], {
+    encoding: "utf8",
+  });
+  return said.split("\n").filter((line) => line.includes(`pid=${daemon!.pid},`));
+}
+
+describe("connections to servers", { concurrency: false }, () => {
+  for (const path of PATHS) {
+    const skip = path === "slow path" ? false : withoutKernel();
+    test(`${path}: tcp_keepalive runs on each`, { skip }, async () => {
+      const keepalive = "{ keepalive_time: 500, keepalive_interval: 7, keepalive_probes: 3 }";
+      const world = new World(path);
+      try {
+        await world.start({ cluster: `upstream_connection_options: { tcp_keepalive: ${keepalive} }` });
+        const { text } = await world.play(["send", get("/nonce/1")], ["until", 10, 60_000]);
+        assert.match(text, /^HTTP\/1.1 200/);
+        const lines = connections(world);
+        assert.ok(lines.length > 0, "no connection");
+        /* The first probe comes after 500 s without a word, and some have passed. */
+        for (const line of lines) assert.match(line, /timer:\(keepalive,(8min(1\d|20|[1-9])?|7min)/, line);
+      } finally {
+        await world.stop();
+      }
+    });
+  }
+});
