@@ -9,6 +9,8 @@ import type { Scope } from "./scope.ts";
 const PREFIX = "xlb-bench-";
 const ENTER = 'echo $$ >"$0/cgroup.procs" && exec "$@"';
 const OUTPUT_KEPT = 64 << 10;
+/** Should we be killed outright, nobody else ends them. */
+const WITH_US = existsSync("/usr/bin/setpriv") ? ["/usr/bin/setpriv", "--pdeathsig", "TERM", "--"] : [];
 
 export function cgroupMount(): string | undefined {
   for (const line of readFileSync("/proc/self/mounts", "utf8").split("\n")) {
@@ -226,7 +228,7 @@ export function run(
 }
 
 function launch(command: readonly string[], start: Start, stdin: "ignore" | "pipe"): ChildProcess {
-  let full = [...command];
+  let full = [...WITH_US, ...command];
   if (start.namespace !== undefined) full = ["ip", "netns", "exec", start.namespace, ...full];
   if (start.cgroup !== undefined) full = ["/bin/sh", "-c", ENTER, start.cgroup.path, ...full];
   // A group of its own: Ctrl-C is for us, we end the others in order.

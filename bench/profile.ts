@@ -1,12 +1,12 @@
 import { spawnSync } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import * as native from "../src/kernel/native.ts";
 import { run } from "./party.ts";
 import type { Scope } from "./scope.ts";
 
 /** Where the time of a cell goes: kernel and user functions by perf, XLB's own programs by the kernel's statistics. */
 
-const STATISTICS = "/proc/sys/kernel/bpf_stats_enabled";
 const SHOWN = 60;
 
 interface Program {
@@ -74,7 +74,6 @@ function programs(): Program[] {
 
 /** The kernel counts the time of BPF programs only while it is asked to: that costs some 2 % itself. */
 export function countPrograms(scope: Scope): void {
-  const was = readFileSync(STATISTICS, "utf8");
-  writeFileSync(STATISTICS, "1");
-  scope.add(() => writeFileSync(STATISTICS, was));
+  const fd = native.countPrograms();
+  scope.add(() => native.close(fd));
 }

@@ -340,6 +340,14 @@ out:
 	return result;
 }
 
+static napi_value count_programs(napi_env env, napi_callback_info info)
+{
+	int fd = bpf_enable_stats(BPF_STATS_RUN_TIME);
+
+	(void)info;
+	return fd < 0 ? throw_errno(env, "bpf_enable_stats", errno) : make_number(env, fd);
+}
+
 static napi_value close_fd(napi_env env, napi_callback_info info)
 {
 	int32_t fd;
@@ -691,6 +699,7 @@ const struct entry bpf_functions[] = {
 	{"attachCgroup", attach_cgroup},
 	{"progAttach", prog_attach},
 	{"progTestRun", prog_test_run},
+	{"countPrograms", count_programs},
 	{"close", close_fd},
 	{"openPath", open_path},
 	{"cgroupId", cgroup_id},

@@ -160,6 +160,7 @@ interface Shim {
   attachCgroup(prog: Fd, cgroup: Fd, attachType: number): Fd;
   progAttach(prog: Fd, target: Fd, attachType: number): void;
   progTestRun(prog: Fd, options?: TestRunOptions): TestRun;
+  countPrograms(): Fd;
   close(fd: Fd): void;
   openPath(path: string): Fd;
   cgroupId(path: string): bigint;
@@ -299,6 +300,11 @@ export interface TestRunOptions {
 /** Runs a program once, here and now: one of type SYSCALL, or one that takes packets (SCHED_CLS). */
 export function progTestRun(prog: Fd, options: TestRunOptions = {}): TestRun {
   return shim().progTestRun(prog, options);
+}
+
+/** The kernel counts runs and time of all BPF programs until this is closed, or its process ends in whatever way. */
+export function countPrograms(): Fd {
+  return shim().countPrograms();
 }
 
 export function close(fd: Fd): void {
