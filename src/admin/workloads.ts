@@ -82,10 +82,12 @@ export function leaveRoot(): void {
   dropRoot();
 }
 
-/** Removes `xlb` if nothing is in it. False: something is, or we may not. */
+/** Removes `xlb` if nothing is in it, and it was not delegated. False: it is there still. */
 export function dropRoot(): boolean {
+  const root = workloadsRoot();
   try {
-    rmdirSync(workloadsRoot());
+    if (statSync(root).uid !== process.getuid?.()) return false;
+    rmdirSync(root);
     return true;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === "ENOENT";

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { askReady } from "../admin/client.ts";
-import { CgroupError, dropRoot, holders, pidsIn, sweepLeaves, workloadsRoot } from "../admin/workloads.ts";
+import { CgroupError, holders, pidsIn, removeCgroup, sweepLeaves, workloadsRoot } from "../admin/workloads.ts";
 
 const PINS = "/sys/fs/bpf";
 
@@ -38,7 +38,7 @@ function cleanWorkloads(deserted: boolean, done: string[], left: string[]): void
     if (!deserted || !existsSync(root)) return;
     const daemons = holders();
     if (daemons.length > 0) left.push(`cgroup ${root} is held by another daemon: ${daemons.join(" ")}`);
-    else if (dropRoot()) done.push(`removed cgroup ${root}`);
+    else if (removeCgroup(root)) done.push(`removed cgroup ${root}`);
     else if (populated.length === 0) left.push(inhabited(root, pidsIn(root)));
   } catch (error) {
     // No cgroup v2 here: then no XLB run made one either.

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
@@ -49,6 +49,17 @@ describe("xlb exec", { skip: unbuilt || withoutCgroups() }, () => {
     assert.ok(path, run.stdout);
     assert.equal(existsSync(workloadsRoot()), false, "and xlb with it, since no daemon holds it");
     assert.equal(run.status, 0);
+  });
+
+  test("leaves xlb to whom it was delegated", () => {
+    mkdirSync(workloadsRoot());
+    chownSync(workloadsRoot(), 65_534, 65_534);
+    try {
+      assert.equal(xlb(["exec", "--", "true"]).status, 0);
+      assert.ok(existsSync(workloadsRoot()));
+    } finally {
+      rmdirSync(workloadsRoot());
+    }
   });
 
   test("--datapath userspace makes a leaf whose name says so", () => {
