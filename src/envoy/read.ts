@@ -11,6 +11,7 @@ import {
   type Scalar,
   type YAMLMap,
 } from "yaml";
+import type { Metadata } from "../model/metadata.ts";
 import { descriptors, enumValue } from "./descriptors.ts";
 import { nearest } from "./spelling.ts";
 import { type Field, type Message, Place, type Report, Source, type Value } from "./tree.ts";
@@ -38,7 +39,7 @@ export function readText(
   for (const error of document.errors) {
     report.reject(new Place(source, error.pos[0]), READABLE[error.code] ?? `not valid YAML: ${error.message}`);
   }
-  const reader = new Reader(document, root, report);
+  const reader = new Reader(document, root, report, isJson(text, name));
   const empty: Message = { kind: "message", place: root, desc, fields: new Map() };
   if (document.errors.some(({ code }) => READABLE[code] === undefined)) return { source, message: empty };
   if (isNull(document.contents)) {
@@ -48,6 +49,9 @@ export function readText(
   const value = reader.message(desc, document.contents as Node, root, 0);
   return { source, message: value.kind === "message" ? value : empty };
 }
+
+/** Is it JSON to Envoy, which goes by the file's name? There, and in nothing else, 1.5 in metadata is a number. */
+const isJson = (text: string, name: string) => /^\s*\{/.test(text) && !/\.ya?ml$|^--config-yaml$/i.test(name);
 
 /** What a decoder puts for bytes that are not UTF-8. */
 const REPLACEMENT = "\uFFFD";
@@ -74,10 +78,12 @@ class Reader {
   readonly #report: Report;
   /** Where keys start that YAML itself has reported. */
   readonly #repeated: ReadonlySet<number>;
+  readonly #isJson: boolean;
   #aliases = 0;
 
-  constructor(document: Document, root: Place, report: Report) {
+  constructor(document: Document, root: Place, report: Report, isJson: boolean) {
     this.#document = document;
+    this.#isJson = isJson;
     this.#root = root;
     this.#report = report;
     this.#repeated = new Set(document.errors.map((error) => error.pos[0]));
@@ -207,7 +213,7 @@ class Reader {
         return this.#any(node, place, depth);
       case "struct":
         return isMap(node)
-          ? this.#struct(node, place)
+          ? this.#struct(node, place, depth)
           : this.#broken(place, `must be a mapping, not ${describe(node)}`);
       case "text":
         return isScalar(node) && typeof node.value === "string"
@@ -220,13 +226,27 @@ class Reader {
     }
   }
 
-  #struct(node: YAMLMap, place: Place): Value {
-    try {
-      // What an alias stands for is shared, not copied, so that their number does no harm.
-      return { kind: "struct", place, data: node.toJS(this.#document, { maxAliasCount: -1 }) };
-    } catch (error) {
-      return this.#broken(place, `cannot be read: ${(error as Error).message}`);
+  #struct(node: YAMLMap, place: Place, depth: number): Value {
+    const data = this.#data(node, depth) as Metadata | undefined;
+    return data === undefined
+      ? this.#broken(place, `is nested deeper than ${MAX_DEPTH} levels`)
+      : { kind: "struct", place, data };
+  }
+
+  /** What may be anything, as plain data; undefined: it is too deep, as is an alias within what it names. */
+  #data(written: Node | null, depth: number): unknown {
+    const node = this.#resolve(written);
+    if (depth > MAX_DEPTH) return undefined;
+    if (isSeq(node)) {
+      const items = (node.items as Node[]).map((item) => this.#data(item, depth + 1));
+      return items.includes(undefined) ? undefined : items;
     }
+    if (!isMap(node)) return isScalar(node) ? (this.#isJson ? node.value : yamlData(node)) : null;
+    const entries = (node.items as { key: Node; value: Node | null }[]).map(({ key, value }) => {
+      const name = this.#resolve(key);
+      return [isScalar(name) ? keyText(name) : describe(name), this.#data(value, depth + 1)] as const;
+    });
+    return entries.some(([, value]) => value === undefined) ? undefined : Object.fromEntries(entries);
   }
 
   #duration(node: Node | null, place: Place): Value {
@@ -351,6 +371,38 @@ function scalarValue(type: ScalarType, node: Scalar): string | number | boolean 
       return plain && AMBIGUOUS_NUMBER.test(node.source ?? "") && value !== 0 ? undefined : numberValue(type, value);
   }
 }
+
+const YAML_NULL = /^(?:|~|null|Null|NULL)$/;
+/** Unlike elsewhere, by letters' case too: yEs is text. */
+const EXACT_BOOLEAN = /^(?:[yYnN]|yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$/;
+const YAML_INTEGER = /^([-+]?)(?:0[xX]([0-9a-fA-F]{1,40})|0([0-7]{1,40})|(0|[1-9]\d{0,40}))$/;
+
+/**
+ * A scalar where no type says what it is, as Envoy's reader takes it: a fraction is text, and so is a whole number that
+ * 32 bits do not hold; what is quoted is text, unless a tag stands before it.
+ */
+function yamlData({ type, tag, source, value }: Scalar): unknown {
+  const text = source ?? String(value);
+  if (tag === "!" || (tag === undefined && type !== "PLAIN")) return typeof value === "string" ? value : text;
+  if (tag === undefined && YAML_NULL.test(text)) return null;
+  if (EXACT_BOOLEAN.test(text)) return YAML_TRUE.test(text);
+  const number = yamlInteger(text);
+  if (number === undefined) return text;
+  return BigInt.asIntN(32, number) === number ? Number(number) : String(number);
+}
+
+/** In 64 bits, or undefined. */
+function yamlInteger(text: string): bigint | undefined {
+  const [whole, sign, hex, octal, decimal] = YAML_INTEGER.exec(text) ?? [];
+  if (whole === undefined) return undefined;
+  const size = BigInt(hex !== undefined ? `0x${hex}` : octal !== undefined ? `0o${octal}` : decimal!);
+  const number = sign === "-" ? -size : size;
+  return BigInt.asIntN(64, number) === number ? number : undefined;
+}
+
+/** Keys are texts, whatever they look like. */
+const keyText = ({ type, source, value }: Scalar): string =>
+  type === "PLAIN" && YAML_NULL.test(source ?? "") ? "null" : (source ?? String(value));
 
 function numberValue(type: ScalarType, value: unknown): number | undefined {
   switch (SCALARS[type]) {
