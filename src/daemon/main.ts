@@ -13,7 +13,7 @@ import type { Config, Listener } from "../model/config.ts";
 import { entranceOf, inspectedOf } from "../route/chain.ts";
 import { withAddresses } from "../route/names.ts";
 import { apply, diff, type Installed } from "../sync/sync.ts";
-import { addrKey } from "../tables/address.ts";
+import { type Address, addrKey, addrKeyBytes } from "../tables/address.ts";
 import type { Ids, Tables } from "../tables/compiled.ts";
 import type { AddrKey } from "../tables/layout.gen.ts";
 import { kernelBalancing, slowClusters, standing } from "./balancing.ts";
@@ -350,21 +350,32 @@ class Daemon {
     await this.#kernel.path.warm([id], 1_000);
   }
 
-  /** Without the kernel the daemon is an ordinary proxy on the listeners' own addresses. */
+  /**
+   * Without the kernel the daemon is an ordinary proxy on the listeners' own addresses. A listener on every address of
+   * a port leaves none of them to be bound beside it: its socket takes the connections of the others there too.
+   */
   async #startUserspace(): Promise<void> {
     const all = this.#config.listeners.flatMap((listener) =>
       [listener.address, ...(listener.more ?? [])].map((address) => ({ listener, address })),
     );
-    for (const { listener, address } of all) {
+    const keyOf = (address: Address) => addrKeyBytes(address).toString("hex");
+    const byAddress = new Map(all.map(({ listener, address }) => [keyOf(address), listener]));
+    const bound = all.filter(({ address }) => {
+      const any = keyOf({ ip: address.ip.includes(":") ? "::" : "0.0.0.0", port: address.port });
+      return keyOf(address) === any || !byAddress.has(any);
+    });
+    for (const { listener, address } of bound) {
       const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket: Socket) => {
-        this.#slow.serveSocket(socket, listener);
+        const to = socket.localAddress;
+        const own = to === undefined ? undefined : byAddress.get(keyOf({ ip: to, port: address.port }));
+        this.#slow.serveSocket(socket, own ?? listener);
       });
       this.#servers.push(server);
       await new Promise<void>((resolve, reject) => {
         server.once("error", (error) =>
           reject(new Error(`listener ${listener.name}: cannot listen on ${address.ip}: ${error.message}`)),
         );
-        server.listen({ host: address.ip, port: address.port, backlog: 4_096 }, resolve);
+        server.listen({ host: address.ip, port: address.port, ipv6Only: true, backlog: 4_096 }, resolve);
       });
     }
   }

@@ -125,6 +125,8 @@ for (const server of SERVERS) {
             ...listener(101, chains(httpAnswer("more"))),
             additional_addresses: [{ address: address(IP, 102) }],
           },
+          listener(103, chains(httpAnswer("own"))),
+          { name: "beside", address: address("0.0.0.0", 103), ...chains(httpAnswer("beside")) },
           ...(kernel ? [{ name: "any", address: address("0.0.0.0", 19_099), ...chains(tcpProxy("c")) }] : []),
         ],
         [
@@ -155,6 +157,16 @@ for (const server of SERVERS) {
         assert.deepEqual(names.toSorted(), ["a", "a", "a", "b", "b", "b", "c", "c", "c"]);
         assert.deepEqual(new Set(told.map(({ peer }) => peer)), new Set([`${IP}:${port}`]));
       }
+    });
+
+    test("two listeners on one port: that of the address goes before that of all", async () => {
+      const say = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+      const [own, beside] = await bed.talk(
+        { ip: IP, port: 103, say, until: 0 },
+        { ip: IP.replace(/\d+$/, "250"), port: 103, say, until: 0 },
+      );
+      assert.match(own!.text, /own$/);
+      assert.match(beside!.text, /beside$/);
     });
 
     test("clusters by weight", async () => {
