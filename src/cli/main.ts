@@ -2,6 +2,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { readNamed } from "../admin/files.ts";
 import { adminSocketPath, DEFAULT_ADMIN_SOCKET } from "../admin/messages.ts";
 import { WORKLOAD_DATAPATHS, type WorkloadDatapath } from "../admin/workloads.ts";
+import type { Config } from "../model/config.ts";
 
 /**
  * The program `xlb`. Each command loads what it needs when it is called: `xlb exec` stands before every start of a
@@ -119,14 +120,10 @@ function createProgram(done: (status: number) => void): Command {
       done(await routeCheck(flags));
     });
 
-  program
-    .command("doctor")
+  sourceFlags(program.command("doctor"))
     .description("say what this machine can do and which datapath auto would take; 0 only if the kernel path works")
     .option("--json", "as JSON")
-    .action(async (flags: { json?: boolean }) => {
-      const { runDoctor } = await import("../daemon/doctor.ts");
-      done(await runDoctor({ json: flags.json === true }));
-    });
+    .action(async (flags: SourceFlags & { json?: boolean }) => done(await doctor(flags, flags.json === true)));
 
   program
     .command("stats")
@@ -212,17 +209,20 @@ interface RunFlags extends SourceFlags, SocketFlag {
 }
 
 /** The flags by which Envoy is told its bootstrap. */
-function sources(command: Command): Command {
-  return command
+const sourceFlags = (command: Command): Command =>
+  command
     .option("-c, --config-path <file>", "Envoy bootstrap, YAML or JSON")
-    .option("--config-yaml <yaml>", "Envoy bootstrap as text; merged over the file where both are given")
-    .hook("preAction", (_, acting) => {
-      const { configPath, configYaml } = acting.opts<SourceFlags>();
-      if (configPath === undefined && configYaml === undefined) {
-        acting.error("error: give a bootstrap with -c/--config-path or --config-yaml", { exitCode: USAGE });
-      }
-    });
+    .option("--config-yaml <yaml>", "Envoy bootstrap as text; merged over the file where both are given");
+
+/** The same, where there must be one. */
+function sources(command: Command): Command {
+  return sourceFlags(command).hook("preAction", (_, acting) => {
+    if (!isGiven(acting.opts<SourceFlags>()))
+      acting.error("error: give a bootstrap with -c/--config-path or --config-yaml", { exitCode: USAGE });
+  });
 }
+
+const isGiven = ({ configPath, configYaml }: SourceFlags) => configPath !== undefined || configYaml !== undefined;
 
 function socketOption(): Option {
   const where = `where the daemon answers (default: $XLB_ADMIN_SOCKET or ${DEFAULT_ADMIN_SOCKET})`;
@@ -254,9 +254,24 @@ async function validate(flags: SourceFlags): Promise<number> {
     return FAILED;
   }
   print(`${name}: valid\n`);
-  const { explainConfig } = await import("../daemon/explain.ts");
-  for (const line of [...explainConfig(parsed.config), ...parsed.idle]) print(`${name}: note: ${line}\n`);
+  for (const line of await notesOn(parsed)) print(`${name}: note: ${line}\n`);
   return OK;
+}
+
+/** What a valid configuration leaves to the slow path, and what of it has no effect. */
+async function notesOn({ config, idle }: { config: Config; idle: readonly string[] }): Promise<string[]> {
+  const { explainConfig } = await import("../daemon/explain.ts");
+  return [...explainConfig(config), ...idle];
+}
+
+/** With a configuration also what it will need the slow path for. */
+async function doctor(flags: SourceFlags, json: boolean): Promise<number> {
+  const { runDoctor } = await import("../daemon/doctor.ts");
+  if (!isGiven(flags)) return await runDoctor({ json, notes: [] });
+  const { name, parsed } = await readSource(flags);
+  if (!parsed.ok) return complainOf(parsed.problems);
+  const notes = (await notesOn(parsed)).map((line) => `${name}: ${line}`);
+  return await runDoctor({ json, notes: notes.length > 0 ? notes : [`${name}: all of it on the kernel path`] });
 }
 
 async function readSource({ configPath, configYaml }: SourceFlags) {

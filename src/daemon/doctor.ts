@@ -14,9 +14,14 @@ export interface Diagnosis {
   readonly findings: readonly Finding[];
 }
 
-/** Looks at this machine and says which datapath `auto` would take. The exit status: 0 only for the kernel path. */
-export async function runDoctor(options: { json: boolean }): Promise<number> {
-  const diagnosis = diagnose();
+/**
+ * Looks at this machine and says which datapath `auto` would take. `notes`: on a configuration, one line each. The exit
+ * status: 0 only for the kernel path.
+ */
+export async function runDoctor(options: { json: boolean; notes: readonly string[] }): Promise<number> {
+  const found = diagnose();
+  const notes = options.notes.map((detail): Finding => ({ what: "configuration", state: "note", detail }));
+  const diagnosis = { ...found, findings: [...found.findings, ...notes] };
   process.stdout.write(options.json ? `${JSON.stringify(diagnosis, null, 2)}\n` : formatDiagnosis(diagnosis));
   return diagnosis.datapath === "kernel" ? 0 : 1;
 }

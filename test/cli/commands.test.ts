@@ -119,13 +119,49 @@ describe("xlb", { skip: unbuilt }, () => {
   }
 });
 
-describe("xlb validate", { skip: unbuilt }, () => {
-  const write = (text: string) => {
-    const path = join(folder, "bootstrap.yaml");
-    writeFileSync(path, text);
-    return path;
-  };
+const write = (text: string) => {
+  const path = join(folder, "bootstrap.yaml");
+  writeFileSync(path, text);
+  return path;
+};
 
+/** One listener whose only route matches this expression. */
+const withExpression = (regex: string) => {
+  const type = "type.googleapis.com/envoy.extensions.filters";
+  const router = { name: "router", typed_config: { "@type": `${type}.http.router.v3.Router` } };
+  const routes = [{ match: { safe_regex: { regex } }, direct_response: { status: 200 } }];
+  const manager = {
+    "@type": `${type}.network.http_connection_manager.v3.HttpConnectionManager`,
+    stat_prefix: "x",
+    http_filters: [router],
+    route_config: { virtual_hosts: [{ name: "v", domains: ["*"], routes }] },
+  };
+  const address = { socket_address: { address: "127.80.0.9", port_value: 80 } };
+  const listener = { name: "l", address, filter_chains: [{ filters: [{ name: "hcm", typed_config: manager }] }] };
+  return JSON.stringify({ static_resources: { listeners: [listener] } });
+};
+
+describe("xlb doctor", { skip: unbuilt }, () => {
+  test("says of a configuration what the kernel path cannot serve, as validate does", () => {
+    const path = write(withExpression(".*a[a-z]{12}b.*"));
+    const told = xlb(["doctor", "--json", "-c", path]).stdout;
+    const { findings } = JSON.parse(told) as { findings: { what: string; detail: string }[] };
+    const notes = findings.filter(({ what }) => what === "configuration").map(({ detail }) => detail);
+    assert.equal(notes.length, 1, told);
+    assert.match(notes[0]!, /^\S+bootstrap\.yaml: l: .*v\/0 .*1024 states/);
+    assert.equal(xlb(["validate", "-c", path]).stdout, `${path}: valid\n${notes[0]!.replace(": l:", ": note: l:")}\n`);
+    const all = xlb(["doctor", "-c", write(withExpression("/a.*"))]).stdout;
+    assert.match(all, /configuration +\S+: all of it on the kernel path/);
+  });
+
+  test("names what is wrong with a configuration", () => {
+    const run = xlb(["doctor", "-c", write("static_resources: { listenerz: [] }\n")]);
+    assert.deepEqual([run.status, run.stdout], [1, ""]);
+    assert.match(run.stderr, /bootstrap\.yaml:1:21: static_resources\.listenerz: .*listeners/);
+  });
+});
+
+describe("xlb validate", { skip: unbuilt }, () => {
   test("says that a good file is good", () => {
     const path = write("static_resources: { clusters: [] }\n");
     const run = xlb(["validate", "-c", path]);
