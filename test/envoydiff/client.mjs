@@ -1,11 +1,13 @@
 /**
  * Sends raw requests, and says what came back. On stdin one JSON text, jobs
- * `[{ ip, port, requests: [text, ...], alone }]`; on stdout the answers, a list for each job. Texts are latin1.
+ * `[{ ip, port, requests: [text, ...], alone, owns }]`; on stdout the answers, a list for each job. Texts are latin1.
  *
  * Jobs run side by side, the requests of one after another, on one connection as long as it stays, or, `alone`, each on
- * one of its own: from the address in `x-from`, to that whose last byte is in `x-to`. `{nonce}` in a text becomes an
- * identity of seven letters, told with its answer; `x-burst: N` sends it N times at once, on connections of their own;
- * `x-short` says that not all of it is there.
+ * one of its own: from the address in `x-from`, to that whose last byte is in `x-to`, at the port in `x-to-port`; or,
+ * where the job has a list `owns` of such last bytes, to any of those at its port, or, with a line before the request
+ * that says where to (PROXY protocol), to the job's own. `{nonce}` in a text becomes an identity of seven letters, told
+ * with its answer; `x-burst: N` sends it N times at once, on connections of their own; `x-short` says that not all of it
+ * is there.
  */
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";
@@ -113,10 +115,10 @@ async function body(connection, request, { status, headers }, deadline) {
   }
 }
 
-async function ask(connection, request) {
+async function ask(connection, request, before = "") {
   const deadline = performance.now() + PATIENCE_MS;
   await connection.connected;
-  connection.socket.write(Buffer.from(request, "latin1"));
+  connection.socket.write(Buffer.from(before + request, "latin1"));
   let answer = await head(connection, deadline);
   while (answer.status >= 100 && answer.status < 200 && answer.status !== 101)
     answer = await head(connection, deadline);
@@ -124,13 +126,16 @@ async function ask(connection, request) {
 }
 
 /** One of its own, and how it was answered. */
-async function alone(ip, port, text) {
+async function alone({ ip, port, owns }, text) {
   const named = text.includes("{nonce}") ? { nonce: nonce() } : {};
   const field = (name) => new RegExp(`\\n${name}: ([^\\r]*)`, "i").exec(text)?.[1];
-  const to = field("x-to");
-  const connection = new Connection(to === undefined ? ip : ip.replace(/\d+$/, to), port, field("x-from"));
+  const [from, to, toPort] = [field("x-from"), field("x-to"), Number(field("x-to-port") ?? port)];
+  const toIp = to === undefined ? ip : ip.replace(/\d+$/, to);
+  const isOwn = toPort === port && (to === undefined || owns?.includes(to));
+  const connection = owns && !isOwn ? new Connection(ip, port, from) : new Connection(toIp, toPort, from);
+  const line = owns ? `PROXY TCP4 ${from ?? "127.0.0.1"} ${toIp} 40000 ${toPort}\r\n` : "";
   try {
-    return { ...(await ask(connection, text.replace("{nonce}", named.nonce))), ...named };
+    return { ...(await ask(connection, text.replace("{nonce}", named.nonce), line)), ...named };
   } catch (error) {
     return { error: error.message, ...named };
   } finally {
@@ -140,14 +145,14 @@ async function alone(ip, port, text) {
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-async function run({ ip, port, requests, alone: each }) {
+async function run({ ip, port, requests, alone: each, owns }) {
   const answers = [];
   let connection;
   for (const text of requests) {
     const [, times] = /\nx-burst: (\d+)\r/i.exec(text) ?? [];
     if (each || times !== undefined || /\nx-short: /i.test(text)) {
       const all = Array.from({ length: Number(times ?? 1) }, (_, i) =>
-        sleep(i * APART_MS).then(() => alone(ip, port, text)),
+        sleep(i * APART_MS).then(() => alone({ ip, port, owns }, text)),
       );
       const burst = await Promise.all(all);
       answers.push(times === undefined ? burst[0] : { burst });

@@ -18,8 +18,10 @@ import {
   type RouteSpec,
   type Spec,
   type VirtualHostSpec,
+  written,
 } from "./spec.ts";
 import { divide } from "./subsets.ts";
+import { someLocal, spread } from "./zones.ts";
 
 /** A route with the parts that it was made of, which know where its edges are. */
 export interface MadeRoute {
@@ -60,7 +62,9 @@ export function makeConfig(seed: number, index: number, actions = "", option?: s
     clusters.push(cluster);
     return cluster.name;
   };
-  const fresh = () => add((name) => makeCluster(name, dice));
+  const local = someLocal(seed, Math.floor(index / PER_START));
+  const fresh = () =>
+    add((name) => (local.local && dice.chance(0.35) ? makeSpreadCluster(name, dice) : makeCluster(name, dice)));
   const hashing = () => add((name) => makeHashingCluster(name, dice));
   const divided = (isPlain: boolean) => add((name) => makeDividedCluster(name, isPlain, dice));
   const limited = () => add((name) => ({ name, options: limitedOptions(dice), endpoints: limitedEndpoints(dice) }));
@@ -102,12 +106,21 @@ export function makeConfig(seed: number, index: number, actions = "", option?: s
   }
   const nowhere = made.some(({ action }) => action.name === "a cluster that is not there");
   const routes = { ...(nowhere ? { validate_clusters: false } : {}), virtual_hosts: hosts };
-  const front = dice.chance(FRONTS) ? { front: makeFront(from, dice) } : {};
-  const spec: Spec = { manager: {}, router: {}, routes, clusters, ...front };
+  const isRest = takesRest(seed, index);
+  const front = dice.chance(FRONTS) || isRest ? { front: makeFront(from, isRest, dice) } : {};
+  const spec: Spec = { manager: {}, router: {}, routes, clusters, ...front, ...local };
   const options = LISTENER.filter(({ name, chance }) => dice.chance(chance) || name === option);
   for (const each of options) each.put(spec, dice);
+  // XLB refuses the two together.
+  if (isRest) delete spec.manager.strip_matching_host_port;
   if (options.some(isSlow) || spec.front !== undefined) for (const { name } of hosts) slowHosts.add(name);
   return { index, spec, routes: made, options, slowHosts };
+}
+
+/** Is it the one of its start whose listener takes the rest? */
+function takesRest(seed: number, index: number): boolean {
+  const dice = new Dice(seed, Math.floor(index / PER_START), 4);
+  return dice.chance(0.8) && dice.between(0, PER_START - 1) === index % PER_START;
 }
 
 const isSlow = ({ kernel }: { readonly kernel: boolean }) => !kernel;
@@ -150,6 +163,20 @@ function makeCluster(name: string, dice: Dice): ClusterSpec {
   return cluster;
 }
 
+/** More of them than a cluster needs, by default, for its zones to count. */
+const SPREAD_ENDPOINTS = 7;
+
+function makeSpreadCluster(name: string, dice: Dice): ClusterSpec {
+  const endpoints: EndpointSpec[] = Array.from({ length: dice.between(2, SPREAD_ENDPOINTS) }, () => ({
+    near: dice.chance(0.6),
+    dead: false,
+  }));
+  const cluster = { name, options: {}, endpoints };
+  for (const option of CLUSTER) if (dice.chance(option.chance)) option.put(cluster, dice);
+  spread(cluster, dice);
+  return cluster;
+}
+
 function makeHashingCluster(name: string, dice: Dice): ClusterSpec {
   const endpoints: EndpointSpec[] = Array.from({ length: dice.between(2, MAX_ENDPOINTS) }, () => ({
     near: dice.chance(0.6),
@@ -161,7 +188,9 @@ function makeHashingCluster(name: string, dice: Dice): ClusterSpec {
   if (dice.chance(0.3)) {
     for (const [i, endpoint] of endpoints.entries())
       if (dice.chance(0.7))
-        endpoint.metadata = { filter_metadata: { "envoy.lb": { hash_key: dice.one([`key-${i}`, i]) } } };
+        endpoint.metadata = {
+          filter_metadata: { "envoy.lb": { hash_key: dice.one([`key-${i}`, i, written(`${i}.5`), written("yes")]) } },
+        };
   }
   return cluster;
 }

@@ -21,9 +21,6 @@ const UPGRADES = "each of its cases is asked of Envoy by test/chains/upgrades.te
 
 /** Fields that no generator writes, and what proves them instead; with a dot at its end: all of a message. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
-  "envoy.config.bootstrap.v3.Bootstrap.cluster_manager": "holds the next one alone",
-  "envoy.config.bootstrap.v3.ClusterManager.local_cluster_name":
-    "speaks of all clusters of a bootstrap at once: test/balancing/cases.ts, test/compile/compile.test.ts",
   "envoy.config.cluster.v3.Cluster.RefreshRate.": DNS,
   "envoy.config.cluster.v3.Cluster.upstream_connection_options": SOCKETS,
   "envoy.config.cluster.v3.UpstreamConnectionOptions.": SOCKETS,
@@ -34,8 +31,6 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   "envoy.config.cluster.v3.Cluster.respect_dns_ttl": DNS,
   "envoy.config.cluster.v3.Cluster.typed_dns_resolver_config": DNS,
   "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig.": DNS,
-  "envoy.config.core.v3.Node.locality":
-    "where XLB is, in the cluster of cluster_manager.local_cluster_name: test/balancing/cases.ts",
   "envoy.config.listener.v3.AdditionalAddress.": TCP,
   "envoy.config.listener.v3.FilterChainMatch.server_names": TLS,
   "envoy.config.listener.v3.Listener.additional_addresses": TCP,
@@ -48,8 +43,6 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.hash_policy": TCP,
   "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.max_downstream_connection_duration": TCP,
   "envoy.type.v3.Int32Range.": TLS,
-  "envoy.config.listener.v3.Listener.use_original_dst":
-    "Envoy sees what iptables redirected, XLB what the hook did: test/e2e/tcp.test.ts",
 };
 
 const isOf = (name: string, key: string) => (key.endsWith(".") ? name.startsWith(key) : name === key);

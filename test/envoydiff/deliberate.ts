@@ -58,6 +58,12 @@ export const DELIBERATE: readonly Deliberate[] = [
       repliesOf(expected).some((mine) => mine !== status && REFUSALS.includes(mine)) && REFUSALS.includes(status),
   },
   {
+    id: "empty-proto",
+    why: "Envoy has no route if X-Forwarded-Proto is empty; XLB looks at it if an option asks for Envoy's own (0012).",
+    explains: (request, { own }, { status }) =>
+      own !== true && status === 404 && valuesOf(request, "x-forwarded-proto").includes(""),
+  },
+  {
     id: "refusal-body",
     why: "Both say 400: XLB always with Bad Request, Envoy with nothing where its parser is content.",
     explains: (_, expected, envoy) => refuses(expected) && envoy.status === 400 && envoy.body === "",

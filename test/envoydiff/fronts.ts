@@ -14,6 +14,13 @@ const SOURCES = ["127.0.0.0/8", "127.0.9.0/24", "127.0.9.1/32", "127.0.0.1/32", 
 /** Clients' own addresses, and the last byte of those that they ask for. */
 const FROM = ["127.0.0.1", "127.0.9.1", "127.0.9.2"];
 const TO = ["1", "7", "9"];
+const NOBODYS_PORT = "1";
+/** Of a second listener that is not on every address. */
+export const TWIN = "7";
+
+/** Last bytes of the addresses at whose port the first listener is found. */
+export const ownBytes = ({ anywhere, twin }: FrontSpec): string[] =>
+  anywhere ? TO.filter((byte) => twin === undefined || byte !== TWIN) : TO.slice(0, 1);
 
 const range = (text: string): Json => {
   const [address_prefix, bits] = text.split("/");
@@ -63,7 +70,7 @@ function dividedProxy({ divided }: Clusters, dice: Dice): Json {
 }
 
 /** Two that the same connection matches as well are refused: they differ in what they ask for somewhere. */
-export function makeFront(clusters: Clusters, dice: Dice): FrontSpec {
+export function makeFront(clusters: Clusters, isRest: boolean, dice: Dice): FrontSpec {
   const inspects = dice.chance(0.5);
   const matches = new Map<string, Json>();
   for (let left = dice.between(1, 4); left > 0; left--) {
@@ -74,6 +81,8 @@ export function makeFront(clusters: Clusters, dice: Dice): FrontSpec {
   const chains = [...matches.values()].map((match): ChainSpec => ({ match, does: anyDeed(clusters, dice) }));
   return {
     anywhere: dice.chance(0.4),
+    ...(isRest ? { rest: true } : {}),
+    ...(dice.chance(0.4) ? { twin: "twin" } : {}),
     inspects,
     chains,
     ...(dice.chance(0.7) ? { otherwise: { match: {}, does: anyDeed(clusters, dice) } } : {}),
@@ -95,7 +104,13 @@ function mayOverlap(a: Json, b: Json): boolean {
 
 // ---- as Envoy has it ----
 
-export function listenerJson(front: FrontSpec, manager: Json, named: string): Json {
+/** Envoy's word on where a connection was to go is the first line of what comes by it. */
+const TELLER = {
+  name: "teller",
+  typed_config: { "@type": `${EXTENSION}.listener.proxy_protocol.v3.ProxyProtocol` },
+};
+
+export function listenerJson(front: FrontSpec, manager: Json, named: string, tellsTo: boolean): Json {
   const inspector = {
     name: "inspector",
     typed_config: { "@type": `${EXTENSION}.listener.http_inspector.v3.HttpInspector` },
@@ -107,14 +122,16 @@ export function listenerJson(front: FrontSpec, manager: Json, named: string): Js
       does === "routes" ? manager : "answers" in does ? answering(does.answers, named) : proxying(does.proxies),
     ],
   });
+  const filters = [...(front.rest && tellsTo ? [TELLER] : []), ...(front.inspects ? [inspector] : [])];
   return {
-    ...(front.inspects ? { listener_filters: [inspector] } : {}),
+    ...(front.rest ? { use_original_dst: true } : {}),
+    ...(filters.length > 0 ? { listener_filters: filters } : {}),
     filter_chains: front.chains.map((each) => chain(each)),
     ...(front.otherwise ? { default_filter_chain: chain(front.otherwise, true) } : {}),
   };
 }
 
-const answering = (text: string, stat_prefix: string): Json => ({
+export const answering = (text: string, stat_prefix: string): Json => ({
   name: "envoy.filters.network.http_connection_manager",
   typed_config: {
     "@type": `${EXTENSION}.network.http_connection_manager.v3.HttpConnectionManager`,
@@ -146,10 +163,12 @@ const proxying = (what: Json): Json => ({
 // ---- connections ----
 
 /** Words for the client, behind the request's other fields: where it comes from, and where it goes to. */
-export function someWay({ anywhere }: FrontSpec, dice: Dice): [name: string, value: string][] {
+export function someWay({ anywhere, rest, twin }: FrontSpec, dice: Dice): [name: string, value: string][] {
+  const hasOthers = anywhere || rest === true || twin !== undefined;
   return [
     ...(dice.chance(0.6) ? [["x-from", dice.one(FROM)] as [string, string]] : []),
-    ...(anywhere && dice.chance(0.6) ? [["x-to", dice.one(TO)] as [string, string]] : []),
+    ...(hasOthers && dice.chance(0.6) ? [["x-to", dice.one(TO)] as [string, string]] : []),
+    ...(rest && dice.chance(0.3) ? [["x-to-port", NOBODYS_PORT] as [string, string]] : []),
   ];
 }
 

@@ -58,7 +58,11 @@ test("the kernel path takes what is said to be for it, and leaves most of the re
     /* A host whose routes the kernel can tell, but not all serve, is named by those routes; without any it is not. */
     const fronts = new Set(some.flatMap(({ spec }, slot) => (spec.front ? [`l${slot}`] : [])));
     /* Without a virtual host: each request of a listener that asks for headers of Envoy's own. */
-    const named = slow.filter(({ listener, virtualHost }) => !fronts.has(listener) && virtualHost !== "");
+    const named = slow.filter(
+      ({ listener, virtualHost, reason }) =>
+        /* Which name is one too many is a matter of all that start together. */
+        !fronts.has(listener) && virtualHost !== "" && !reason.endsWith("is a name too many"),
+    );
     const hosts = new Set(named.map(({ listener, virtualHost }) => `${listener}: virtual host ${virtualHost}`));
     assert.deepEqual(
       [...hosts].filter((host) => !said.includes(host)),

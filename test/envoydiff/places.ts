@@ -1,5 +1,6 @@
-import { listenerJson } from "./fronts.ts";
-import type { ClusterSpec, Json, Spec } from "./spec.ts";
+import { answering, listenerJson, TWIN } from "./fronts.ts";
+import type { ClusterSpec, FrontSpec, Json, LocalSpec, Spec } from "./spec.ts";
+import { LOCAL } from "./zones.ts";
 
 /** Where listeners and endpoints are: all that has to be told of an address follows from it. */
 
@@ -37,24 +38,57 @@ export function clusterOf(ip: string): string {
 /** Who the balancer is: `add_user_agent` tells servers. */
 const NODE = { id: "node-id", cluster: "node-cluster" };
 
-/** A listener for each configuration, on one address, port after port. */
-export function bootstrap(specs: readonly Spec[], ip: string, ports: Ports): Json {
+/** Where a listener is that has this one of the balancer's addresses for its own. */
+export const addressOf = (ip: string, lastByte: string) => ip.replace(/\d+$/, lastByte);
+
+/**
+ * A listener for each configuration, on one address, port after port, and the second ones behind them. `tellsTo`: where
+ * nobody redirects connections, a line before the first says where they were to go.
+ */
+export function bootstrap(specs: readonly Spec[], ip: string, ports: Ports, tellsTo = false): Json {
+  const local = specs.find((spec) => spec.local !== undefined)?.local;
   return {
-    node: NODE,
+    node: { ...NODE, ...(local && { locality: local.at }) },
+    ...(local && { cluster_manager: { local_cluster_name: LOCAL } }),
     static_resources: {
-      listeners: specs.map((spec, slot) => ({
-        name: `l${slot}`,
-        address: socketAddress(spec.front?.anywhere ? "0.0.0.0" : ip, ports.listen + slot),
-        ...chains(spec, `l${slot}`, ip),
-      })),
-      clusters: specs.flatMap((spec) => spec.clusters.map((cluster) => clusterJson(cluster, ports))),
+      listeners: [
+        ...specs.map((spec, slot) => ({
+          name: `l${slot}`,
+          address: socketAddress(spec.front?.anywhere ? "0.0.0.0" : ip, ports.listen + slot),
+          ...chains(spec, `l${slot}`, ip, tellsTo),
+        })),
+        ...specs.flatMap(({ front }, slot) => (front?.twin === undefined ? [] : [twin(front, slot, ip, ports)])),
+      ],
+      clusters: [
+        ...specs.flatMap((spec) => spec.clusters.map((cluster) => clusterJson(cluster, ports))),
+        ...(local ? [localCluster(local, ports)] : []),
+      ],
     },
   };
 }
 
-function chains(spec: Spec, name: string, ip: string): Json {
+function twin({ anywhere, twin = "" }: FrontSpec, slot: number, ip: string, ports: Ports): Json {
+  const name = `l${slot}-twin`;
+  const address = socketAddress(anywhere ? addressOf(ip, TWIN) : "0.0.0.0", ports.listen + slot);
+  return { name, address, filter_chains: [{ filters: [answering(twin, name)] }] };
+}
+
+/** Nobody asks its endpoints anything. */
+const localCluster = ({ peers }: LocalSpec, ports: Ports): Json => ({
+  name: LOCAL,
+  type: "STATIC",
+  load_assignment: {
+    cluster_name: LOCAL,
+    endpoints: peers.map(({ place, ...more }, i) => ({
+      locality: place,
+      lb_endpoints: [{ endpoint: { address: socketAddress(`127.${FIRST_NET - 1}.0.${i + 1}`, ports.dead) }, ...more }],
+    })),
+  },
+});
+
+function chains(spec: Spec, name: string, ip: string, tellsTo: boolean): Json {
   if (spec.front === undefined) return { filter_chains: [{ filters: [manager(spec, name)] }] };
-  const json = JSON.stringify(listenerJson(spec.front, manager(spec, name), name));
+  const json = JSON.stringify(listenerJson(spec.front, manager(spec, name), name, tellsTo));
   return JSON.parse(json.replaceAll("{net}", ip.split(".")[2]!)) as Json;
 }
 

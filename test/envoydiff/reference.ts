@@ -49,8 +49,8 @@ import {
 import { hear } from "../../src/slowpath/inspect.ts";
 import { withMark } from "../../src/slowpath/mirror.ts";
 import { withField, withFieldOf, withoutFields, withoutHopByHop } from "../../src/slowpath/request.ts";
-import { bootstrap, type Ports } from "./places.ts";
-import type { Spec } from "./spec.ts";
+import { addressOf, bootstrap, type Ports } from "./places.ts";
+import { type Spec, textOfConfig } from "./spec.ts";
 import { answerTo, endingsOf, type Kind, SILENCE } from "./tries.ts";
 
 /** What XLB's own rules say of a request, without a socket: the third of four answers. */
@@ -97,7 +97,8 @@ export interface Expected {
 
 /** The configuration as XLB reads it, with these listeners. Throws where XLB refuses it. */
 export function readConfig(specs: readonly Spec[], ip: string, ports: Ports): Config {
-  const parsed = parseBootstrap(JSON.stringify(bootstrap(specs, ip, ports)));
+  const { text, name } = textOfConfig(bootstrap(specs, ip, ports));
+  const parsed = parseBootstrap(text, name);
   if (parsed.ok) return parsed.value.config;
   throw new Error(formatRejections(parsed.rejections, "config").join("\n"));
 }
@@ -120,9 +121,22 @@ function refuse(own: OwnHeaders | undefined, status: number, asked?: RequestHead
 /** Stands for any id that is made for a request. */
 export const SOME_ID = "00000000-0000-4000-8000-000000000000";
 
-/** `ip` is the listener's, or, where it listens on all of them, that which is asked for by itself. */
-export function expect(config: Config, listener: Listener, text: string, ports: Ports, ip = "127.0.0.1"): Expected {
-  const chain = chooseChain(listener, connectionOf(listener, text, ip));
+/**
+ * `ip` is the listener's, or, where it listens on all of them, that which is asked for by itself. `isBound`: without
+ * the kernel path a connection reaches no listener but where one is bound.
+ */
+export function expect(
+  config: Config,
+  first: Listener,
+  text: string,
+  ports: Ports,
+  ip = "127.0.0.1",
+  isBound = false,
+): Expected {
+  const destination = destinationOf(first, text, ip);
+  const listener = listenerAt(config, destination, isBound);
+  if (listener === undefined) return { outcomes: [CLOSED], by: "no listener" };
+  const chain = chooseChain(listener, connectionOf(listener, text, destination));
   if (chain === undefined) return { outcomes: [CLOSED], by: "no filter chain" };
   if (chain.kind === "tcp") return { outcomes: proxied(config, chain, text, ports), by: `tcp_proxy ${chain.label}` };
   const expected = routedBy(config, chain, listener.address, text, ports);
@@ -171,9 +185,19 @@ const fieldOf = (text: string, name: string) => new RegExp(`\\n${name}: ([^\\r]*
 /** Wherever a listener is in 127.0.0.0/8, who connects to it from this machine is 127.0.0.1, if not said otherwise. */
 const clientOf = (text: string) => fieldOf(text, "x-from") ?? "127.0.0.1";
 
-function connectionOf(listener: Listener, text: string, ip: string): Connection {
-  const to = fieldOf(text, "x-to");
-  const destination = { ip: to === undefined ? ip : ip.replace(/\d+$/, to), port: listener.address.port };
+/** Where a connection for this request is to go. */
+function destinationOf({ address }: Listener, text: string, ip: string): Address {
+  const port = Number(fieldOf(text, "x-to-port") ?? address.port);
+  return { ip: addressOf(ip, fieldOf(text, "x-to") ?? "1"), port };
+}
+
+/** Whose it is: the address's, or else the port's, or else that of who takes the rest. */
+function listenerAt({ listeners }: Config, { ip, port }: Address, isBound: boolean): Listener | undefined {
+  const at = (where: string) => listeners.find(({ address }) => address.port === port && address.ip === where);
+  return at(ip) ?? at("0.0.0.0") ?? (isBound ? undefined : listeners.find(({ takesRest }) => takesRest));
+}
+
+function connectionOf(listener: Listener, text: string, destination: Address): Connection {
   const plain = plainConnection(destination, { ip: clientOf(text), port: 40_000 });
   const inspected = inspectedOf(listener, destination.port);
   return inspected === undefined ? plain : { ...plain, ...hear(Buffer.from(text, "latin1"), inspected).known };

@@ -7,6 +7,21 @@ import type { Dice } from "../dice.ts";
 
 export type Json = { [field: string]: unknown };
 
+const WRITTEN = "!written ";
+
+/** In place of a value: it stands in the text like this, unquoted, and the text is YAML. */
+export const written = (yaml: string) => `${WRITTEN}${yaml}`;
+
+/** The text of a configuration, and the name of its file, by which Envoy knows what it is. */
+export function textOfConfig(config: Json): { readonly text: string; readonly name: string } {
+  const json = JSON.stringify(config);
+  if (!json.includes(`"${WRITTEN}`)) return { text: json, name: "config.json" };
+  const text = json.replace(/"!written (?:[^"\\]|\\.)*"/g, (each) =>
+    (JSON.parse(each) as string).slice(WRITTEN.length),
+  );
+  return { text, name: "config.yaml" };
+}
+
 export interface EndpointSpec {
   /** In an enrolled cgroup: reached on the same host. */
   readonly near: boolean;
@@ -57,12 +72,23 @@ export interface Spec {
   readonly clusters: readonly ClusterSpec[];
   /** Missing: there is one filter chain, the connection manager's. */
   readonly front?: FrontSpec;
+  readonly local?: LocalSpec;
+}
+
+/** Where the balancer is, and with whom in its cluster. */
+export interface LocalSpec {
+  readonly at: Json;
+  readonly peers: readonly { readonly place: Json; readonly health_status?: string }[];
 }
 
 /** The filter chains of a listener; each request comes by a connection of its own then. */
 export interface FrontSpec {
   /** It listens on every address. */
   readonly anywhere: boolean;
+  /** It takes connections to where nobody listens, too: of a start no more than one does. */
+  readonly rest?: true;
+  /** The text of a second listener on the port: on every address where the first has one, on one of them otherwise. */
+  readonly twin?: string;
   /** With `http_inspector`. */
   readonly inspects: boolean;
   readonly chains: readonly ChainSpec[];

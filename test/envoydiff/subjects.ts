@@ -10,8 +10,9 @@ import { Absent } from "../../bench/systems/system.ts";
 import type { Stats } from "../../src/admin/messages.ts";
 import { Daemon, inCgroup, makeCgroup, removeCgroup, withoutKernel } from "../e2e/harness.ts";
 import type { Answer, Seen, Subject } from "./compare.ts";
+import { ownBytes } from "./fronts.ts";
 import { bootstrap, ipsOf, type Ports } from "./places.ts";
-import type { Spec } from "./spec.ts";
+import { type Spec, textOfConfig } from "./spec.ts";
 import { LATE_MS } from "./tries.ts";
 
 /** Those who answer, and the servers and clients around them. */
@@ -80,7 +81,11 @@ export async function openBed(
     const kernel = subject === "kernel";
     const cgroups = kernel ? [clients!, servers!] : [];
     scope.add(() => daemon.stop());
-    await daemon.start(JSON.stringify(bootstrap(batch.specs, XLB_IP, ports)), kernel ? "kernel" : "userspace", cgroups);
+    await daemon.start(
+      textOfConfig(bootstrap(batch.specs, XLB_IP, ports)).text,
+      kernel ? "kernel" : "userspace",
+      cgroups,
+    );
     const answers = await runClient(kernel ? clients : undefined, XLB_IP, ports, batch);
     if (kernel) count(await daemon.stats(), served);
     await daemon.stop();
@@ -123,12 +128,13 @@ function startBackends(
 }
 
 async function askEnvoy(scope: Scope, directory: string, program: string, batch: Batch, ports: Ports) {
-  const config = join(directory, "envoy.json");
-  writeFileSync(config, JSON.stringify(bootstrap(batch.specs, ENVOY_IP, ports)));
+  const { text, name } = textOfConfig(bootstrap(batch.specs, ENVOY_IP, ports, true));
+  const config = join(directory, name);
+  writeFileSync(config, text);
   const flags = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"];
   const party = new Party(scope, "envoy", [program, "-c", config, ...flags]);
   for (const slot of batch.specs.keys()) await party.listens(ENVOY_IP, ports.listen + slot, 30_000);
-  const answers = await runClient(undefined, ENVOY_IP, ports, batch);
+  const answers = await runClient(undefined, ENVOY_IP, ports, batch, true);
   await party.stop();
   return answers;
 }
@@ -138,10 +144,12 @@ async function runClient(
   ip: string,
   ports: Ports,
   { specs, requests }: Batch,
+  tellsTo = false,
 ): Promise<Answer[][]> {
   const jobs = requests.map((texts, slot) => {
-    const alone = specs[slot]!.front !== undefined;
-    return { ip, port: ports.listen + slot, requests: texts, alone };
+    const { front } = specs[slot]!;
+    const owns = tellsTo && front?.rest ? { owns: ownBytes(front) } : {};
+    return { ip, port: ports.listen + slot, requests: texts, alone: front !== undefined, ...owns };
   });
   const [file = "", ...args] = inCgroup(cgroup, [process.execPath, here("client.mjs")]);
   const child = spawn(file, args, { stdio: ["pipe", "pipe", "inherit"] });

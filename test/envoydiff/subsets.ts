@@ -1,5 +1,5 @@
 import type { Dice } from "../dice.ts";
-import type { ActionPart, ClusterSpec, EndpointSpec, Json } from "./spec.ts";
+import { type ActionPart, type ClusterSpec, type EndpointSpec, type Json, written } from "./spec.ts";
 
 /** Clusters in subsets, and routes that ask for one: few keys and values, so that most that is asked for is there. */
 
@@ -10,6 +10,23 @@ const VALUES: Readonly<Record<string, readonly unknown[]>> = {
   v: ["1", "1", "2", "2", 1, ["1", "2"], ["2"], []],
   stage: ["prod", "prod", "test", { a: 1, b: [null] }, { b: [null], a: 1 }],
   w: [true, true, "true", ["1"]],
+};
+/** Some that are the same to who reads YAML, and some that only look so. */
+const WRITTEN: Readonly<Record<string, readonly unknown[]>> = {
+  v: [
+    written("1.5"),
+    "1.5",
+    written("1.50"),
+    written("0x1"),
+    written("01"),
+    written('"1"'),
+    "1",
+    1,
+    written("08"),
+    "08",
+  ],
+  stage: [written("~"), null, written("Null"), "null", written("nULL"), "nULL", written("3000000000"), "3000000000"],
+  w: [written("yes"), written("On"), written("yEs"), "yEs", written("n"), false, written("'yes'"), "yes", true],
 };
 /** What no endpoint has. */
 const NOWHERE = ["none", 7];
@@ -23,7 +40,8 @@ const filtered = (metadata: Json, dice: Dice): Json => ({
   filter_metadata: { "envoy.lb": metadata, ...(dice.chance(0.2) ? { other: { v: "2", stage: "none" } } : {}) },
 });
 
-const anyValue = (key: string, dice: Dice) => dice.one(dice.chance(0.15) ? NOWHERE : VALUES[key]!);
+const anyValue = (key: string, dice: Dice) =>
+  dice.one(dice.chance(0.2) ? WRITTEN[key]! : dice.chance(0.15) ? NOWHERE : VALUES[key]!);
 
 const valuesOf = (keys: readonly string[], dice: Dice): Json =>
   Object.fromEntries(keys.map((key) => [key, anyValue(key, dice)]));
