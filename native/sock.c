@@ -80,6 +80,7 @@ static int set_buffer(int fd, int forced, int plain, uint32_t size)
 struct connect_options {
 	uint32_t sndbuf, rcvbuf; /* 0: the kernel's default, which it tunes */
 	bool no_delay;
+	struct text source; /* "": the kernel's choice */
 };
 
 static bool read_options(napi_env env, napi_value object, struct connect_options *out)
@@ -88,7 +89,8 @@ static bool read_options(napi_env env, napi_value object, struct connect_options
 	if (!object)
 		return true;
 	return option_u32(env, object, "sndbuf", &out->sndbuf) && option_u32(env, object, "rcvbuf", &out->rcvbuf) &&
-	       option_bool(env, object, "noDelay", &out->no_delay);
+	       option_bool(env, object, "noDelay", &out->no_delay) &&
+	       option_text(env, object, "source", &out->source);
 }
 
 /* The source address that the kernel would choose towards `peer`, with port 0. */
@@ -183,7 +185,10 @@ static napi_value sock_bind(napi_env env, napi_callback_info info)
 	if (!take(env, info, "s|v", &ip, &object) || !read_options(env, object, &options) ||
 	    !parse_address(env, ip.chars, 0, &peer, &length))
 		return NULL;
-	if (source_towards(&peer, length, &source))
+	if (options.source.chars[0]) {
+		if (!parse_address(env, options.source.chars, 0, &source, &length))
+			return NULL;
+	} else if (source_towards(&peer, length, &source))
 		return throw_errno(env, "connect (looking for a source address)", errno);
 	fd = prepared_socket(env, &options, peer.any.sa_family);
 	if (fd < 0)

@@ -57,6 +57,8 @@ const RESOLVER: Json = {
   },
 };
 
+const SOURCES: readonly Json[] = ["127.0.0.1", "127.0.0.2"].map((address) => ({ address, port_value: 0 }));
+
 /**
  * What cannot be made from a type alone: values for a field (`Message.field`) or a message, and what must stand beside
  * a field for it to mean anything.
@@ -175,6 +177,12 @@ export const SAMPLES: {
   "TcpProxy.WeightedCluster.ClusterWeight.name": { values: ["c", "d"] },
   CidrRange: { values: [{ address_prefix: "10.0.0.0", prefix_len: 8 }] },
   "CidrRange.address_prefix": { values: ["10.0.0.0", "11.0.0.0"] },
+  "BindConfig.source_address": { values: SOURCES },
+  "ExtraSourceAddress.address": { values: SOURCES },
+  "BindConfig.extra_source_addresses": {
+    values: SOURCES.map((address) => [{ address }]),
+    beside: { source_address: { address: "::1", port_value: 0 } },
+  },
   "Cluster.typed_dns_resolver_config": { values: [RESOLVER] },
   "SocketAddress.address": { values: ["127.0.0.1", "127.0.0.2"] },
 };

@@ -297,8 +297,10 @@ function whyNotDirect(
   const limited = clusters.find((cluster) => cluster !== undefined && isLimited(cluster.maxConnections));
   if (limited !== undefined) return `max_connections of cluster ${limited.name} has to be kept`;
   /* The client's socket is the client's own. */
-  const kept = clusters.find((cluster) => cluster?.sockets?.keepalive !== undefined);
-  return kept && `tcp_keepalive of cluster ${kept.name} is for its own connections`;
+  const own = clusters.find((cluster) => cluster?.sockets !== undefined);
+  if (own === undefined) return undefined;
+  const field = own.sockets?.keepalive === undefined ? "upstream_bind_config" : "tcp_keepalive";
+  return `${field} of cluster ${own.name} is for its own connections`;
 }
 
 /** The endpoints that connections may be made to: of clusters that a chain with tcp_proxy leads to. */

@@ -1,6 +1,7 @@
 import type { Datapath, Native } from "../kernel/datapath.ts";
 import { EPOLL } from "../kernel/native.ts";
 import type { EndpointTarget, ISocks } from "../pool/ports.ts";
+import { sourceTowards } from "../route/source.ts";
 import { addrKey } from "../tables/address.ts";
 import type { AddrKey } from "../tables/layout.gen.ts";
 import { SlotKind } from "../tables/layout.gen.ts";
@@ -46,9 +47,11 @@ export class KernelISocks implements ISocks {
   }
 
   connect(slot: number, tenant: number, { endpoint, address, sockets }: EndpointTarget): void {
+    const source = sourceTowards(address.ip, sockets);
     const { fd, localIp, localPort } = this.#native.sockBind(address.ip, {
       sndbuf: SEND_BUFFER,
       rcvbuf: RECEIVE_BUFFER,
+      ...(source === undefined ? {} : { source }),
     });
     const sock: ISock = {
       fd,

@@ -11,14 +11,15 @@ const HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /** There is one endpoint, whatever the policy. */
 const ANYWHERE = { policy: { kind: "roundRobin" } } as const;
 
-export function readCluster(cluster: Fields): Cluster {
+/** `sources`: addresses that its connections come from, unless it has its own. */
+export function readCluster(cluster: Fields, sources: readonly string[]): Cluster {
   const name = cluster.string("name");
   if (name.includes("\0")) cluster.reject("name", "must not hold a NUL");
   const discovery = readDiscovery(cluster);
   const http = cluster.packedEntry("typed_extension_protocol_options", HTTP_OPTIONS, HTTP_OPTIONS);
   http?.message("explicit_http_config")?.message("http_protocol_options");
   const breakers = readBreakers(cluster);
-  const sockets = readSockets(cluster);
+  const sockets = readSockets(cluster, sources);
   const assignment = readAssignment(cluster, discovery?.kind === "dns");
   const count = assignment.endpoints.length;
   if (discovery?.kind === "dns" && discovery.logical && count !== 1)

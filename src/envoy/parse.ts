@@ -14,6 +14,7 @@ import type { Node } from "./own-headers.ts";
 import { readText } from "./read.ts";
 import { readRoutes } from "./routes.ts";
 import { checkRules } from "./rules.ts";
+import { readSources } from "./sockets.ts";
 import { Report } from "./tree.ts";
 
 /** What an Envoy bootstrap asks for. */
@@ -97,8 +98,9 @@ function readBootstrap(bootstrap: Fields): Bootstrap {
   // What else a node says is for control planes.
   node?.skipRest();
   const names = node === undefined ? undefined : { id: node.string("id"), cluster: node.string("cluster") };
-  const resources = readResources(bootstrap.message("static_resources"), names);
-  const local = readLocal(bootstrap.message("cluster_manager"), resources);
+  const manager = bootstrap.message("cluster_manager");
+  const resources = readResources(bootstrap.message("static_resources"), names, readSources(manager));
+  const local = readLocal(manager, resources);
   return {
     config: local === undefined ? resources : { ...resources, local: { cluster: local, locality } },
     ...(admin?.has("address") ? { admin: { address: readAddress(admin) } } : {}),
@@ -115,8 +117,11 @@ function readLocal(manager: Fields | undefined, { clusters }: Config): string | 
   return name;
 }
 
-function readResources(resources: Fields | undefined, node: Node | undefined): Config {
-  const clusters = (resources?.messages("clusters") ?? []).map((fields) => ({ fields, ...readCluster(fields) }));
+function readResources(resources: Fields | undefined, node: Node | undefined, sources: readonly string[]): Config {
+  const clusters = (resources?.messages("clusters") ?? []).map((fields) => ({
+    fields,
+    ...readCluster(fields, sources),
+  }));
   const known = new Set(clusters.map((cluster) => cluster.name));
   const listeners = (resources?.messages("listeners") ?? []).map((fields) => ({
     fields,

@@ -1,10 +1,38 @@
 import type { Keepalive, SocketOptions } from "../model/limits.ts";
+import { canonicalIp } from "./address.ts";
 import type { Fields } from "./fields.ts";
 
-/** How connections to a cluster's endpoints are made. */
-export function readSockets(cluster: Fields): SocketOptions | undefined {
+/**
+ * How connections to a cluster's endpoints are made. `sources` are those of all clusters; what a cluster says of its
+ * own, be it nothing at all, takes their place.
+ */
+export function readSockets(cluster: Fields, sources: readonly string[]): SocketOptions | undefined {
   const keepalive = readKeepalive(cluster.message("upstream_connection_options"));
-  return keepalive && { keepalive };
+  const own = cluster.has("upstream_bind_config") ? readSources(cluster) : sources;
+  if (keepalive === undefined && own.length === 0) return undefined;
+  return { ...(keepalive && { keepalive }), ...(own.length === 0 ? {} : { sources: own }) };
+}
+
+/** `upstream_bind_config` of a cluster, or of the cluster manager. */
+export function readSources(owner: Fields | undefined): string[] {
+  const bind = owner?.message("upstream_bind_config");
+  if (bind === undefined) return [];
+  bind.only("freebind", false);
+  const first = bind.message("source_address");
+  const others = bind.messages("extra_source_addresses").map((extra) => extra.message("address"));
+  if (first === undefined && others.length > 0)
+    bind.reject("source_address", "is required beside extra_source_addresses");
+  return [first, ...others].flatMap((address) => (address === undefined ? [] : readSource(address)));
+}
+
+function readSource(address: Fields): string[] {
+  address.oneOf("protocol", "TCP");
+  if ((address.number("port_value") ?? 0) !== 0)
+    address.reject("port_value", "must be 0", "one port would make one connection to each endpoint");
+  const text = address.string("address");
+  const ip = canonicalIp(text);
+  if (ip === undefined && text !== "") address.reject("address", `must be an IP address, not ${JSON.stringify(text)}`);
+  return ip === undefined ? [] : [ip];
 }
 
 /** The most that Linux takes. */

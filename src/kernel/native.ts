@@ -74,6 +74,8 @@ export interface SocketOptions {
   readonly rcvbuf?: number;
   /** TCP_NODELAY, on unless told. */
   readonly noDelay?: boolean;
+  /** The address that {@link sockBind} takes instead of the kernel's choice. */
+  readonly source?: string;
 }
 
 /** Seconds, and how many probes without an answer end a connection; what is missing is the system's. */

@@ -47,6 +47,8 @@ export interface UpstreamOptions {
 export interface SocketOptions {
   /** `upstream_connection_options.tcp_keepalive` */
   readonly keepalive?: Keepalive;
+  /** `upstream_bind_config`: the addresses that they come from, of which `route/source.ts` picks one. Never empty. */
+  readonly sources?: readonly string[];
 }
 
 /** Seconds, and how many probes without an answer end a connection. */

@@ -56,7 +56,7 @@ export function failureOf(error: unknown, retried: boolean): Failure {
   const because = `${before}${retried ? "retried and the latest " : ""}reset reason: `;
   if (error instanceof ConnectFailed) {
     if (error.code === "ETIMEDOUT") return new Failure(503, "UF", `${because}connection timeout`);
-    return new Failure(503, "UF", `${because}remote connection failure`);
+    return new Failure(503, "UF", `${because}${error.isLocal ? "local" : "remote"} connection failure`);
   }
   if (error instanceof Overflow) return new Failure(503, "UO", `${because}overflow`, [["x-envoy-overloaded", "true"]]);
   if (error instanceof Malformed) return new Failure(502, "UPE", `${because}protocol error`);

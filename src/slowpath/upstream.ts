@@ -1,6 +1,7 @@
 import { connect as netConnect, type Socket } from "node:net";
 import type { Address } from "../model/config.ts";
 import type { Breakers, Keepalive, Priority, SocketOptions, UpstreamOptions } from "../model/limits.ts";
+import { sourceTowards } from "../route/source.ts";
 import { type ClusterCounter, perHost, type Resources } from "./breakers.ts";
 import { Source } from "./source.ts";
 
@@ -10,10 +11,13 @@ const IDLE_MS = 60_000;
 /** No connection could be made; `code` is the system's. */
 export class ConnectFailed extends Error {
   readonly code: string;
+  /** It did not come so far as to ask the other end. */
+  readonly isLocal: boolean;
 
-  constructor(code: string, message: string) {
+  constructor(code: string, message: string, isLocal = false) {
     super(message);
     this.code = code;
+    this.isLocal = isLocal;
   }
 }
 
@@ -184,7 +188,14 @@ export class Upstreams {
 
   async #connect(target: Target, pool: Pool, signal: AbortSignal): Promise<Upstream> {
     const { address, connectTimeoutMs } = target;
-    const socket = netConnect({ host: address.ip, port: address.port, noDelay: true, allowHalfOpen: true });
+    const localAddress = sourceTowards(address.ip, target.sockets);
+    const socket = netConnect({
+      host: address.ip,
+      port: address.port,
+      ...(localAddress === undefined ? {} : { localAddress }),
+      noDelay: true,
+      allowHalfOpen: true,
+    });
     this.#opened(target, pool, socket);
     try {
       await connected(socket, connectTimeoutMs, signal);
@@ -329,7 +340,8 @@ async function connected(socket: Socket, timeoutMs: number, signal: AbortSignal)
       settle();
       resolve();
     };
-    const onError = (error: NodeJS.ErrnoException) => fail(new ConnectFailed(error.code ?? "EUNKNOWN", error.message));
+    const onError = ({ code = "EUNKNOWN", message, syscall }: NodeJS.ErrnoException) =>
+      fail(new ConnectFailed(code, message, syscall === "bind"));
     const onAbort = () => fail(new Cancelled());
     const settle = () => {
       clearTimeout(timer);

@@ -31,5 +31,37 @@ describe("connections to servers", { concurrency: false }, () => {
         await world.stop();
       }
     });
+
+    test(`${path}: upstream_bind_config says where each comes from`, { skip }, async () => {
+      const from = (ip: string) => `upstream_bind_config: { source_address: { address: ${ip}, port_value: 0 } }`;
+      for (const options of [
+        { cluster: from("127.0.0.77"), manager: `{ ${from("127.0.0.78")} }` },
+        { manager: `{ ${from("127.0.0.77")} }` },
+      ]) {
+        const world = new World(path);
+        try {
+          await world.start(options);
+          const { text } = await world.play(["send", get("/nonce/1")], ["until", 10, 60_000]);
+          assert.match(text, /^HTTP\/1.1 200/);
+          const lines = connections(world);
+          assert.ok(lines.length > 0, "no connection");
+          for (const line of lines) assert.match(line, / 127\.0\.0\.77:\d+ /);
+        } finally {
+          await world.stop();
+        }
+      }
+    });
   }
+
+  test("an address that is not this machine's: 503, as from Envoy", { skip: withoutKernel() }, async () => {
+    const world = new World("cross host");
+    try {
+      const cluster = "upstream_bind_config: { source_address: { address: 192.0.2.7, port_value: 0 } }";
+      await world.start({ cluster });
+      const { text } = await world.play(["send", get("/nonce/1")], ["until", 10, 60_000]);
+      assert.match(text, /^HTTP\/1.1 503[\s\S]*reset reason: local connection failure$/);
+    } finally {
+      await world.stop();
+    }
+  });
 });

@@ -73,8 +73,8 @@ export class World {
     return this.#path === "slow path" ? [...command] : [XLB, "exec", "--admin-socket", this.socket, "--", ...command];
   }
 
-  /** `cluster`: JSON of a further field of the backend's. */
-  async start(options: { timeout?: string; cluster?: string } = {}): Promise<void> {
+  /** Further fields: `cluster` of the backend's, `manager` of the cluster manager. */
+  async start(options: { timeout?: string; cluster?: string; manager?: string } = {}): Promise<void> {
     const server = [process.execPath, here("backend.mjs"), this.backend, String(this.port)];
     await this.#spawn(this.#path === "same host" ? this.enrolled(server) : server, /listening/);
     const file = join(this.#directory, "bootstrap.yaml");
@@ -156,9 +156,10 @@ function bootstrap(
   ip: string,
   backend: string,
   port: number,
-  { timeout = "0s", cluster = "" }: { readonly timeout?: string; readonly cluster?: string },
+  { timeout = "0s", cluster = "", manager = "{}" }: Parameters<World["start"]>[0] = {},
 ): string {
   return `
+cluster_manager: ${manager}
 static_resources:
   listeners:
   - name: test
