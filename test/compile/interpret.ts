@@ -60,9 +60,8 @@ export class Blob {
   /** A look-up beyond the end is a miss, as in an array map. */
   word(index: number): Word | undefined {
     lookups.count++;
-    if (index * 4 >= this.#words.length) return undefined;
-    const [a = 0, b = 0, c = 0, d = 0] = this.#words.subarray(index * 4, index * 4 + 4);
-    return [a, b, c, d];
+    const [words, at] = [this.#words, index * 4];
+    return at >= words.length ? undefined : [words[at]!, words[at + 1] ?? 0, words[at + 2] ?? 0, words[at + 3] ?? 0];
   }
 
   byte(first: number, at: number): number {
@@ -434,7 +433,7 @@ export function interpretCluster(words: Uint32Array, action: number, ticket: num
 
 /** The endpoint that a hash leads to; undefined: the slow path's. */
 export function interpretHash(words: Uint32Array, hash: bigint): number | undefined {
-  const blob = new Blob(words);
+  const blob = readerOf(words);
   const [, , , lists] = blob.word(1)!;
   const at = lists === 0 ? 0 : drawList(blob, lists, Number(hash % 100n));
   const [policy, , length] = blob.word(at)!;
@@ -459,16 +458,15 @@ export function interpretEndpoint(
   active: (endpoint: number) => number,
   ticket = 0,
 ): number | undefined {
-  const blob = new Blob(words);
+  const blob = readerOf(words);
   const [, , , lists] = blob.word(1)!;
   const at = lists === 0 ? 0 : drawList(blob, lists, ticket);
   const [policy, count, length, choices] = blob.word(at)!;
   const [endpoints, turns, cursor] = blob.word(at + 1)!;
   if (!count || !length) return undefined;
-  const turn = (at: number) => blob.word(endpoints + blob.word(turns + (at >> 2))![at & 3]!)!;
   switch (policy) {
     case Policy.roundRobin:
-      return turn(next(cursor % XLB_CURSORS) % length)[0];
+      return turnAt(blob, endpoints, turns, next(cursor % XLB_CURSORS) % length)[0];
     case Policy.random:
       return blob.word(endpoints + (next(undefined) % count))![0];
     case Policy.fullScan: {
@@ -484,7 +482,7 @@ export function interpretEndpoint(
       const all = count <= XLB_WEIGHED;
       let [best, total] = [0, 0];
       for (let i = 0; i < (all ? count : XLB_WEIGHED); i++) {
-        const [id, weight] = all ? blob.word(endpoints + i)! : turn(next(undefined) % length);
+        const [id, weight] = all ? blob.word(endpoints + i)! : turnAt(blob, endpoints, turns, next(undefined) % length);
         const part = Math.floor(((all ? weight : 1) * 65_536) / (active(id) + 1)) + 1;
         total += part;
         if ((next(undefined) * 2 ** 21 + (next(undefined) >>> 11)) % total < part) best = id;
@@ -492,15 +490,28 @@ export function interpretEndpoint(
       return best;
     }
     default: {
-      const host = () => blob.word(endpoints + (next(undefined) % count))![0];
-      let best = host();
+      let best = blob.word(endpoints + (next(undefined) % count))![0];
       for (let i = 1; i < Math.min(choices, 33); i++) {
-        const other = host();
+        const other = blob.word(endpoints + (next(undefined) % count))![0];
         if (active(other) < active(best)) best = other;
       }
       return best;
     }
   }
+}
+
+const turnAt = (blob: Blob, endpoints: number, turns: number, at: number): Word =>
+  blob.word(endpoints + blob.word(turns + (at >> 2))![at & 3]!)!;
+
+const readers = new WeakMap<Uint32Array, Blob>();
+
+/** A million picks are made of one cluster: its reader is made once. */
+function readerOf(words: Uint32Array): Blob {
+  const known = readers.get(words);
+  if (known !== undefined) return known;
+  const made = new Blob(words);
+  readers.set(words, made);
+  return made;
 }
 
 function drawList(blob: Blob, lists: number, ticket: number): number {
