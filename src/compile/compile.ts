@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import { allChains, httpChains } from "../model/chains.ts";
 import type {
   Address,
@@ -17,115 +16,29 @@ import type {
 import type { Metadata } from "../model/metadata.ts";
 import { addressText } from "../tables/address.ts";
 import { BlobBuilder } from "../tables/blob.ts";
-import type {
-  CompiledVirtualHost,
-  ConnectWay,
-  HostBlob,
-  Ids,
-  LongRule,
-  OtherWay,
-  SlowRoute,
-  SlowRule,
-  Tables,
-} from "../tables/compiled.ts";
+import type { ConnectWay, Ids, LongRule, OtherWay, SlowRoute, SlowRule, Tables } from "../tables/compiled.ts";
 import {
   ACTION_ANSWER,
   ACTION_BY_HASH,
   DIRECT_BY_SOURCE,
-  HOSTS_HEADERS,
-  HOSTS_OWN,
-  HOSTS_QUERY,
-  HOSTS_STRIP_PORT,
-  RULES_NONE,
   XLB_MAX_HEAD,
   XLB_MAX_HEADER_COUNT,
 } from "../tables/layout.gen.ts";
 import { isAscii } from "../tables/text.ts";
-import { Trie, writeTrie } from "../tables/trie.ts";
 import { type AnswerProgram, answerProgramOf, writeAnswer } from "./answers.ts";
 import { type Balancing, compileCluster } from "./cluster.ts";
 import { conditionsOf, isKept, MAX_CONDITIONS, whyNotHeader, whyNotQuery } from "./conditions.ts";
 import { type EditProgram, programOf, writeProgram } from "./edits.ts";
+import { chainFacts, type Entry, type Facts, recognise, withoutIdle } from "./facts.ts";
 import { ANY_PATH, GO_SLOW, guardsOf } from "./guards.ts";
-import { hashedHeaders, hashingClusters, whyNotHash, withoutIdlePolicies, writePolicies } from "./hash.ts";
+import { hashingClusters, whyNotHash, writePolicies } from "./hash.ts";
+import { HostTable } from "./hosts.ts";
 import { whyNotDownstream, whyNotLimits } from "./limits.ts";
-import { isPseudo, type NameIndex, Names, queryName } from "./names.ts";
+import { type NameIndex, Names } from "./names.ts";
 import { cut, hasAutomaton, TOO_LARGE } from "./pattern.ts";
 import { MOST_WORDS, Planner } from "./plan.ts";
-import { type ClusterRecord, type Entry, keyOf, recordsOf } from "./records.ts";
-
-/** A host's state: the rules if it ends here, and if at least one byte is left. */
-interface HostState {
-  ends: number;
-  goesOn: number;
-}
-
-class HostTable implements HostBlob {
-  readonly #routes: RouteConfig;
-  /** The blob for the last indexes: most often none has changed when somebody asks again. */
-  #last: { readonly rules: readonly number[]; readonly blob: Uint32Array } | undefined;
-  readonly #setsOwn: boolean;
-
-  /** `setsOwn`: requests and answers get headers of Envoy's own, whatever their route. */
-  constructor(routes: RouteConfig, setsOwn: boolean) {
-    this.#routes = routes;
-    this.#setsOwn = setsOwn;
-  }
-
-  blob(rulesOf: (place: number) => number): Uint32Array {
-    const rules = this.#routes.virtualHosts.map((_, place) => rulesOf(place));
-    if (this.#last === undefined || this.#last.rules.some((index, place) => index !== rules[place]))
-      this.#last = { rules, blob: this.#blob(rules) };
-    return this.#last.blob;
-  }
-
-  #blob(rulesOf: readonly number[]): Uint32Array {
-    const none = (): HostState => ({ ends: RULES_NONE, goesOn: RULES_NONE });
-    const [forward, backward] = [new Trie(none), new Trie(none)];
-    let any: number = RULES_NONE;
-    let [hasForward, hasBackward] = [false, false];
-    this.#routes.virtualHosts.forEach((vhost, place) => {
-      const rules = rulesOf[place]!;
-      for (const domain of vhost.domains) {
-        const bytes = Buffer.from(domain.toLowerCase(), "latin1");
-        if (domain === "*") {
-          any = rules;
-        } else if (domain.startsWith("*")) {
-          backward.at([...bytes.subarray(1)].reverse()).value.goesOn = rules;
-          hasBackward = true;
-        } else if (domain.endsWith("*")) {
-          forward.at(bytes.subarray(0, -1)).value.goesOn = rules;
-          hasForward = true;
-        } else {
-          forward.at(bytes).value.ends = rules;
-          hasForward = true;
-        }
-      }
-    });
-    const blob = new BlobBuilder();
-    blob.reserve(1);
-    const form = {
-      isEmpty: ({ ends, goesOn }: HostState) => ends === RULES_NONE && goesOn === RULES_NONE,
-      write: (value: HostState) => ({ ...value, own: undefined }),
-    };
-    const f = hasForward ? writeTrie(blob, forward, form) : 0;
-    const b = hasBackward ? writeTrie(blob, backward, { ...form, backward: true }) : 0;
-    blob.put(0, this.#flags(), f, b, any);
-    return blob.finish();
-  }
-
-  #flags(): number {
-    const routes = this.#routes.virtualHosts.flatMap((vhost) => vhost.routes);
-    const asksHeaders = routes.some((route) => askedHeaders(route).some((name) => !isPseudo(name)));
-    const asksQuery = routes.some(({ query }) => query !== undefined && query.length > 0);
-    return (
-      (this.#routes.ignorePortInHostMatching ? HOSTS_STRIP_PORT : 0) |
-      (asksHeaders ? HOSTS_HEADERS : 0) |
-      (asksQuery ? HOSTS_QUERY : 0) |
-      (this.#setsOwn ? HOSTS_OWN : 0)
-    );
-  }
-}
+import { type ClusterRecord, keyOf, recordsOf } from "./records.ts";
+import { type CompiledVirtualHost, Sources } from "./sources.ts";
 
 /** What can be said of all plain connections to a listener when they are made. */
 export type Entrance =
@@ -145,15 +58,17 @@ export function compile(
   previous?: Tables,
   entrance: EntranceOf = soleChain,
 ): Tables {
+  const before = previous?.sources instanceof Sources ? previous.sources : new Sources();
+  recognise(hostsOf(config), before);
   const ids = assignIds(config, previous?.ids);
   const slow: SlowRule[] = [];
   const long: LongRule[] = [];
   const hashing = hashingClusters(config);
   const names = new Names(keptNames(config, previous, hashing));
-  const sources = new Map<string, CompiledVirtualHost>();
+  const sources = new Sources();
   const byName = new Map(config.clusters.map((cluster) => [cluster.name, cluster]));
   const clusterId = (entry: Entry) => ids.clusters.get(keyOf(entry, byName.get(entry.name)));
-  const context = { ids, clusterId, names, slow, long, hashing, sources, before: previous?.sources ?? new Map() };
+  const context = { ids, clusterId, names, slow, long, hashing, sources, before, previous };
   const listeners = config.listeners.map((listener) => {
     const { name, address } = listener;
     const way = compileEntrance(config, listener, entrance(listener, address), context);
@@ -258,9 +173,10 @@ interface Context {
   readonly long: LongRule[];
   /** Names of the clusters that go by hashes. */
   readonly hashing: ReadonlySet<string>;
-  /** Virtual hosts by what they are compiled from: these, and those of the tables before. */
-  readonly sources: Map<string, CompiledVirtualHost>;
-  readonly before: ReadonlyMap<string, CompiledVirtualHost>;
+  /** Parts of virtual hosts: these, and those of the tables before. */
+  readonly sources: Sources;
+  readonly before: Sources;
+  readonly previous: Tables | undefined;
 }
 
 function compileEntrance(config: Config, { name }: Listener, entrance: Entrance, context: Context): ConnectWay {
@@ -320,21 +236,24 @@ function directEndpoints({ listeners, clusters }: Config, ids: Ids): { id: numbe
 /** Envoy's own default is there to protect Envoy. */
 const isLimited = (maxConnections: number) => maxConnections !== 1_024 && maxConnections < 2 ** 32 - 1;
 
-function compileHttp(given: HttpChain, context: Context) {
-  const chain = { ...given, routes: withoutIdle(given.routes, context.hashing) };
+function compileHttp(chain: HttpChain, context: Context) {
   const { own } = chain.http;
+  const given = chainFacts(chain.routes.virtualHosts).hosts;
+  const facts = given.map((each) => withoutIdle(each, context.hashing));
+  const way = context.previous?.listeners.find(({ name }) => name === chain.listener)?.way;
+  const before = way?.kind === "requests" ? way.hosts : undefined;
+  const hosts = new HostTable(chain.routes, facts, own !== undefined, before);
   if (own !== undefined) {
     const { listener } = chain;
     context.slow.push({ listener, virtualHost: "", where: `${listener}: each request`, reason: whyOwn(own) });
-    const virtualHosts = chain.routes.virtualHosts.map(() => undefined);
-    return { kind: "requests" as const, hosts: new HostTable(chain.routes, true), virtualHosts };
+    return { kind: "requests" as const, hosts, virtualHosts: facts.map(() => undefined) };
   }
   const around = aroundOf(chain);
   return {
     kind: "requests" as const,
-    hosts: new HostTable(chain.routes, false),
-    virtualHosts: chain.routes.virtualHosts.map((vhost) => {
-      const { blob, slow, longest } = sameOrCompiled(chain, around, vhost, context);
+    hosts,
+    virtualHosts: facts.map(({ vhost }, place) => {
+      const { blob, slow, longest } = sameOrCompiled(chain, around, given[place]!, vhost, context);
       const where = `${chain.listener}: virtual host ${vhost.name}`;
       for (const { route, reason } of slow) {
         const rule = { listener: chain.listener, virtualHost: vhost.name, reason };
@@ -348,28 +267,25 @@ function compileHttp(given: HttpChain, context: Context) {
   };
 }
 
-const withoutIdle = (routes: RouteConfig, hashing: ReadonlySet<string>): RouteConfig => ({
-  ...routes,
-  virtualHosts: routes.virtualHosts.map((vhost) => ({
-    ...vhost,
-    routes: vhost.routes.map((route) => withoutIdlePolicies(route, hashing)),
-  })),
-});
-
-/** The headers that a route's conditions and hash policies ask for. */
-export const askedHeaders = ({ headers, action }: Route): string[] => [
-  ...headers.map(({ name }) => name),
-  ...(action.kind === "forward" ? hashedHeaders(action) : []),
-];
-
-function sameOrCompiled(chain: HttpChain, around: string, vhost: VirtualHost, context: Context): CompiledVirtualHost {
-  const { names, before, sources } = context;
-  const source = sourceOf(around, vhost, context);
-  const known = sources.get(source) ?? before.get(source);
-  const compiled = known && isAsBefore(known, names) ? known : compileVirtualHost(chain, vhost, context);
-  sources.set(source, compiled);
-  return compiled;
+/** `given`: the virtual host before what nobody asks for was taken away. */
+function sameOrCompiled(
+  chain: HttpChain,
+  around: string,
+  given: Facts,
+  vhost: VirtualHost,
+  context: Context,
+): CompiledVirtualHost {
+  const { names, before, sources, clusterId } = context;
+  const from = { vhost, around, clusters: given.ways.map(clusterId) };
+  const known = sources.find(given.vhost, from, names);
+  if (known !== undefined) return known;
+  const kept = before.find(given.vhost, from, names);
+  const part = kept ?? { ...compileVirtualHost(chain, vhost, context), ...from };
+  sources.add(given.vhost, part);
+  return part;
 }
+
+const hostsOf = ({ listeners }: Config) => listeners.flatMap(httpChains).map(({ routes }) => routes.virtualHosts);
 
 /** So many rules, asked one after the other, are worth a word. */
 const LONG = 32;
@@ -381,35 +297,14 @@ function keptNames(
   hashing: ReadonlySet<string>,
 ): ReadonlyMap<string, number> {
   if (previous === undefined) return new Map();
-  const chains = config.listeners.flatMap(httpChains);
-  const routes = chains.flatMap(({ routes }) => routes.virtualHosts.flatMap((v) => v.routes));
-  const asked = new Set(
-    routes.flatMap((route) => [
-      ...askedHeaders(withoutIdlePolicies(route, hashing)),
-      ...(route.query ?? []).map(({ name }) => queryName(name)),
-    ]),
-  );
+  const facts = hostsOf(config).flatMap((vhosts) => chainFacts(vhosts).hosts);
+  const asked = new Set(facts.flatMap((each) => withoutIdle(each, hashing).asked));
   return new Map(previous.headerNames.filter(({ name }) => asked.has(name)).map(({ name, index }) => [name, index]));
-}
-
-/** All that a virtual host is compiled from, but for the names' indexes. */
-function sourceOf(around: string, vhost: VirtualHost, { ids, clusterId }: Context): string {
-  const numbers = vhost.routes.map(({ name, action }) => [
-    ids.routes.get(name),
-    ...(action.kind === "forward" ? action.clusters.map((c) => "name" in c && clusterId(c)) : []),
-  ]);
-  return createHash("sha256")
-    .update(JSON.stringify([vhost, numbers]))
-    .update(around)
-    .digest("base64");
 }
 
 /** What all virtual hosts of a chain are compiled by. */
 const aroundOf = (chain: HttpChain) =>
   JSON.stringify([tooStrict(chain), chain.http.normalisation ?? null, { ...chain.routes, virtualHosts: [] }]);
-
-const isAsBefore = (before: CompiledVirtualHost, names: NameIndex) =>
-  before.names.every(([name, index]) => names.index(name) === index);
 
 function compileVirtualHost(chain: HttpChain, vhost: VirtualHost, context: Context): CompiledVirtualHost {
   const { names: all } = context;
@@ -613,9 +508,7 @@ function assignIds(config: Config, previous: Ids | undefined): Ids {
       previous?.listeners,
     ),
     routes: assign(
-      config.listeners
-        .flatMap(httpChains)
-        .flatMap(({ routes }) => routes.virtualHosts.flatMap((v) => v.routes.map((r) => r.name))),
+      hostsOf(config).flatMap((vhosts) => chainFacts(vhosts).routeNames),
       previous?.routes,
     ),
     clusters: assign(

@@ -1,6 +1,7 @@
 import { allChains } from "../model/chains.ts";
 import type { Cluster, Config } from "../model/config.ts";
 import { type Metadata, valueText } from "../model/metadata.ts";
+import { chainFacts, type Entry } from "./facts.ts";
 
 /**
  * What the kernel knows a cluster by: one record for requests that ask for no subset, and one more for each of the
@@ -27,13 +28,7 @@ export function recordsOf({ listeners, clusters }: Config): readonly ClusterReco
   const entries = listeners
     .flatMap(allChains)
     .flatMap((chain): readonly Entry[] =>
-      chain.kind === "tcp"
-        ? chain.clusters
-        : chain.routes.virtualHosts.flatMap(({ routes }) =>
-            routes.flatMap(({ action }) =>
-              action.kind === "forward" ? action.clusters.filter((entry) => "name" in entry) : [],
-            ),
-          ),
+      chain.kind === "tcp" ? chain.clusters : chainFacts(chain.routes.virtualHosts).choosy,
     );
   for (const entry of entries) {
     const { criteria } = entry;
@@ -45,12 +40,6 @@ export function recordsOf({ listeners, clusters }: Config): readonly ClusterReco
     records.set(key, { key, title: `${cluster.name} ${valueText(criteria)}`, cluster, criteria });
   }
   return [...records.values()];
-}
-
-/** A way to a cluster. */
-export interface Entry {
-  readonly name: string;
-  readonly criteria?: Metadata;
 }
 
 /** The record that a way leads to. No name of a cluster holds what stands before criteria. */

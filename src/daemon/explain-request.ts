@@ -1,4 +1,5 @@
-import { askedHeaders, compile, whyOwn } from "../compile/compile.ts";
+import { compile, whyOwn } from "../compile/compile.ts";
+import { askedHeaders } from "../compile/facts.ts";
 import { hashingClusters, withoutIdlePolicies } from "../compile/hash.ts";
 import { allChains } from "../model/chains.ts";
 import type {

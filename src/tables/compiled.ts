@@ -71,16 +71,6 @@ export type ConnectWay =
   /** It goes to an endpoint that the hook picks by this blob of clusters, and to the anchor where there is none. */
   | { readonly kind: "direct"; readonly blob: Uint32Array };
 
-export interface CompiledVirtualHost {
-  /** Undefined: the slow path's. */
-  readonly blob: Uint32Array | undefined;
-  readonly slow: readonly { readonly route?: SlowRoute; readonly reason: string }[];
-  /** The names that it asked for, and what indexes they had. */
-  readonly names: readonly (readonly [name: string, index: number | undefined])[];
-  /** Of the rules that are asked one after the other, the longest row. */
-  readonly longest: number;
-}
-
 export interface Tables {
   readonly ids: Ids;
   readonly listeners: readonly CompiledListener[];
@@ -91,8 +81,8 @@ export interface Tables {
   readonly headerNames: readonly { readonly name: string; readonly index: number }[];
   readonly slow: readonly SlowRule[];
   readonly long: readonly LongRule[];
-  /** By what they were compiled from: for the next compilation, which leaves alone what did not change. */
-  readonly sources: ReadonlyMap<string, CompiledVirtualHost>;
+  /** What virtual hosts' parts were compiled from: for the next compilation alone, which leaves what did not change. */
+  readonly sources: object;
 }
 
 /** Host names, still with the virtual hosts' places instead of their rules' indexes, which only sync knows. */
