@@ -185,6 +185,12 @@ export class Fields {
     this.#report.reject(this.place, message, mend);
   }
 
+  /** Takes all of a message, and nothing comes of it. */
+  leaveWhole(why: string): void {
+    this.skipRest();
+    this.#report.idle({ field: this.#message.desc.name, path: this.place.path, why });
+  }
+
   refuseRest(): void {
     for (const [name, field] of this.#message.fields) {
       if (this.#asked.has(name) || isUnset(field) || field.value.kind === "broken") continue;

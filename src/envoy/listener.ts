@@ -11,11 +11,20 @@ import { readUpgrades } from "./upgrades.ts";
 const CONNECTION_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER = "envoy.extensions.filters.http.router.v3.Router";
 
+const SERVERS_SIDE = "INBOUND is the server's side: XLB balances what clients send, and enforces no policy of a server's";
+
+/** Is the listener for what clients send? The other kind, which Istio has too, is taken and left alone. */
+export function isOutbound(listener: Fields): boolean {
+  const direction = listener.oneOf("traffic_direction", "UNSPECIFIED", "OUTBOUND", "INBOUND");
+  if (direction === "INBOUND") listener.leaveWhole(SERVERS_SIDE);
+  return direction !== "INBOUND";
+}
+
 /** `node` is the bootstrap's, of which some options speak. */
 export function readListener(listener: Fields, clusters: ReadonlySet<string>, node?: Node): Listener {
   const address = readAddress(listener);
   // Every listener of XLB is virtual: nothing binds, whatever bind_to_port says.
-  listener.skip("stat_prefix", "bind_to_port", "traffic_direction");
+  listener.skip("stat_prefix", "bind_to_port");
   const takesRest = listener.boolean("use_original_dst");
   // Which port a connection came to is then not the listener's to say.
   const port = takesRest ? undefined : address.port;

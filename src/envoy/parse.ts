@@ -8,7 +8,7 @@ import { readCluster } from "./cluster.ts";
 import { messageNamed } from "./descriptors.ts";
 import { readLocality } from "./endpoints.ts";
 import { Fields } from "./fields.ts";
-import { readListener } from "./listener.ts";
+import { isOutbound, readListener } from "./listener.ts";
 import { mergeMessages } from "./merge.ts";
 import type { Node } from "./own-headers.ts";
 import { readText } from "./read.ts";
@@ -123,7 +123,7 @@ function readResources(resources: Fields | undefined, node: Node | undefined, so
     ...readCluster(fields, sources),
   }));
   const known = new Set(clusters.map((cluster) => cluster.name));
-  const listeners = (resources?.messages("listeners") ?? []).map((fields) => ({
+  const listeners = (resources?.messages("listeners") ?? []).filter(isOutbound).map((fields) => ({
     fields,
     ...readListener(fields, known, node),
   }));

@@ -147,6 +147,31 @@ test("a field that good/everything.yaml and balancing.yaml do not show is refuse
   assert.ok(tried > 300, `${tried} fields tried`);
 });
 
+test("an INBOUND listener is taken whatever it holds, left alone, and named", () => {
+  const listener = (direction: string) => `
+    - name: in
+      traffic_direction: ${direction}
+      address: { socket_address: { address: 0.0.0.0, port_value: 15006 } }
+      filter_chains:
+        - filters:
+            - name: rbac
+              typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC }
+          transport_socket:
+            name: tls
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext`;
+  const inbound = parseBootstrap(`static_resources:\n  listeners:${listener("INBOUND")}`);
+  assert.deepEqual(inbound, {
+    ok: true,
+    value: { config: { listeners: [], clusters: [] } },
+    idle: [
+      "static_resources.listeners[0] has no effect: INBOUND is the server's side: XLB balances what clients send, " +
+        "and enforces no policy of a server's",
+    ],
+  });
+  assert.equal(parseBootstrap(`static_resources:\n  listeners:${listener("OUTBOUND")}`).ok, false);
+});
+
 test("what has no effect is told once for each field, and what the message holds does not matter", () => {
   const listener = (name: string, port: number) => ({
     name,
