@@ -2,7 +2,6 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { readNamed } from "../admin/files.ts";
 import { adminSocketPath, DEFAULT_ADMIN_SOCKET } from "../admin/messages.ts";
 import { WORKLOAD_DATAPATHS, type WorkloadDatapath } from "../admin/workloads.ts";
-import type { Config } from "../model/config.ts";
 
 /**
  * The program `xlb`. Each command loads what it needs when it is called: `xlb exec` stands before every start of a
@@ -258,8 +257,10 @@ async function validate(flags: SourceFlags): Promise<number> {
   return OK;
 }
 
+type ValidSource = Extract<Awaited<ReturnType<typeof readSource>>["parsed"], { ok: true }>;
+
 /** What a valid configuration leaves to the slow path, and what of it has no effect. */
-async function notesOn({ config, idle }: { config: Config; idle: readonly string[] }): Promise<string[]> {
+async function notesOn({ config, idle }: ValidSource): Promise<string[]> {
   const { explainConfig } = await import("../daemon/explain.ts");
   return [...explainConfig(config), ...idle];
 }

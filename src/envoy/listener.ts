@@ -11,7 +11,8 @@ import { readUpgrades } from "./upgrades.ts";
 const CONNECTION_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER = "envoy.extensions.filters.http.router.v3.Router";
 
-const SERVERS_SIDE = "INBOUND is the server's side: XLB balances what clients send, and enforces no policy of a server's";
+const SERVERS_SIDE =
+  "INBOUND is the server's side: XLB balances what clients send, and enforces no policy of a server's";
 
 /** Is the listener for what clients send? The other kind, which Istio has too, is taken and left alone. */
 export function isOutbound(listener: Fields): boolean {

@@ -6,8 +6,8 @@
  * one of its own: from the address in `x-from`, to that whose last byte is in `x-to`, at the port in `x-to-port`; or,
  * where the job has a list `owns` of such last bytes, to any of those at its port, or, with a line before the request
  * that says where to (PROXY protocol), to the job's own. `{nonce}` in a text becomes an identity of seven letters, told
- * with its answer; `x-burst: N` sends it N times at once, on connections of their own; `x-short` says that not all of it
- * is there.
+ * with its answer; `x-burst: N` sends it N times at once, on connections of their own; `x-short` says that not all of
+ * it is there.
  */
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";
