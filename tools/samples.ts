@@ -83,6 +83,7 @@ export const SAMPLES: {
     ],
   },
   "RouteAction.request_mirror_policies": { values: [[{ cluster: "c" }]] },
+  "RouteConfiguration.request_mirror_policies": { values: [[{ cluster: "c" }]] },
   "VirtualHost.request_mirror_policies": { values: [[{ cluster: "c" }]] },
   "RouteAction.RequestMirrorPolicy.cluster": { values: ["c"] },
   "RouteAction.RequestMirrorPolicy.cluster_header": { values: ["x-c"], beside: { cluster: null } },

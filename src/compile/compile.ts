@@ -368,7 +368,8 @@ function compileVirtualHost(chain: HttpChain, vhost: VirtualHost, context: Conte
 export const whyOwn = ({ askedBy }: OwnHeaders) => `${askedBy} asks for headers that Envoy sets itself`;
 
 /** The kernel path knows Envoy's default limits of a head only. */
-function tooStrict({ http }: HttpChain): string | undefined {
+function tooStrict({ http, routes }: HttpChain): string | undefined {
+  if (routes.internalOnly !== undefined) return "internal_only_headers has to look at each name";
   if (http.maxHeadersCount < XLB_MAX_HEADER_COUNT) return `max_headers_count is below ${XLB_MAX_HEADER_COUNT}`;
   if (http.normalisation?.underscores !== undefined) return "headers_with_underscores_action has to look at each name";
   if (http.maxRequestHeadersKb * 1_024 < XLB_MAX_HEAD) return "max_request_headers_kb is below 8";

@@ -143,7 +143,7 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
     return { ...where, passedOver: [], clusters: [], answer: admission, servedBy };
   }
   const { request, upgrade } = admission;
-  const { head: admitted, isLost } = receive(own, admission.routed, NOBODY);
+  const { head: admitted, isLost } = receive(own, chain.routes.internalOnly ?? [], admission.routed, NOBODY);
   if (isLost) {
     const answer = { status: 404, why: "its x-forwarded-proto is empty, and Envoy finds no route then" };
     return { ...where, passedOver: [], clusters: [], answer, servedBy: slowPath(declined("noRoute", answer.why)) };

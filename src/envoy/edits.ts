@@ -12,13 +12,18 @@ export function readEdits(owner: Fields): Edited {
   };
 }
 
-function readSide(owner: Fields, toAdd: string, toRemove: string): HeaderEdits | undefined {
-  const add = owner.messages(toAdd).map(readAddition);
-  const remove = owner.strings(toRemove).map(({ text, place }) => {
+/** A list of names of headers that are taken away. */
+export function readRemovals(owner: Fields, list: string): string[] {
+  return owner.strings(list).map(({ text, place }) => {
     const problem = nameProblem(text);
     if (problem !== undefined) owner.reject(place, problem);
     return lowerCase(text);
   });
+}
+
+function readSide(owner: Fields, toAdd: string, toRemove: string): HeaderEdits | undefined {
+  const add = owner.messages(toAdd).map(readAddition);
+  const remove = readRemovals(owner, toRemove);
   return add.length === 0 && remove.length === 0 ? undefined : { remove, add };
 }
 

@@ -41,10 +41,15 @@ export interface Inherited {
   readonly tellsAttempts?: boolean;
 }
 
-export function readInherited(host: Fields, known: ReadonlySet<string> | undefined): Inherited {
+/** `mirrors` are the route configuration's. */
+export function readInherited(
+  host: Fields,
+  known: ReadonlySet<string> | undefined,
+  mirrors: readonly Mirror[] | undefined,
+): Inherited {
   return {
     retry: readRetryOf(host),
-    mirrors: readMirrors(host, known),
+    mirrors: readMirrors(host, known) ?? mirrors,
     bufferLimit: host.number("per_request_buffer_limit_bytes"),
     countsAttempts: host.boolean("include_request_attempt_count") || undefined,
     tellsAttempts: host.boolean("include_attempt_count_in_response") || undefined,
@@ -158,7 +163,8 @@ function readRateLimited(backOff: Fields): RateLimitedBackOff {
   };
 }
 
-function readMirrors(owner: Fields, known: ReadonlySet<string> | undefined): readonly Mirror[] | undefined {
+/** Of a route, a virtual host or a route configuration. */
+export function readMirrors(owner: Fields, known: ReadonlySet<string> | undefined): readonly Mirror[] | undefined {
   const mirrors = owner.messages("request_mirror_policies").map((mirror) => readMirror(mirror, known));
   return mirrors.length === 0 ? undefined : mirrors;
 }

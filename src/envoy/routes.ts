@@ -7,11 +7,12 @@ import type {
   RouteConfig,
   VirtualHost,
 } from "../model/config.ts";
+import type { Mirror } from "../model/limits.ts";
 import { lowerCase } from "../tables/text.ts";
 import { type KnownClusters, NO_ACTION, readDirectResponse, readForward, readRedirect } from "./actions.ts";
-import { readEdits } from "./edits.ts";
+import { readEdits, readRemovals } from "./edits.ts";
 import type { Fields } from "./fields.ts";
-import { type Inherited, readInherited, readRouteLimits } from "./limits.ts";
+import { type Inherited, readInherited, readMirrors, readRouteLimits } from "./limits.ts";
 import { NO_MATCH, readMatch } from "./matches.ts";
 
 const MAX_DIRECT_BODY = 4_096;
@@ -19,13 +20,17 @@ const MAX_DIRECT_BODY = 4_096;
 /** `clusters` are the names that routes may lead to; missing where nobody knows them. */
 export function readRoutes(config: Fields, clusters: ReadonlySet<string> | undefined): RouteConfig {
   const domains: Domains = new Map();
+  const known = (config.boolean("validate_clusters") ?? true) ? clusters : undefined;
+  const internalOnly = readRemovals(config, "internal_only_headers");
   const bounds: Bounds = {
-    known: (config.boolean("validate_clusters") ?? true) ? clusters : undefined,
+    known,
+    mirrors: readMirrors(config, known),
     maxBody: config.number("max_direct_response_body_size_bytes") ?? MAX_DIRECT_BODY,
   };
   return {
     name: config.string("name"),
     ignorePortInHostMatching: config.boolean("ignore_port_in_host_matching") ?? false,
+    internalOnly: internalOnly.length === 0 ? undefined : internalOnly,
     mostSpecificWins: config.boolean("most_specific_header_mutations_wins") || undefined,
     virtualHosts: config.messages("virtual_hosts").map((host) => readVirtualHost(host, domains, bounds)),
     ...readEdits(config),
@@ -37,6 +42,8 @@ type Domains = Map<string, string>;
 
 interface Bounds {
   readonly known: KnownClusters;
+  /** For routes that neither have their own nor a virtual host with some. */
+  readonly mirrors: readonly Mirror[] | undefined;
   /** Bytes of a direct response. */
   readonly maxBody: number;
 }
@@ -57,7 +64,7 @@ function readVirtualHost(host: Fields, taken: Domains, bounds: Bounds): VirtualH
     taken.set(domain, owner ?? name);
     return domain;
   });
-  const inherited = readInherited(host, bounds.known);
+  const inherited = readInherited(host, bounds.known, bounds.mirrors);
   const routes = host.messages("routes").map((route, i) => readRoute(route, `${name}/${i}`, bounds, inherited));
   return { name, domains, routes, ...readEdits(host) };
 }

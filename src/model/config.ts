@@ -215,6 +215,8 @@ export interface RouteConfig extends Edited {
   readonly mostSpecificWins?: boolean;
   /** The router's `suppress_envoy_headers`: nothing is said of rewrites, timeouts and overload. */
   readonly suppressesOwn?: true;
+  /** `internal_only_headers`, lower case: requests of others lose them before a route is looked for. Never empty. */
+  readonly internalOnly?: readonly string[];
   readonly virtualHosts: readonly VirtualHost[];
 }
 

@@ -37,11 +37,20 @@ export interface Received {
   readonly isLost?: true;
 }
 
-/** What is made of a request before a route is looked for. Without options nothing is set, and advice is not taken. */
-export function receive(own: OwnHeaders | undefined, head: RequestHead, ends: Ends): Received {
+/**
+ * What is made of a request before a route is looked for. Without options nothing is set, and advice is not taken.
+ * `internalOnly`: what of headers none but internal clients may say, of whom there are none then.
+ */
+export function receive(
+  own: OwnHeaders | undefined,
+  internalOnly: readonly string[],
+  head: RequestHead,
+  ends: Ends,
+): Received {
   if (own === undefined) {
     const { address } = lastForwarded(lineOf(head.headers, "x-forwarded-for"), 0);
-    return { head: { ...head, headers: without(head.headers, ADVICE) }, client: address ?? ends.client };
+    const headers = without(head.headers, internalOnly.length === 0 ? ADVICE : new Set([...ADVICE, ...internalOnly]));
+    return { head: { ...head, headers }, client: address ?? ends.client };
   }
   const lines = new Lines(without(head.headers, own.keepsClientCertificate ? ALWAYS_DROPPED : WITH_CERTIFICATE));
   if (!isReferer(lines.get("referer") ?? "")) lines.drop("referer");
@@ -51,7 +60,7 @@ export function receive(own: OwnHeaders | undefined, head: RequestHead, ends: En
   const from = client ?? ends.client;
   const isEdge = own.isEdge && !isInternal;
   if (isInternal) lines.set("x-envoy-internal", "true");
-  else lines.drop(...FOR_INTERNALS, ...(isEdge ? OF_INTERNALS : []));
+  else lines.drop(...FOR_INTERNALS, ...internalOnly, ...(isEdge ? OF_INTERNALS : []));
   nameAgent(own, lines);
   if (own.via !== "") lines.append("via", own.via, ", ");
   if (isEdge && from !== undefined) lines.set("x-envoy-external-address", from.ip);

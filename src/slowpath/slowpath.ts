@@ -273,12 +273,13 @@ class Connection implements Served {
     }
     const { request, body, routed, upgrade, moved } = admitted;
     const { own } = listener.http;
+    const { internalOnly = [] } = listener.routes;
     const local = this.#from.original ?? localOf(this.#stream);
     const ends = { client: clientOf(this.#stream), local, machineIp: this.#ports.machineIp, makeId: randomUUID };
     if (routed === undefined) {
       const bare = { ...NO_PATH, headers: request.headers };
       /* Of those without a path, Envoy asks its routes about CONNECT only. */
-      const asked = request.method === "CONNECT" ? receive(own, bare, ends).head : bare;
+      const asked = request.method === "CONNECT" ? receive(own, internalOnly, bare, ends).head : bare;
       await this.#from.gate?.();
       await this.#reply(404, "NR", "", { close: true, asked });
       return false;
@@ -292,7 +293,7 @@ class Connection implements Served {
       await this.#reply(307, undefined, "", { close, head, extra: [["location", moved]], asked: routed });
       return !close;
     }
-    const received = receive(own, routed, ends);
+    const received = receive(own, internalOnly, routed, ends);
     const { head: asked, client } = received;
     if (received.isLost) {
       await this.#from.gate?.();

@@ -4,7 +4,7 @@ import { someEdits } from "./edits.ts";
 import { besideTemplate, CLUSTER, CONDITIONS, LISTENER, PATHS } from "./fields.ts";
 import { makeFront } from "./fronts.ts";
 import { hashingOptions } from "./hashing.ts";
-import { limitedEndpoints, limitedOptions, limitsOfHost } from "./limits.ts";
+import { limitedEndpoints, limitedOptions, limitsOfHost, someMirrors } from "./limits.ts";
 import {
   type ActionPart,
   type ClusterSpec,
@@ -104,8 +104,11 @@ export function makeConfig(seed: number, index: number, actions = "", option?: s
     hosts.push({ name, domains, routes: routes.map(({ route }) => route), ...edits, ...limits });
     made.push(...routes);
   }
+  /* What a route configuration says for all: they are left to the slow path then. */
+  const mirrors = dice.chance(0.06) ? someMirrors(dice, from) : {};
+  if ("request_mirror_policies" in mirrors) for (const { name } of hosts) slowHosts.add(name);
   const nowhere = made.some(({ action }) => action.name === "a cluster that is not there");
-  const routes = { ...(nowhere ? { validate_clusters: false } : {}), virtual_hosts: hosts };
+  const routes = { ...(nowhere ? { validate_clusters: false } : {}), ...mirrors, virtual_hosts: hosts };
   const isRest = takesRest(seed, index);
   const front = dice.chance(FRONTS) || isRest ? { front: makeFront(from, isRest, dice) } : {};
   const spec: Spec = { manager: {}, router: {}, routes, clusters, ...front, ...local };

@@ -664,6 +664,17 @@ export const LISTENER: readonly OptionPart<Manager>[] = [
     },
   },
   {
+    name: "internal_only_headers",
+    kernel: false,
+    chance: 0.06,
+    put({ routes }, dice) {
+      routes.internal_only_headers = [...new Set([dice.one(NAMES), dice.one(NAMES)])];
+    },
+    aim({ routes }, draft, dice) {
+      if (dice.chance(0.6)) draft.headers.push([dice.one(routes.internal_only_headers as string[]), "1"]);
+    },
+  },
+  {
     name: "most_specific_header_mutations_wins",
     kernel: true,
     chance: 0.2,

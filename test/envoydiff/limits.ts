@@ -83,7 +83,8 @@ function policy(dice: Dice): Json {
 const timeout = (dice: Dice): Json =>
   dice.chance(0.5) ? { timeout: dice.one(["0s", "0.5s", "0.5s", "5s", "60s"]) } : {};
 
-function mirrors(dice: Dice, { quiet }: Clusters): Json {
+/** `request_mirror_policies` of whatever may have them. */
+export function someMirrors(dice: Dice, { quiet }: Clusters): Json {
   return {
     request_mirror_policies: Array.from({ length: dice.between(1, 2) }, () => ({
       ...(dice.chance(0.2) ? { cluster_header: "x-mirror" } : { cluster: quiet() }),
@@ -212,7 +213,7 @@ export const LIMITED: readonly ActionPart[] = [
     make: (dice, clusters) => ({
       route: {
         cluster: dice.chance(0.3) ? clusters.limited() : clusters.fresh(),
-        ...mirrors(dice, clusters),
+        ...someMirrors(dice, clusters),
         ...(dice.chance(0.3) ? { retry_policy: policy(dice) } : {}),
       },
     }),
@@ -237,7 +238,7 @@ export function limitsOfHost(dice: Dice, clusters: Clusters): Json {
     include_request_attempt_count: dice.chance(0.8),
     include_attempt_count_in_response: dice.chance(0.8),
     per_request_buffer_limit_bytes: dice.one([10, 10_000]),
-    ...mirrors(dice, clusters),
+    ...someMirrors(dice, clusters),
   };
   const names = Object.keys(all);
   const first = dice.one(names);

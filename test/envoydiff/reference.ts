@@ -145,16 +145,17 @@ export function expect(
 
 function routedBy(config: Config, chain: HttpChain, local: Address, text: string, ports: Ports): Expected {
   const { own } = chain.http;
+  const { internalOnly = [] } = chain.routes;
   const admitted = readRequest(text, chain);
   if (typeof admitted === "number") return refuse(own, admitted);
   const { request, upgrade, moved } = admitted;
   const ends = { ...endsOf(text), local, machineIp: machineIp(), makeId: () => SOME_ID };
   if (admitted.routed === undefined) {
     const bare = { method: "", authority: "", path: "", headers: request.headers };
-    return refuse(own, 404, request.method === "CONNECT" ? receive(own, bare, ends).head : bare);
+    return refuse(own, 404, request.method === "CONNECT" ? receive(own, internalOnly, bare, ends).head : bare);
   }
   if (moved !== undefined) return { outcomes: [replyOf(own, 307, "", [["location", moved]], admitted.routed)] };
-  const { head: routed, client, isLost } = receive(own, admitted.routed, ends);
+  const { head: routed, client, isLost } = receive(own, internalOnly, admitted.routed, ends);
   if (isLost) return refuse(own, 404, routed);
   const outcomes: Outcome[] = [];
   const by = new Set<string>();

@@ -30,8 +30,12 @@ const client: Address = { ip: "192.0.2.9", port: 4_711 };
 const ends: Ends = { client, local: { ip: "10.0.0.1", port: 80 }, machineIp: "198.51.100.1", makeId: () => ID };
 
 const headOf = (headers: readonly Field[]): RequestHead => ({ method: "GET", authority: "a", path: "/", headers });
-const received = (own: OwnHeaders | undefined, headers: readonly Field[], from = ends) =>
-  receive(own, headOf(headers), from);
+const received = (
+  own: OwnHeaders | undefined,
+  headers: readonly Field[],
+  from = ends,
+  internalOnly: readonly string[] = [],
+) => receive(own, internalOnly, headOf(headers), from);
 const seen = (own: OwnHeaders | undefined, headers: readonly Field[], from = ends) =>
   Object.fromEntries(received(own, headers, from).head.headers);
 
@@ -176,4 +180,22 @@ test("an answer says who gave it, when, and to which request", () => {
   const traced = headOf([...asked.headers, ["x-envoy-force-trace", "1"]]);
   assert.equal(told(PLAIN, [], traced)["x-request-id"], "i");
   assert.deepEqual(answer(undefined, mine, asked, 0), mine);
+});
+
+test("what is for internal clients only is taken from all others, and from all where no option asks", () => {
+  const told: readonly Field[] = [
+    ["X-Inside", "1"],
+    ["x-inside", "2"],
+    ["x-other", "3"],
+  ];
+  const left = (own: OwnHeaders | undefined, chain: string) =>
+    received(own, [...told, ["x-forwarded-for", chain]], ends, ["x-inside"])
+      .head.headers.filter(([name]) => /inside|other/i.test(name))
+      .map(([, value]) => value);
+  assert.deepEqual(left(undefined, "10.0.0.1"), ["3"]);
+  assert.deepEqual(left(EDGE, "10.0.0.1"), ["3"]);
+  assert.deepEqual(left(PLAIN, "10.0.0.1"), ["3"]);
+  const own = { ...PLAIN, internal: [{ ip: "10.0.0.0", bits: 8 }] };
+  assert.deepEqual(left(own, "10.0.0.1"), ["1", "2", "3"]);
+  assert.deepEqual(left(own, "192.0.2.1"), ["3"]);
 });
