@@ -6,8 +6,6 @@ import type { Fields } from "./fields.ts";
 import { readBreakers, readUpstreamOptions } from "./limits.ts";
 import { readSockets } from "./sockets.ts";
 
-const HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-
 /** There is one endpoint, whatever the policy. */
 const ANYWHERE = { policy: { kind: "roundRobin" } } as const;
 
@@ -16,8 +14,6 @@ export function readCluster(cluster: Fields, sources: readonly string[]): Cluste
   const name = cluster.string("name");
   if (name.includes("\0")) cluster.reject("name", "must not hold a NUL");
   const discovery = readDiscovery(cluster);
-  const http = cluster.packedEntry("typed_extension_protocol_options", HTTP_OPTIONS, HTTP_OPTIONS);
-  http?.message("explicit_http_config")?.message("http_protocol_options");
   const breakers = readBreakers(cluster);
   const sockets = readSockets(cluster, sources);
   const assignment = readAssignment(cluster, discovery?.kind === "dns");
@@ -30,7 +26,7 @@ export function readCluster(cluster: Fields, sources: readonly string[]): Cluste
     connectTimeoutMs: cluster.milliseconds("connect_timeout") ?? 5000,
     maxConnections: breakers.default.maxConnections,
     breakers,
-    upstream: readUpstreamOptions(http),
+    upstream: readUpstreamOptions(cluster),
     ...(sockets === undefined ? {} : { sockets }),
     ...assignment,
     ...(discovery === undefined ? {} : { discovery }),

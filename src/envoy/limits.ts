@@ -239,13 +239,32 @@ function readBudget(budget: Fields): RetryBudget {
   };
 }
 
-/** `http` is the cluster's HttpProtocolOptions. */
-export function readUpstreamOptions(http: Fields | undefined): UpstreamOptions {
-  const common = http?.message("common_http_protocol_options");
+const HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const MOST_REQUESTS = "max_requests_per_connection";
+
+/** By its HttpProtocolOptions, or by the fields of its own that stood for them before. */
+export function readUpstreamOptions(cluster: Fields): UpstreamOptions {
+  const http = cluster.packedEntry("typed_extension_protocol_options", HTTP_OPTIONS, HTTP_OPTIONS);
+  /* Clients speak HTTP/1 alone, and so it is all the same whether theirs decides. */
+  http?.message("explicit_http_config")?.message("http_protocol_options");
+  http?.message("use_downstream_protocol_config")?.message("http_protocol_options");
+  cluster.skip("protocol_selection");
+  cluster.message("http_protocol_options");
+  const former = readCommon(cluster);
+  /* Beside HttpProtocolOptions they say nothing any more, but for the number of requests. */
+  const common = http === undefined ? former : readCommon(http);
+  const most = cluster.number(MOST_REQUESTS);
+  if (most !== undefined && common.maxRequestsPerConnection !== undefined)
+    cluster.reject(MOST_REQUESTS, "cannot stand beside that of common_http_protocol_options", "keep one of the two");
+  return { ...common, maxRequestsPerConnection: common.maxRequestsPerConnection ?? most ?? 0 };
+}
+
+function readCommon(owner: Fields) {
+  const common = owner.message("common_http_protocol_options");
   return {
     idleTimeoutMs: common?.milliseconds("idle_timeout") ?? DEFAULT_UPSTREAM.idleTimeoutMs,
     maxConnectionDurationMs: common?.milliseconds("max_connection_duration") ?? 0,
-    maxRequestsPerConnection: common?.number("max_requests_per_connection") ?? 0,
+    maxRequestsPerConnection: common?.number(MOST_REQUESTS),
     maxStreamDurationMs: common?.milliseconds("max_stream_duration") ?? 0,
   };
 }

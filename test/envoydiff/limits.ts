@@ -290,11 +290,24 @@ function upstreamOptions(dice: Dice): Json {
     ...(dice.chance(0.3) ? { max_requests_per_connection: dice.between(1, 3) } : {}),
     ...(dice.chance(0.3) ? { max_stream_duration: dice.one(["0.5s", "60s"]) } : {}),
   };
+  const { max_requests_per_connection = 1, ...others } = common_http_protocol_options;
+  const former = dice.one<Json>([
+    { common_http_protocol_options, http_protocol_options: {} },
+    { common_http_protocol_options: others, max_requests_per_connection },
+    { protocol_selection: dice.one(["USE_CONFIGURED_PROTOCOL", "USE_DOWNSTREAM_PROTOCOL"]) },
+  ]);
+  if (dice.chance(0.3)) return former;
   return {
+    /* Where both are there, these count for nothing. */
+    ...(dice.chance(0.1) ? { common_http_protocol_options: { max_requests_per_connection: 1 } } : {}),
     typed_extension_protocol_options: {
       [PROTOCOL]: {
         "@type": `type.googleapis.com/${PROTOCOL}`,
-        explicit_http_config: { http_protocol_options: {} },
+        ...dice.one<Json>([
+          { explicit_http_config: { http_protocol_options: {} } },
+          { use_downstream_protocol_config: { http_protocol_options: {} } },
+          { use_downstream_protocol_config: {} },
+        ]),
         common_http_protocol_options,
       },
     },
