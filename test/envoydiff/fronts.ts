@@ -76,7 +76,8 @@ export function makeFront(clusters: Clusters, isRest: boolean, dice: Dice): Fron
   for (let left = dice.between(1, 4); left > 0; left--) {
     const match = anyMatch(inspects, dice);
     const others = [...matches.values()];
-    if (!others.some((other) => mayOverlap(match, other))) matches.set(JSON.stringify(match), match);
+    if (!others.some((other) => mayOverlap(match, other) || isLeftToChance(match, other)))
+      matches.set(JSON.stringify(match), match);
   }
   const chains = [...matches.values()].map((match): ChainSpec => ({ match, does: anyDeed(clusters, dice) }));
   return {
@@ -87,6 +88,15 @@ export function makeFront(clusters: Clusters, isRest: boolean, dice: Dice): Fron
     chains,
     ...(dice.chance(0.7) ? { otherwise: { match: {}, does: anyDeed(clusters, dice) } } : {}),
   };
+}
+
+/** Of a range of all addresses and of none at all, Envoy takes the one or the other, by where they lie in memory. */
+function isLeftToChance(a: Json, b: Json): boolean {
+  const holdsAll = (match: Json, name: string) =>
+    ((match[name] ?? []) as Json[]).some(({ address_prefix }) => address_prefix === "0.0.0.0");
+  return ["prefix_ranges", "direct_source_prefix_ranges", "source_prefix_ranges"].some(
+    (name) => (holdsAll(a, name) && b[name] === undefined) || (holdsAll(b, name) && a[name] === undefined),
+  );
 }
 
 /** Is there nothing that tells them apart for sure? */
