@@ -69,6 +69,7 @@ const isBound = (maxRequests: number) => maxRequests !== DEFAULT_THRESHOLDS.maxR
 export function whyNotUpstream({ upstream, breakers }: Cluster): string | undefined {
   if (breakers !== undefined && isBound(breakers.default.maxRequests)) return "max_requests bounds its requests";
   if (upstream === undefined) return undefined;
+  if (upstream.perClient) return "connection_pool_per_downstream_connection keeps its clients' connections apart";
   if (upstream.maxRequestsPerConnection > 0) return "max_requests_per_connection bounds its connections";
   if (upstream.maxConnectionDurationMs > 0) return "max_connection_duration bounds its connections";
   return upstream.maxStreamDurationMs > 0 ? "max_stream_duration bounds its requests" : undefined;

@@ -15,6 +15,7 @@ const TLS = "XLB ends no TLS";
 const PROCESS = "it is about Envoy's process";
 const NOBODY = "Envoy does nothing by it either";
 const HEALTH = "nobody checks health";
+const WARM = "listeners wait until all clusters have endpoints, or 5 s";
 
 /**
  * Fields that change nothing of what is served, by message: those that control planes send all the same. Whatever a
@@ -82,6 +83,7 @@ const FIELDS: { readonly [message: string]: { readonly [why: string]: readonly s
     [LABELS]: ["metadata"],
     [STATISTICS]: ["alt_stat_name", "track_cluster_stats", "track_timeout_budgets"],
     [SOCKET]: ["per_connection_buffer_limit_bytes", "cleanup_interval"],
+    [WARM]: ["wait_for_warm_on_init"],
     [HEALTH]: ["ignore_health_on_host_removal", "close_connections_on_host_health_failure"],
   },
   "envoy.config.endpoint.v3.LocalityLbEndpoints": { [LABELS]: ["metadata"] },

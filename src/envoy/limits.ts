@@ -256,7 +256,12 @@ export function readUpstreamOptions(cluster: Fields): UpstreamOptions {
   const most = cluster.number(MOST_REQUESTS);
   if (most !== undefined && common.maxRequestsPerConnection !== undefined)
     cluster.reject(MOST_REQUESTS, "cannot stand beside that of common_http_protocol_options", "keep one of the two");
-  return { ...common, maxRequestsPerConnection: common.maxRequestsPerConnection ?? most ?? 0 };
+  const perClient = cluster.boolean("connection_pool_per_downstream_connection") ?? false;
+  return {
+    ...common,
+    maxRequestsPerConnection: common.maxRequestsPerConnection ?? most ?? 0,
+    ...(perClient ? { perClient } : {}),
+  };
 }
 
 function readCommon(owner: Fields) {

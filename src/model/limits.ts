@@ -33,8 +33,10 @@ export interface Breakers {
   readonly maxConnectionsPerHost?: { readonly [priority in Priority]?: number };
 }
 
-/** A cluster's `common_http_protocol_options`. */
+/** A cluster's `common_http_protocol_options`, and whose its connections are. */
 export interface UpstreamOptions {
+  /** `connection_pool_per_downstream_connection`: each is for the requests of one connection of a client. */
+  readonly perClient?: true;
   /** How long a connection may lie idle. */
   readonly idleTimeoutMs: number;
   readonly maxConnectionDurationMs: number;

@@ -308,9 +308,9 @@ export class Exchange {
   }
 
   async #try(to: Try, fresh: boolean): Promise<Outcome> {
-    const { upstreams, tenant } = this.#parties;
+    const { upstreams, tenant, stream: client } = this.#parties;
     const { action } = this.#to;
-    const target: Target = { ...this.#to, tenant, address: to.address, priority: this.#priority };
+    const target: Target = { ...this.#to, tenant, client, address: to.address, priority: this.#priority };
     this.#count++;
     if (this.#count > 1) this.#head = this.#withExpected(this.#head);
     if (action.countsAttempts && this.#count > 1)

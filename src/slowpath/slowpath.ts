@@ -48,7 +48,10 @@ export class SlowPath {
       this.#open(stream, chain, arrival, { ...from, ...(initial ? { initial } : {}) });
     const served = new Newcomer(stream, arrival, serve, initial);
     this.#connections.add(served);
-    void served.serve().finally(() => this.#connections.delete(served));
+    void served.serve().finally(() => {
+      this.#connections.delete(served);
+      this.#upstreams.leave(stream);
+    });
     return served;
   }
 

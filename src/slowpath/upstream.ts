@@ -1,4 +1,5 @@
 import { connect as netConnect, type Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { Address } from "../model/config.ts";
 import type { Breakers, Keepalive, Priority, SocketOptions, UpstreamOptions } from "../model/limits.ts";
 import { sourceTowards } from "../route/source.ts";
@@ -61,6 +62,8 @@ export interface Target {
   readonly breakers: Breakers;
   readonly upstream: UpstreamOptions;
   readonly sockets?: SocketOptions;
+  /** Who asks, where that makes a difference: a copy for a mirror is nobody's. */
+  readonly client?: Duplex;
 }
 
 /** A request that waits for somebody else's connection. */
@@ -83,6 +86,8 @@ const keyOf = ({ tenant, cluster, address, priority }: Target) =>
 /** Connections to servers, and the requests that wait for one: Envoy's ConnPoolImplBase. */
 export class Upstreams {
   readonly #pools = new Map<string, Pool>();
+  /** Of clusters whose connections are each for one client. */
+  readonly #ofClients = new Map<Duplex, Map<string, Pool>>();
   /** Connections of an endpoint, over all tenants. */
   readonly #perHost = new Map<string, number>();
   readonly #resources: Resources;
@@ -238,7 +243,7 @@ export class Upstreams {
       if (left > 0) this.#perHost.set(host, left);
       else this.#perHost.delete(host);
       this.#replace(target, pool);
-      if (pool.open === 0 && pool.waiting.length === 0) this.#pools.delete(keyOf(target));
+      if (pool.open === 0 && pool.waiting.length === 0) this.#drop(target);
     });
   }
 
@@ -261,18 +266,43 @@ export class Upstreams {
 
   #poolOf(target: Target): Pool {
     const key = keyOf(target);
-    let pool = this.#pools.get(key);
+    const pools = this.#poolsOf(target);
+    let pool = pools.get(key);
     if (pool === undefined) {
       pool = { idle: [], waiting: [], open: 0 };
-      this.#pools.set(key, pool);
+      pools.set(key, pool);
     }
     return pool;
+  }
+
+  #poolsOf(target: Target): Map<string, Pool> {
+    const client = ownerOf(target);
+    if (client === undefined) return this.#pools;
+    let pools = this.#ofClients.get(client);
+    if (pools === undefined) {
+      pools = new Map();
+      this.#ofClients.set(client, pools);
+    }
+    return pools;
+  }
+
+  #drop(target: Target): void {
+    const client = ownerOf(target);
+    const pools = this.#poolsOf(target);
+    pools.delete(keyOf(target));
+    if (client !== undefined && pools.size === 0) this.#ofClients.delete(client);
+  }
+
+  /** A client has gone: nobody else may have what was for it alone. */
+  leave(client: Duplex): void {
+    for (const { idle } of this.#ofClients.get(client)?.values() ?? [])
+      for (const up of idle.splice(0)) up.socket.destroy();
   }
 
   /** Gives a connection back after a complete, clean exchange. Whatever comes on it now is unasked, and ends it. */
   giveBack(target: Target, up: Upstream): void {
     const { socket } = up;
-    if (up.worn || socket.destroyed || !socket.writable || !up.source.empty) {
+    if (up.worn || ownerOf(target)?.destroyed || socket.destroyed || !socket.writable || !up.source.empty) {
       socket.destroy();
       return;
     }
@@ -302,7 +332,8 @@ export class Upstreams {
   }
 
   closeIdle(): void {
-    for (const { idle } of this.#pools.values()) for (const up of idle.splice(0)) up.socket.destroy();
+    for (const pools of [this.#pools, ...this.#ofClients.values()])
+      for (const { idle } of pools.values()) for (const up of idle.splice(0)) up.socket.destroy();
   }
 }
 
@@ -314,6 +345,8 @@ export function once(act: () => void): () => void {
     left = false;
   };
 }
+
+const ownerOf = ({ upstream, client }: Target) => (upstream.perClient ? client : undefined);
 
 const hostOf = ({ cluster, address }: Target) => `${cluster} ${address.ip} ${address.port}`;
 

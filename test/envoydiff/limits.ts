@@ -274,6 +274,7 @@ export function limitedOptions(dice: Dice): Json {
     lb_policy: dice.one(["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM"]),
     ...(dice.chance(0.8) ? { circuit_breakers: { thresholds: [thresholds(dice), ...high], ...perHost } } : {}),
     ...(dice.chance(0.5) ? upstreamOptions(dice) : {}),
+    ...(dice.chance(0.1) ? { connection_pool_per_downstream_connection: true } : {}),
   };
 }
 

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
+import { PassThrough } from "node:stream";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { DEFAULT_THRESHOLDS, DEFAULT_UPSTREAM, type Keepalive, type Thresholds } from "../../src/model/limits.ts";
 import { Resources } from "../../src/slowpath/breakers.ts";
 import { ConnectFailed, Overflow, type Target, Upstreams } from "../../src/slowpath/upstream.ts";
@@ -76,4 +78,39 @@ test("keepalive is set by the system's way where there is one, else by Node's", 
   const said = execFileSync("ss", ["-tnoH", "sport", "=", `:${localPort}`], { encoding: "utf8" });
   node.socket.destroy();
   assert.match(said, /timer:\(keepalive,(1min|5\dsec|59\.\d+sec)/);
+});
+
+test("connections of their own are for one client each, and end with it", async (t) => {
+  const server = await silent();
+  t.after(() => server.close());
+  const resources = new Resources(() => 0);
+  const upstreams = new Upstreams(resources, () => {});
+  const [one, other] = [new PassThrough(), new PassThrough()];
+  const upstream = { ...DEFAULT_UPSTREAM, perClient: true } as const;
+  const targetOf = (client: PassThrough): Target => ({ ...targetAt(portOf(server), {}), upstream, client });
+  const serve = async (client: PassThrough) => {
+    const up = await upstreams.acquire(targetOf(client), false, never);
+    upstreams.detach(targetOf(client));
+    upstreams.giveBack(targetOf(client), up);
+    return up;
+  };
+  const first = await serve(one);
+  const second = await serve(other);
+  assert.notEqual(first, second);
+  assert.equal(await serve(one), first);
+  assert.equal(await serve(other), second);
+  upstreams.leave(one);
+  assert.ok(first.socket.destroyed);
+  assert.ok(!second.socket.destroyed);
+  /* One that comes back when its client has gone is nobody's. */
+  const late = await upstreams.acquire(targetOf(other), false, never);
+  assert.equal(late, second);
+  other.destroy();
+  upstreams.leave(other);
+  upstreams.detach(targetOf(other));
+  upstreams.giveBack(targetOf(other), late);
+  assert.ok(late.socket.destroyed);
+  const until = performance.now() + 5_000;
+  while (resources.of("c", "default").connections > 0 && performance.now() < until) await sleep(2);
+  assert.equal(resources.of("c", "default").connections, 0);
 });
