@@ -17,6 +17,14 @@ static __always_inline struct word *word_at(void *blob, __u32 index)
 	return &found->words[index % XLB_LINE_WORDS];
 }
 
+/* Four words, which begin at a multiple of four. */
+static __always_inline const __u8 *line_at(void *blob, __u32 index)
+{
+	__u32 line = index / XLB_LINE_WORDS;
+
+	return bpf_map_lookup_elem(blob, &line);
+}
+
 /* A state: two words, which begin at an even one. */
 static __always_inline struct word *state_at(void *blob, __u32 index)
 {
@@ -75,12 +83,12 @@ static __always_inline bool equals(void *blob, __u32 value, __u32 length, const 
 				   __u32 offset, bool fold)
 {
 	__u32 at = from(0);
+	struct word *w = NULL;
 	volatile bool same = false;
 
 	/* A bound that the verifier knows, or a counter of what is left, would have other values with each turn. */
 	length = from(length);
 	repeat (XLB_MAX_PATH) {
-		struct word *w;
 		__u32 count;
 		__u64 bytes;
 
@@ -92,7 +100,8 @@ static __always_inline bool equals(void *blob, __u32 value, __u32 length, const 
 		}
 		if (count > 8)
 			count = 8;
-		w = word_at(blob, value + at / 16);
+		if (!(at & 15))
+			w = word_at(blob, value + at / 16);
 		/* Behind its end a text has zeros. */
 		if (!w || !bytes_at(data, end, offset + at, count, fold, &bytes) ||
 		    bytes != ((const __u64 *)w)[at >> 3 & 1])
@@ -195,24 +204,34 @@ static __always_inline bool found(void *blob, __u32 value, __u32 length, const _
 	return same;
 }
 
+/* The class of a byte, of the two lines of ASCII's: a head with any other byte was declined before. */
+static __always_inline __u32 class_of(const __u8 *low, const __u8 *high, __u8 byte)
+{
+	return (byte & 64 ? high : low)[byte & 63];
+}
+
 /*
  * Does the table take the whole text? Its head word: a = where the walk starts, b = the first word of the classes of
- * the 256 bytes, c = the first word of the table, d = where the states that accept begin. A state is the place of its
+ * ASCII, c = the first word of the table, d = where the states that accept begin. A state is the place of its
  * row in the table, of 16-bit places of the next states' rows; row 0 is the state without return.
  */
 static __always_inline bool walk_table(void *blob, __u32 head, const __u8 *data, const __u8 *end, __u32 offset,
 				       __u32 length)
 {
 	struct word *w = word_at(blob, head);
-	__u32 at = from(0), state, classes, rows, accepting;
+	__u32 at = from(0), state, rows, accepting;
+	const __u8 *low, *high;
 	volatile bool accepts = false;
 
 	if (!w)
 		return false;
 	state = w->a;
-	classes = w->b;
 	rows = w->c;
 	accepting = w->d;
+	low = line_at(blob, w->b);
+	high = line_at(blob, w->b + XLB_LINE_WORDS);
+	if (!low || !high)
+		return false;
 	repeat (XLB_MAX_HEAD) {
 		__u32 place;
 		const __u8 *p;
@@ -226,10 +245,7 @@ static __always_inline bool walk_table(void *blob, __u32 head, const __u8 *data,
 		p = byte_at(data, end, offset + at);
 		if (!p)
 			break;
-		w = word_at(blob, classes + (*p >> 4));
-		if (!w)
-			break;
-		place = state + byte_of(w, *p);
+		place = state + class_of(low, high, *p);
 		w = word_at(blob, rows + (place >> 3));
 		if (!w)
 			break;
@@ -247,14 +263,18 @@ static __always_inline __u32 walk_union(void *blob, __u32 head, const __u8 *data
 					__u32 length)
 {
 	struct word *w = word_at(blob, head);
-	__u32 at = from(0), state, classes, rows, width;
+	__u32 at = from(0), state, rows, width;
+	const __u8 *low, *high;
 
 	if (!w)
 		return 0;
 	state = w->a;
-	classes = w->b;
 	rows = w->c;
 	width = w->d;
+	low = line_at(blob, w->b);
+	high = line_at(blob, w->b + XLB_LINE_WORDS);
+	if (!low || !high)
+		return 0;
 	repeat (XLB_MAX_HEAD + 1) {
 		bool over = at >= length;
 		__u32 place = width;
@@ -266,10 +286,7 @@ static __always_inline __u32 walk_union(void *blob, __u32 head, const __u8 *data
 			p = byte_at(data, end, offset + at);
 			if (!p)
 				return 0;
-			w = word_at(blob, classes + (*p >> 4));
-			if (!w)
-				return 0;
-			place = byte_of(w, *p);
+			place = class_of(low, high, *p);
 		}
 		place += state;
 		w = word_at(blob, rows + (place >> 2));

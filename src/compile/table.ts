@@ -1,4 +1,5 @@
 import type { BlobBuilder } from "../tables/blob.ts";
+import { XLB_LINE_WORDS } from "../tables/layout.gen.ts";
 import type { Dfa, UnionDfa } from "./dfa.ts";
 
 /** A walk's place in the rows is a number of 16 bits. */
@@ -8,6 +9,9 @@ const MOST_PLACES = 0x10000;
 export const PLAIN_STATES = MOST_PLACES / 256;
 
 export const fits = ({ states, classCount }: Dfa) => states * classCount <= MOST_PLACES;
+
+/** Of ASCII alone, in two lines: a walk looks for them once, not for each byte. */
+const writeClasses = (blob: BlobBuilder, classes: Uint8Array) => blob.bytes(classes.subarray(0, 128), XLB_LINE_WORDS);
 
 /** Writes an automaton as `walk_table` of bpf/steps/match.h reads it, and gives its head word: docs/tables.md. */
 export function writeTable(blob: BlobBuilder, { classes, classCount, states, next, start, accepts }: Dfa): number {
@@ -25,7 +29,7 @@ export function writeTable(blob: BlobBuilder, { classes, classCount, states, nex
   });
   const refusing = accepts.reduce((count, accepting) => count + (accepting ? 0 : 1), 0);
   const head = blob.reserve(1);
-  blob.put(head, place[start]!, blob.bytes(Buffer.from(classes)), blob.bytes(rows), refusing * classCount);
+  blob.put(head, place[start]!, writeClasses(blob, classes), blob.bytes(rows), refusing * classCount);
   return head;
 }
 
@@ -45,6 +49,6 @@ export function writeUnion(
     rows[state * width + classCount] = values[state]!;
   }
   const head = blob.reserve(1);
-  blob.put(head, start * width, blob.bytes(classes), blob.bytes(new Uint8Array(rows.buffer)), classCount);
+  blob.put(head, start * width, writeClasses(blob, classes), blob.bytes(new Uint8Array(rows.buffer)), classCount);
   return head;
 }

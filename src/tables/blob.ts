@@ -33,9 +33,9 @@ export class BlobBuilder {
     return index;
   }
 
-  /** Sixteen bytes to a word, in memory order. */
-  bytes(text: Uint8Array): number {
-    const first = this.reserve(Math.max(1, Math.ceil(text.length / 16)));
+  /** Sixteen bytes to a word, in memory order, from a multiple of `align` on. */
+  bytes(text: Uint8Array, align = 1): number {
+    const first = this.reserve(Math.max(1, Math.ceil(text.length / 16)), align);
     new Uint8Array(this.#words.buffer).set(text, first * 16);
     return first;
   }

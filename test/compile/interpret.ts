@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import type { RequestHead } from "../../src/route/match.ts";
 import type { HostBlob } from "../../src/tables/compiled.ts";
 import {
@@ -26,6 +27,7 @@ import {
   RULES_SLOW,
   SwitchKind,
   XLB_CURSORS,
+  XLB_LINE_WORDS,
   XLB_MAX_LISTS,
   XLB_MAX_SCAN,
   XLB_SKIP_MASK,
@@ -69,11 +71,27 @@ export class Blob {
     return this.#bytes[first * 16 + at] ?? -1;
   }
 
-  /** Are its bytes from a word on the text's? Eight of them are looked up at once, up to the first that differ. */
+  /** A number of 16 bits. */
+  short(first: number, at: number): number {
+    lookups.count++;
+    return this.#bytes[first * 16 + 2 * at]! | (this.#bytes[first * 16 + 2 * at + 1]! << 8);
+  }
+
+  /** The classes of ASCII: two lines, which are looked up before a walk begins. */
+  classes(first: number): (byte: number) => number {
+    lookups.count += 2;
+    assert.equal(first % XLB_LINE_WORDS, 0);
+    return (byte) => {
+      assert.ok(byte < 128, "the hook would have declined such a head");
+      return this.#bytes[first * 16 + byte]!;
+    };
+  }
+
+  /** Are its bytes from a word on the text's? A word of them is looked up at once, up to the first that differ. */
   equals(first: number, length: number, text: Uint8Array): boolean {
-    for (let at = 0; at < length; at += 8) {
+    for (let at = 0; at < length; at += 16) {
       lookups.count++;
-      for (let i = at; i < Math.min(at + 8, length); i++) if (this.#bytes[first * 16 + i] !== text[i]) return false;
+      for (let i = at; i < Math.min(at + 16, length); i++) if (this.#bytes[first * 16 + i] !== text[i]) return false;
     }
     return true;
   }
@@ -240,11 +258,12 @@ export function hasSwitches(words: Uint32Array): boolean {
 
 function walkUnion(blob: Blob, head: number, text: Uint8Array): number {
   const [start, classes, rows, width] = blob.word(head)!;
+  const classOf = blob.classes(classes);
   const entry = (place: number) => blob.word(rows + (place >> 2))![place & 3]!;
   let state = start;
   for (const byte of text) {
     if (!state) return 0;
-    state = entry(state + blob.byte(classes, byte));
+    state = entry(state + classOf(byte));
   }
   return state && entry(state + width);
 }
@@ -289,11 +308,11 @@ function says(blob: Blob, kind: number, flags: number, value: number, length: nu
 
 function walkTable(blob: Blob, head: number, text: Uint8Array): boolean {
   const [start, classes, rows, accepting] = blob.word(head)!;
+  const classOf = blob.classes(classes);
   let state = start;
   for (const byte of text) {
     if (state === 0) return false;
-    const at = 2 * (state + blob.byte(classes, byte));
-    state = blob.byte(rows, at) | (blob.byte(rows, at + 1) << 8);
+    state = blob.short(rows, state + classOf(byte));
   }
   return state >= accepting;
 }
