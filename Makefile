@@ -16,9 +16,13 @@ TESTS := $(sort $(shell find test -name '*.test.ts' 2>/dev/null))
 # Those that load programs, open sockets in enrolled cgroups or run the product need root and a machine to themselves.
 ROOT_TESTS := $(filter test/kernel/% test/e2e/% test/cli/exec.%,$(TESTS))
 UNIT_TESTS := $(filter-out $(ROOT_TESTS) test/soak/%,$(TESTS))
-# What failed stands once more at the end, a line each.
+# Those that only compute: no socket, no process, no time that matters. Two at a time do not disturb each other.
+PURE_TESTS := $(filter-out %/against-envoy.test.ts,$(filter \
+  test/balancing/% test/compile/% test/envoy/% test/envoydiff/% test/route/% test/sync/%,$(UNIT_TESTS)))
+# What failed stands once more at the end, a line each: FAILED says where to.
+FAILED = stdout
 RUN_TESTS = node --import tsx --test --test-reporter=spec --test-reporter-destination=stdout \
-  --test-reporter=./tools/failing.mjs --test-reporter-destination=stdout
+  --test-reporter=./tools/failing.mjs --test-reporter-destination=$(FAILED)
 
 .PHONY: all help setup setup-peers build bundle layout fields demo test check bench soak differential envoy-diff verify install uninstall clean
 .DEFAULT_GOAL := all
@@ -97,8 +101,12 @@ soak: setup-peers build ## millions of requests with aborts; looks for leaks
 
 # --- proof ------------------------------------------------------------------------------------------------------------
 
+# Both halves run, and tell at the end what failed in either.
+test: FAILED = build/failed.txt
 test: setup-peers build ## every test; those of the kernel one after the other
-	@$(RUN_TESTS) --test-concurrency=1 $(UNIT_TESTS) $(ROOT_TESTS)
+	@$(RUN_TESTS) --test-concurrency=2 $(PURE_TESTS); pure=$$?; mv build/failed.txt build/failed-pure.txt; \
+	$(RUN_TESTS) --test-concurrency=1 $(filter-out $(PURE_TESTS),$(UNIT_TESTS)) $(ROOT_TESTS); others=$$?; \
+	cat build/failed-pure.txt build/failed.txt; exit $$((pure | others))
 
 check: build ## what needs no root: types, lint, house rules, unit tests
 	@tsc --noEmit

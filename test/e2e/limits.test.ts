@@ -252,7 +252,7 @@ function suite(name: string, kernel: boolean, ways: readonly Way[]): void {
     );
     after(() => bed.close(), { timeout: PATIENCE });
 
-    /** A client of each tenant has been here, what grows once has grown, and what was before has settled. */
+    /** A client of each tenant has been here, and what grows once has grown; it settles before it is measured. */
     const warm = async (way: Way) => {
       const steps: Step[] = [
         ...send(way, request(way, "/fill")),
@@ -270,7 +270,6 @@ function suite(name: string, kernel: boolean, ways: readonly Way[]): void {
         ],
         JSON.stringify(outcome).slice(0, 500),
       );
-      await later(300);
     };
 
     test("the daemon is ready in 2 s, and idle it uses next to nothing", { timeout: PATIENCE }, async (t) => {
