@@ -105,6 +105,9 @@ export const SAMPLES: {
   "Cluster.maglev_lb_config": { beside: { lb_policy: "MAGLEV" } },
   "Cluster.MaglevLbConfig.table_size": { values: [251] },
   "Maglev.table_size": { values: [251] },
+  "Cluster.CommonLbConfig.ConsistentHashingLbConfig.use_hostname_for_hashing": {
+    beside: { "../../type": "STRICT_DNS" },
+  },
   "Cluster.CommonLbConfig.consistent_hashing_lb_config": { beside: { "../lb_policy": "RING_HASH" } },
   "UriTemplateMatchConfig.path_template": { values: ["/{x}", "/*"] },
   "UriTemplateRewriteConfig.path_template_rewrite": { values: ["/{x}/y", "/y"] },

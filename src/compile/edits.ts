@@ -81,7 +81,7 @@ export function programOf(
     authority = [host];
   }
   if (action.host !== undefined) {
-    if (action.host.kind === "header") return { whyNot: "a header says what its host is rewritten to" };
+    if (action.host.kind !== "literal") return { whyNot: WHY_NOT_HOST[action.host.kind] };
     if (action.keepsForwardedHost) return { whyNot: "it appends to x-forwarded-host" };
     if (tells) steps.push(setting("x-envoy-original-host", authority));
     host = action.host.value;
@@ -95,6 +95,12 @@ export function programOf(
   };
   return tooMuchOf(program) ?? program;
 }
+
+const WHY_NOT_HOST = {
+  header: "a header says what its host is rewritten to",
+  path: "its host is made of the path by a regular expression",
+  endpoint: "its host is rewritten to the name of the endpoint",
+} as const;
 
 const droppedOf = ({ path }: Route) => (path.kind === "regex" ? "path" : Buffer.byteLength(path.value));
 

@@ -8,6 +8,7 @@ import { clusterChance, hashConnection, hashRequest, type RequestHash } from "..
 import { clusterName, Headers, matchRoute, pickCluster, pickEntry, type RequestHead } from "../route/match.ts";
 import { type Answer, answerOf } from "../route/rewrite.ts";
 import { allowsUpgrade } from "../route/upgrade.ts";
+import { addressText } from "../tables/address.ts";
 
 /** What the reference says of one request, with the endpoint picked. */
 export type Choice =
@@ -27,6 +28,8 @@ export type Choice =
       readonly action: ForwardAction;
       readonly criteria: Metadata | undefined;
       readonly hash: bigint | undefined;
+      /** The same of the head as it went on. */
+      readonly hashOf: (sent: RequestHead) => bigint | undefined;
       /** Each a `set-cookie` for the response. */
       readonly cookies: readonly string[];
     });
@@ -113,12 +116,13 @@ export class ReferenceRouter {
       return { ...chosen, kind: "dropped", whole: drop.share === drop.outOf };
     const { criteria } = entry;
     const { balance, byHash } = state.forCriteria(criteria);
-    const { hash, cookies } = byHash
-      ? hashRequest(action.hashPolicies ?? [], chosen.editor.request(head), occasion, "give")
-      : NO_HASH;
+    const hashed = (sent: RequestHead) =>
+      byHash ? hashRequest(action.hashPolicies ?? [], sent, occasion, "give") : NO_HASH;
+    const { hash, cookies } = hashed(chosen.editor.request(head));
+    const hashOf = (sent: RequestHead) => hashed(sent).hash;
     const endpoint = this.#pick(cluster, balance, original, hash);
     if (!endpoint) return { ...chosen, kind: "noHost", cluster };
-    return { ...chosen, kind: "endpoint", cluster, endpoint, action, criteria, hash, cookies };
+    return { ...chosen, kind: "endpoint", cluster, endpoint, action, criteria, hash, hashOf, cookies };
   }
 
   /** The cluster for a connection by tcp_proxy, by weight; what comes back picks an endpoint of it each time. */
@@ -142,8 +146,11 @@ export class ReferenceRouter {
     hash?: bigint,
     attempt = 0,
   ): Endpoint | undefined {
-    if (cluster.discovery?.kind === "originalDst")
-      return original && { address: original, weight: 1, health: "healthy" };
+    if (cluster.discovery?.kind === "originalDst") {
+      /* Envoy's name for such an endpoint. */
+      const hostname = original && `${cluster.name}${addressText(original)}`;
+      return original && { address: original, weight: 1, health: "healthy", hostname };
+    }
     return balance({
       hash,
       attempt,
@@ -159,14 +166,21 @@ export class ReferenceRouter {
     return endpoints.reduce((sum, endpoint) => sum + this.#active(cluster, endpoint), 0);
   }
 
-  /** An endpoint for one more try. One that has been tried is given up for another up to `attempts` times. */
+  /**
+   * An endpoint for one more try of `sent`, the head as it went on. One that has been tried is given up for another up
+   * to `attempts` times.
+   */
   again(
-    { cluster: { name }, criteria, hash }: Pick<Extract<Choice, { kind: "endpoint" }>, "cluster" | "criteria" | "hash">,
+    choice: Pick<Extract<Choice, { kind: "endpoint" }>, "action" | "cluster" | "criteria" | "hash" | "hashOf">,
+    sent: RequestHead,
     tried: readonly Address[],
     attempts: number,
     original: Address | undefined,
   ): Endpoint | undefined {
-    const state = this.#clusters.get(name);
+    const { action, cluster: before, criteria } = choice;
+    /* The name of an endpoint may be what is hashed. */
+    const hash = action.host?.kind === "endpoint" ? choice.hashOf(sent) : choice.hash;
+    const state = this.#clusters.get(before.name);
     if (state === undefined) return undefined;
     const { cluster, forCriteria } = state;
     const { balance } = forCriteria(criteria);

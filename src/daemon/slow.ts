@@ -234,8 +234,8 @@ export class SlowSide {
       edits: editor,
       added: cookies.map((cookie) => ["set-cookie", cookie] as const),
       first: this.#try(cluster, endpoint, tenant),
-      again: (tried) => {
-        const other = this.#router.again(choice, tried, attempts, original);
+      again: (tried, head) => {
+        const other = this.#router.again(choice, head, tried, attempts, original);
         return other && this.#try(cluster, other, tenant);
       },
       mirrors: (head) =>
@@ -257,6 +257,7 @@ export class SlowSide {
     let since = 0;
     return {
       address: endpoint.address,
+      hostname: endpoint.hostname ?? "",
       started: () => {
         since = performance.now();
         counts.requests++;

@@ -146,10 +146,11 @@ function checkPath(owner: Fields, field: string, path: string): void {
 }
 
 function readHostRewrite(action: Fields): HostRewrite | undefined {
-  // Endpoints have no host names here.
-  action.only("auto_host_rewrite", false);
+  if (action.boolean("auto_host_rewrite")) return { kind: "endpoint" };
   const literal = action.string("host_rewrite_literal");
   if (literal !== "") return { kind: "literal", value: literal };
+  const path = action.message("host_rewrite_path_regex");
+  if (path !== undefined) return { kind: "path", rewrite: readRegexRewrite(path) };
   return action.lacks("host_rewrite_header")
     ? undefined
     : { kind: "header", name: readHeaderName(action, "host_rewrite_header") };

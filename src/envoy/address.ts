@@ -5,17 +5,31 @@ import type { Fields } from "./fields.ts";
 /** Stands for an address that was rejected. */
 const NO_ADDRESS: Address = { ip: "", port: 0 };
 
-/** The `address` field of a listener, an endpoint or the admin interface; of some endpoints it may be a name. */
-export function readAddress(owner: Fields, names = false): Address {
+/** The `address` field of a listener, an endpoint or the admin interface. */
+export function readAddress(owner: Fields): Address {
+  const address = requireAddress(owner);
+  return address === undefined ? NO_ADDRESS : readSocket(address);
+}
+
+/** The same of an endpoint whose address may be a name, with what is written there. */
+export function readNamedAddress(owner: Fields): { readonly address: Address; readonly written: string } {
+  const socket = requireAddress(owner)?.message("socket_address");
+  if (socket === undefined) return { address: NO_ADDRESS, written: "" };
+  return { address: readSocketAddress(socket, true), written: socket.string("address") };
+}
+
+function requireAddress(owner: Fields): Fields | undefined {
   if (!owner.has("address")) owner.reject("address", "is required", "write socket_address with address and port_value");
-  const address = owner.message("address");
-  return address === undefined ? NO_ADDRESS : readSocket(address, names);
+  return owner.message("address");
 }
 
 /** An Address of Envoy's. */
-export function readSocket(address: Fields, names = false): Address {
+export function readSocket(address: Fields): Address {
   const socket = address.message("socket_address");
-  if (socket === undefined) return NO_ADDRESS;
+  return socket === undefined ? NO_ADDRESS : readSocketAddress(socket, false);
+}
+
+function readSocketAddress(socket: Fields, names: boolean): Address {
   socket.oneOf("protocol", "TCP");
   const text = socket.string("address");
   const ip = canonicalIp(text) ?? (names && HOST_NAME.test(text) ? text.toLowerCase() : undefined);

@@ -1,4 +1,12 @@
-import type { Cluster, LeastRequestPolicy, LocalityPolicy, Policy, SlowStart } from "../model/config.ts";
+import type {
+  Cluster,
+  Discovery,
+  HashingPolicy,
+  LeastRequestPolicy,
+  LocalityPolicy,
+  Policy,
+  SlowStart,
+} from "../model/config.ts";
 import type { Fields } from "./fields.ts";
 import { readMaglev, readRingHash } from "./hashing.ts";
 import { readSubsets } from "./subsets.ts";
@@ -7,7 +15,7 @@ import { readSubsets } from "./subsets.ts";
 type Balancing = Pick<Cluster, "policy" | "localities" | "panicPercent" | "subsets">;
 
 /** By `load_balancing_policy` where it is written, else by `lb_policy` and the fields that go with it. */
-export function readBalancing(cluster: Fields): Balancing {
+export function readBalancing(cluster: Fields, discovery: Discovery | undefined): Balancing {
   const common = cluster.message("common_lb_config");
   // There is no health check yet, and nothing changes the hosts.
   common?.skip("update_merge_window", "ignore_new_hosts_until_first_hc", "close_connections_on_host_set_change");
@@ -17,7 +25,7 @@ export function readBalancing(cluster: Fields): Balancing {
   const subsets = cluster.message("lb_subset_config");
   const localities = common === undefined ? {} : localitiesOf(common);
   return {
-    policy: readPolicy(cluster, common),
+    policy: readPolicy(cluster, common, discovery),
     ...localities,
     ...panic,
     ...(subsets && subsetsOf(subsets, localities)),
@@ -57,7 +65,7 @@ function localitiesOf(config: Fields): Pick<Cluster, "localities"> {
 
 const POLICY_NAMES = ["ROUND_ROBIN", "LEAST_REQUEST", "RANDOM", "RING_HASH", "MAGLEV"] as const;
 
-function readPolicy(cluster: Fields, common: Fields | undefined): Policy {
+function readPolicy(cluster: Fields, common: Fields | undefined, discovery: Discovery | undefined): Policy {
   const policy = cluster.oneOf("lb_policy", ...POLICY_NAMES);
   const leastRequest = configFor(cluster, policy, "LEAST_REQUEST", "least_request_lb_config");
   const roundRobin = configFor(cluster, policy, "ROUND_ROBIN", "round_robin_lb_config");
@@ -65,9 +73,9 @@ function readPolicy(cluster: Fields, common: Fields | undefined): Policy {
   const maglev = configFor(cluster, policy, "MAGLEV", "maglev_lb_config");
   switch (policy) {
     case "RING_HASH":
-      return { ...readRingHash(ring), ...readBounds(common) };
+      return { ...readRingHash(ring), ...readBounds(common, discovery, true) };
     case "MAGLEV":
-      return { ...readMaglev(maglev), ...readBounds(common) };
+      return { ...readMaglev(maglev), ...readBounds(common, discovery, true) };
     case "LEAST_REQUEST":
       return leastRequestOf(leastRequest);
     case "ROUND_ROBIN":
@@ -126,11 +134,10 @@ const PLAIN: { readonly [typeName: string]: (config: Fields) => TypedBalancing }
   }),
   [`${TYPES}.random.v3.Random`]: plain(() => ({ kind: "random" })),
   [`${TYPES}.ring_hash.v3.RingHash`]: (config) => {
-    config.only("use_hostname_for_hashing", false);
-    const balanceFactor = config.number("hash_balance_factor");
+    const older = boundsOf(config);
     // The newer message stands for both older fields, whatever it says.
-    const older = balanceFactor === undefined || config.has(CONSISTENT) ? {} : { balanceFactor };
-    return { policy: { ...readRingHash(config), ...older, ...readBounds(config) }, ...weightedOf(config) };
+    const bounds = config.has(CONSISTENT) ? readBounds(config) : older;
+    return { policy: { ...readRingHash(config), ...bounds }, ...weightedOf(config) };
   },
   [`${TYPES}.maglev.v3.Maglev`]: (config) => ({
     policy: { ...readMaglev(config), ...readBounds(config) },
@@ -159,13 +166,23 @@ const weightedOf = (config: Fields): Pick<Cluster, "localities"> =>
 
 const CONSISTENT = "consistent_hashing_lb_config";
 
-/** `hash_balance_factor`, of `common_lb_config` or of a typed policy. */
-function readBounds(owner: Fields | undefined): { balanceFactor?: number } {
+type Bounds = Pick<HashingPolicy, "balanceFactor" | "byHostname">;
+
+/** `consistent_hashing_lb_config`, of a typed policy or, with `isCommon`, of `common_lb_config`. */
+function readBounds(owner: Fields | undefined, discovery?: Discovery, isCommon = false): Bounds {
   const hashing = owner?.message(CONSISTENT);
-  // Envoy refuses it too in common_lb_config, where endpoints have no names that were looked up.
-  hashing?.only("use_hostname_for_hashing", false);
-  const balanceFactor = hashing?.number("hash_balance_factor");
-  return balanceFactor === undefined ? {} : { balanceFactor };
+  if (hashing === undefined) return {};
+  const bounds = boundsOf(hashing);
+  /* As in Envoy: names that were looked up alone are believed there, and anybody's in a typed policy. */
+  if (isCommon && bounds.byHostname && !(discovery?.kind === "dns" && !discovery.logical))
+    hashing.reject("use_hostname_for_hashing", "needs a STRICT_DNS cluster", "write it into load_balancing_policy");
+  return bounds;
+}
+
+function boundsOf(config: Fields): Bounds {
+  const balanceFactor = config.number("hash_balance_factor");
+  const byHostname = config.boolean("use_hostname_for_hashing");
+  return { ...(balanceFactor === undefined ? {} : { balanceFactor }), ...(byHostname ? { byHostname } : {}) };
 }
 
 function readTyped(cluster: Fields, common: Fields | undefined): TypedBalancing {

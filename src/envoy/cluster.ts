@@ -22,7 +22,7 @@ export function readCluster(cluster: Fields, sources: readonly string[]): Cluste
     cluster.reject("load_assignment", `a LOGICAL_DNS cluster has one endpoint, not ${count}`);
   return {
     name,
-    ...(discovery?.kind === "originalDst" ? ANYWHERE : readBalancing(cluster)),
+    ...(discovery?.kind === "originalDst" ? ANYWHERE : readBalancing(cluster, discovery)),
     connectTimeoutMs: cluster.milliseconds("connect_timeout") ?? 5000,
     maxConnections: breakers.default.maxConnections,
     breakers,

@@ -1,6 +1,6 @@
 import type { Address, Cluster, Endpoint, Fraction, Group, Health, Locality } from "../model/config.ts";
 import { addressText } from "../tables/address.ts";
-import { readAddress } from "./address.ts";
+import { readAddress, readNamedAddress } from "./address.ts";
 import type { Fields } from "./fields.ts";
 import { hashKeyOf } from "./hashing.ts";
 import { readShare } from "./matches.ts";
@@ -92,10 +92,12 @@ const HEALTH: { readonly [status: string]: Health } = {
   DEGRADED: "degraded",
 };
 
+const NO_PLACE = { address: { ip: "", port: 0 }, hostname: "" };
+
 function readEndpoint(lbEndpoint: Fields, owners: Set<string>, names: boolean): Endpoint {
   const endpoint = lbEndpoint.message("endpoint");
   if (lbEndpoint.lacks("endpoint") && !lbEndpoint.has("endpoint_name")) lbEndpoint.reject("endpoint", "is required");
-  const address: Address = endpoint === undefined ? { ip: "", port: 0 } : readAddress(endpoint, names);
+  const { address, hostname } = endpoint === undefined ? NO_PLACE : readPlace(endpoint, names);
   const text = addressText(address);
   if (address.ip !== "" && owners.has(text)) {
     endpoint?.reject("address", `${text} is in this cluster already`, "write it once, with a load_balancing_weight");
@@ -117,6 +119,17 @@ function readEndpoint(lbEndpoint: Fields, owners: Set<string>, names: boolean): 
     weight: lbEndpoint.number("load_balancing_weight") ?? 1,
     health: HEALTH[status] ?? "healthy",
     ...(hashKey === undefined ? {} : { hashKey }),
+    ...(hostname === "" ? {} : { hostname }),
     ...(metadata === undefined ? {} : { metadata }),
   };
+}
+
+/** To Envoy an endpoint of DNS without a `hostname` has the name that is asked for, as it is written. */
+function readPlace(endpoint: Fields, names: boolean): { readonly address: Address; readonly hostname: string } {
+  const hostname = endpoint.string("hostname");
+  if (/\p{Cc}/u.test(hostname))
+    endpoint.reject("hostname", "must not hold a control character: it goes into the header Host");
+  if (!names) return { address: readAddress(endpoint), hostname };
+  const { address, written } = readNamedAddress(endpoint);
+  return { address, hostname: hostname || written };
 }

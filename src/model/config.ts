@@ -411,7 +411,11 @@ export interface RegexRewrite {
 export type HostRewrite =
   | { readonly kind: "literal"; readonly value: string }
   /** By the first value of that header; nothing where there is none. */
-  | { readonly kind: "header"; readonly name: string };
+  | { readonly kind: "header"; readonly name: string }
+  /** By what is made of the path without its query, before that is rewritten; nothing where nothing is left of it. */
+  | { readonly kind: "path"; readonly rewrite: RegexRewrite }
+  /** `auto_host_rewrite`: to the `hostname` of the endpoint, at each try; nothing where it has none. */
+  | { readonly kind: "endpoint" };
 
 /** Missing parts of the new location are as in the request. */
 export interface RedirectAction {
@@ -502,6 +506,8 @@ export interface RingHash {
   readonly hash: "xxHash64" | "murmurHash2";
   /** `hash_balance_factor`, at least 100: no endpoint serves more than these percent of its share. Missing: any. */
   readonly balanceFactor?: number;
+  /** `use_hostname_for_hashing`: the hostname of an endpoint is hashed in place of its address, also where it is "". */
+  readonly byHostname?: boolean;
 }
 
 export interface Maglev {
@@ -509,6 +515,7 @@ export interface Maglev {
   /** Entries, a prime; 65,537 by default. */
   readonly tableSize: number;
   readonly balanceFactor?: number;
+  readonly byHostname?: boolean;
 }
 
 export interface Cluster {
@@ -641,6 +648,8 @@ export interface Endpoint {
   readonly group?: number;
   /** What RING_HASH and MAGLEV hash in place of its address. */
   readonly hashKey?: string;
+  /** Never empty: `endpoint.hostname`, or what DNS was asked for where the endpoint comes from there. */
+  readonly hostname?: string;
   /** By what subsets know it; never empty. */
   readonly metadata?: Metadata;
 }

@@ -5,6 +5,7 @@ import type {
   ForwardAction,
   HeaderAddition,
   HeaderEdits,
+  HostRewrite,
   PathMatch,
   RouteConfig,
   WeightedCluster,
@@ -12,8 +13,8 @@ import type {
 import { addressText } from "../tables/address.ts";
 import { JOINED_IN_REQUESTS, JOINED_IN_RESPONSES, joinLines } from "../tables/joined.ts";
 import { lowerCase, textBytes } from "../tables/text.ts";
-import { Headers, type RequestHead, type RouteMatched } from "./match.ts";
-import { rewritePath } from "./rewrite.ts";
+import { Headers, type RequestHead, type RouteMatched, withoutQuery } from "./match.ts";
+import { replaceAll, rewritePath } from "./rewrite.ts";
 
 /**
  * How heads change on their way, as in Envoy: finalizeRequestHeaders and finalizeResponseHeaders in
@@ -66,6 +67,16 @@ export class Editor {
     }
   }
 
+  /**
+   * The head as it goes to an endpoint of that name, at a connection that is there. `head` is as it went to the
+   * endpoint before, if that was not content with it: Envoy puts a new name in the place of the last one.
+   */
+  atEndpoint(head: RequestHead, hostname: string): RequestHead {
+    const { action } = this.#matched.route;
+    if (action.kind !== "forward" || action.host?.kind !== "endpoint") return head;
+    return withHost(action, textBytes(hostname), head, this.#routes.suppressesOwn !== true);
+  }
+
   #withEditedHeaders(head: RequestHead): RequestHead {
     const entry = this.#entry;
     return this.#levels().reduce((before, level) => {
@@ -95,13 +106,31 @@ export class Editor {
   }
 }
 
-function withNewHost({ host, keepsForwardedHost }: ForwardAction, head: RequestHead, tells: boolean): RequestHead {
-  if (host === undefined) return head;
-  const authority =
-    host.kind === "literal" ? textBytes(host.value) : (new Headers(head, "each").get(host.name)?.[0] ?? "");
-  if (authority === "") return head;
-  const kept = keepsForwardedHost ? withForwardedHost(head) : head;
-  return withAuthority(tells ? withSet(kept, ORIGINAL_HOST, head.authority) : kept, authority);
+function withNewHost(action: ForwardAction, head: RequestHead, tells: boolean): RequestHead {
+  return action.host === undefined ? head : withHost(action, newHost(action.host, head), head, tells);
+}
+
+/** Empty where there is none. */
+function newHost(host: HostRewrite, head: RequestHead): string {
+  switch (host.kind) {
+    case "literal":
+      return textBytes(host.value);
+    case "header":
+      return new Headers(head, "each").get(host.name)?.[0] ?? "";
+    case "path":
+      return replaceAll(host.rewrite, withoutQuery(head.path));
+    case "endpoint":
+      /* Nobody knows yet which one: see atEndpoint. */
+      return "";
+    default:
+      return host satisfies never;
+  }
+}
+
+function withHost(action: ForwardAction, host: string, head: RequestHead, tells: boolean): RequestHead {
+  if (host === "") return head;
+  const kept = action.keepsForwardedHost ? withForwardedHost(head) : head;
+  return withAuthority(tells ? withSet(kept, ORIGINAL_HOST, head.authority) : kept, host);
 }
 
 /** What Envoy keeps of what it rewrites, where its router is to tell. */

@@ -25,7 +25,7 @@ export interface HashPart {
 export function hashParts(cluster: Cluster, policy: HashingPolicy, local?: Local): HashPart[] {
   const sets = hostSets(cluster, local);
   const parts = sets.map((set) => {
-    const members = membersOf(cluster, set);
+    const members = membersOf(cluster, policy, set);
     return {
       priority: set.priority,
       panic: set.panic,
@@ -51,17 +51,21 @@ export function partOf(parts: readonly HashPart[], hash: bigint): HashPart | und
 
 type Member = HashedHost & { readonly host: Endpoint };
 
-function membersOf({ localities }: Cluster, set: HostSet): Member[] {
+function membersOf({ localities }: Cluster, policy: HashingPolicy, set: HostSet): Member[] {
   const some = set.panic ? "all" : "healthy";
-  if (localities?.kind !== "weighted") return members(set[some], 1);
+  if (localities?.kind !== "weighted") return members(policy, set[some], 1);
   // To Envoy a locality keeps its share when some of its endpoints are not well, or all of them.
   const shares = sharesOf(set.localities.map(({ weight }) => weight));
-  return set.localities.flatMap((locality, i) => (locality.weight === 0 ? [] : members(locality[some], shares[i]!)));
+  return set.localities.flatMap((locality, i) =>
+    locality.weight === 0 ? [] : members(policy, locality[some], shares[i]!),
+  );
 }
 
-function members(hosts: readonly Endpoint[], share: number): Member[] {
+function members(policy: HashingPolicy, hosts: readonly Endpoint[], share: number): Member[] {
   const sum = hosts.reduce((sum, { weight }) => sum + weight, 0);
-  return hosts.map((host) => ({ host, key: keyOf(host), share: (host.weight * share) / sum }));
+  return hosts.map((host) => ({ host, key: keyOf(policy, host), share: (host.weight * share) / sum }));
 }
 
-const keyOf = ({ hashKey, address }: Endpoint) => textBytes(hashKey ?? addressText(address));
+/** An endpoint without a name has the empty one: all of those are the same to Envoy. */
+const keyOf = ({ byHostname }: HashingPolicy, { hashKey, hostname, address }: Endpoint) =>
+  textBytes(hashKey ?? (byHostname ? (hostname ?? "") : addressText(address)));

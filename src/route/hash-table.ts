@@ -5,7 +5,7 @@ import { murmurHash2, xxHash64 } from "./hash.ts";
 /** Envoy's tables (source/extensions/load_balancing_policies/ring_hash and maglev): the same hosts, the same table. */
 
 export interface HashedHost {
-  /** What is hashed in its place: a character for each byte, never empty. */
+  /** What is hashed in its place: a character for each byte. */
   readonly key: string;
   /** Its part of all requests: the shares of all hosts add up to 1. */
   readonly share: number;

@@ -81,7 +81,12 @@ export class Exchange {
   readonly #cut = new AbortController();
   readonly #response = new Deadline();
   readonly #tried: Address[] = [];
+  /** What mirrors get: endpoints of the request itself have made nothing of it. */
+  readonly #first: RoutedHead;
+  /** As it goes to the next endpoint, or went to the last one. */
   #head: RoutedHead;
+  /** The last that it went to. */
+  #at: Try | undefined;
   #tries: Tries | undefined;
   #attempt: Attempt | undefined;
   /** Tries so far, with those of the kernel path. */
@@ -116,7 +121,8 @@ export class Exchange {
     const bare = this.#withExpected(withoutFields(sent, TIMEOUT_HEADERS));
     const edited = to.edits.request(action.countsAttempts ? withField(bare, ATTEMPT_COUNT, "1") : bare);
     this.#tries = Tries.of(action.retry, new Headers(edited, "each"));
-    this.#head = withoutFields(edited, RETRY_HEADERS);
+    this.#first = withoutFields(edited, RETRY_HEADERS);
+    this.#head = this.#first;
     const keeps = this.#tries?.enabled === true || action.mirrors !== undefined;
     this.#upload = new Upload(
       asked.reader,
@@ -252,7 +258,7 @@ export class Exchange {
   /** Another try is due, and allowed. */
   #another(): Next | undefined {
     this.#retried = true;
-    const to = this.#to.again(this.#tried);
+    const to = this.#to.again(this.#tried, this.#head);
     const delayMs = this.#tries!.delayMs(Math.floor(Math.random() * MAX_RANDOM));
     return to && { to, fresh: false, delayMs };
   }
@@ -309,7 +315,7 @@ export class Exchange {
 
   async #try(to: Try, fresh: boolean): Promise<Outcome> {
     const { upstreams, tenant, stream: client } = this.#parties;
-    const { action } = this.#to;
+    const { action, edits } = this.#to;
     const target: Target = { ...this.#to, tenant, client, address: to.address, priority: this.#priority };
     this.#count++;
     if (this.#count > 1) this.#head = this.#withExpected(this.#head);
@@ -319,6 +325,9 @@ export class Exchange {
     const soon = setImmediate(() => this.#goesOn());
     const up = await upstreams.acquire(target, fresh, this.#cut.signal).finally(() => clearImmediate(soon));
     this.#goesOn();
+    /* A repetition at the same endpoint is of the same request. */
+    if (this.#at !== to) this.#head = edits.atEndpoint(this.#head, to.hostname);
+    this.#at = to;
     to.started();
     const leave = once(() => upstreams.detach(target));
     const attempt = this.#begin(up, () => {
@@ -432,7 +441,7 @@ export class Exchange {
       const { request, body, timeouts } = this.#asked;
       void sendMirror(
         mirror,
-        { request, body, head: this.#head, timeouts, tenant, priority: this.#priority },
+        { request, body, head: this.#first, timeouts, tenant, priority: this.#priority },
         this.#upload,
         upstreams,
       );

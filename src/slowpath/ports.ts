@@ -35,6 +35,8 @@ export interface Circumstances {
 /** How the heads of a request and its response change on their way. */
 export interface Edits {
   request(head: RoutedHead): RoutedHead;
+  /** The head as it goes to an endpoint of that name; `head` is as it went to the one before, if there was one. */
+  atEndpoint(head: RoutedHead, hostname: string): RoutedHead;
   /** `request` is the head that went on to the endpoint, or as it came where none did. */
   response(fields: readonly Field[], request: RoutedHead): readonly Field[];
 }
@@ -79,6 +81,8 @@ export interface Destination {
 /** One request, or one more time the same, at one endpoint. */
 export interface Try {
   readonly address: Address;
+  /** The endpoint's; "" where it has none. */
+  readonly hostname: string;
   /** Called once when the request leaves for the endpoint, and once when it is over. */
   started(): void;
   ended(status: number | undefined, requestBytes: number, responseBytes: number): void;
@@ -92,8 +96,8 @@ export type Decision =
       /** Goes behind the fields of the endpoint's answer, edited or not. */
       readonly added: readonly Field[];
       readonly first: Try;
-      /** An endpoint for one more try, rather none of those; undefined: there is no healthy one. */
-      again(tried: readonly Address[]): Try | undefined;
+      /** An endpoint for one more try, rather none of those; undefined: there is no healthy one. `head`: as it went. */
+      again(tried: readonly Address[], head: RoutedHead): Try | undefined;
       /** Where else it goes. */
       mirrors(head: RoutedHead): readonly MirrorTo[];
     } & Destination)

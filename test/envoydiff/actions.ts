@@ -2,6 +2,7 @@ import type { Dice } from "../dice.ts";
 import { someEdits } from "./edits.ts";
 import { anyPath, patternFor, setHeader } from "./fields.ts";
 import { HASHING } from "./hashing.ts";
+import { HOSTS_OF_ENDPOINTS } from "./hosts.ts";
 import { LIMITED } from "./limits.ts";
 import type { ActionPart, Clusters, Json } from "./spec.ts";
 import { SUBSETS } from "./subsets.ts";
@@ -33,10 +34,17 @@ const pathRewrite = (dice: Dice): Json =>
 
 const HOSTS = ["new.test", "New.Test:8080", "[::1]"];
 
+/** What is no host name goes on as well. */
+const pathToHost = (dice: Dice): Json => ({
+  pattern: { regex: dice.one(["^/([^/]*).*$", "/", "[^a-z]+", ".*", "b*", "^/a/(.*)$", patternFor("/a", dice)]) },
+  substitution: dice.one(["\\0.test", "", "x", "-\\0"]),
+});
+
 const hostRewrite = (dice: Dice): Json => ({
   ...dice.one([
     { host_rewrite_literal: dice.one(HOSTS) },
     { host_rewrite_header: dice.one(["x-a", "x-none", "cookie"]) },
+    { host_rewrite_path_regex: pathToHost(dice) },
   ]),
   ...(dice.chance(0.4) ? { append_x_forwarded_host: dice.chance(0.8) } : {}),
 });
@@ -189,6 +197,7 @@ export const ACTIONS: readonly ActionPart[] = [
     make: (dice) => ({ direct_response: direct(dice), ...(dice.chance(0.3) ? someEdits(dice) : {}) }),
   },
   ...HASHING,
+  ...HOSTS_OF_ENDPOINTS,
   ...SUBSETS,
   ...LIMITED,
 ];

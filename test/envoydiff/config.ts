@@ -1,7 +1,7 @@
 import { Dice } from "../dice.ts";
 import { ACTIONS } from "./actions.ts";
 import { someEdits } from "./edits.ts";
-import { besideTemplate, CLUSTER, CONDITIONS, LISTENER, PATHS } from "./fields.ts";
+import { besideTemplate, CLUSTER, CONDITIONS, LISTENER, nameEndpoints, PATHS } from "./fields.ts";
 import { makeFront } from "./fronts.ts";
 import { hashingOptions } from "./hashing.ts";
 import { limitedEndpoints, limitedOptions, limitsOfHost, someMirrors } from "./limits.ts";
@@ -65,6 +65,7 @@ export function makeConfig(seed: number, index: number, actions = "", option?: s
   const local = someLocal(seed, Math.floor(index / PER_START));
   const fresh = () =>
     add((name) => (local.local && dice.chance(0.35) ? makeSpreadCluster(name, dice) : makeCluster(name, dice)));
+  const named = () => add((name) => makeNamedCluster(name, dice));
   const hashing = () => add((name) => makeHashingCluster(name, dice));
   const divided = (isPlain: boolean) => add((name) => makeDividedCluster(name, isPlain, dice));
   const limited = () => add((name) => ({ name, options: limitedOptions(dice), endpoints: limitedEndpoints(dice) }));
@@ -74,6 +75,7 @@ export function makeConfig(seed: number, index: number, actions = "", option?: s
   const choice = ACTIONS.filter(({ name }) => name.includes(actions));
   const from: Clusters = {
     fresh,
+    named,
     hashing,
     divided,
     limited,
@@ -180,6 +182,13 @@ function makeSpreadCluster(name: string, dice: Dice): ClusterSpec {
   return cluster;
 }
 
+function makeNamedCluster(name: string, dice: Dice): ClusterSpec {
+  const cluster = makeCluster(name, dice);
+  const endpoints = cluster.endpoints.map((endpoint) => ({ ...endpoint, dead: dice.chance(0.1) }));
+  nameEndpoints(endpoints, dice);
+  return { ...cluster, endpoints };
+}
+
 function makeHashingCluster(name: string, dice: Dice): ClusterSpec {
   const endpoints: EndpointSpec[] = Array.from({ length: dice.between(2, MAX_ENDPOINTS) }, () => ({
     near: dice.chance(0.6),
@@ -188,6 +197,9 @@ function makeHashingCluster(name: string, dice: Dice): ClusterSpec {
   const cluster = { name, options: hashingOptions(dice), endpoints };
   for (const option of CLUSTER)
     if (!/^(lb|load_balancing)_policy$/.test(option.name) && dice.chance(option.chance)) option.put(cluster, dice);
+  /* Of one name they would be one to the table, and chance would say which. */
+  const nameless = dice.between(0, MAX_ENDPOINTS);
+  for (const [i, endpoint] of endpoints.entries()) endpoint.hostname = i === nameless ? "" : `e${i}.test`;
   if (dice.chance(0.3)) {
     for (const [i, endpoint] of endpoints.entries())
       if (dice.chance(0.7))

@@ -725,6 +725,11 @@ const zoneAware = (dice: Dice): Json => ({
 
 const HEALTH = ["HEALTHY", "UNKNOWN", "UNHEALTHY", "DRAINING", "TIMEOUT", "DEGRADED"];
 
+/** Few names: what tries along them make of a host is gone through. Some have none. */
+export function nameEndpoints(endpoints: readonly EndpointSpec[], dice: Dice): void {
+  for (const endpoint of endpoints) if (dice.chance(0.8)) endpoint.hostname = dice.one(["e.test", "E2.Test:8080"]);
+}
+
 export const CLUSTER: readonly OptionPart<Balanced>[] = [
   {
     name: "lb_policy",
@@ -752,6 +757,21 @@ export const CLUSTER: readonly OptionPart<Balanced>[] = [
     chance: 0.25,
     put({ endpoints }, dice) {
       for (const endpoint of endpoints) if (dice.chance(0.7)) endpoint.health_status = dice.one(HEALTH);
+    },
+  },
+  {
+    name: "hostname",
+    kernel: true,
+    chance: 0.2,
+    put: ({ endpoints }, dice) => nameEndpoints(endpoints, dice),
+  },
+  {
+    /* Of addresses, so that nobody has to be asked. */
+    name: "STRICT_DNS",
+    kernel: true,
+    chance: 0.05,
+    put({ options }) {
+      options.type = "STRICT_DNS";
     },
   },
   {

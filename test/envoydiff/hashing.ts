@@ -136,11 +136,14 @@ export const HASHING: readonly ActionPart[] = [
 ];
 
 /** Each request is alone at its endpoint: no bound is ever reached, but the endpoint must be the same. */
-const bounds = (dice: Dice): Json => ({ hash_balance_factor: dice.between(100, 200) });
+const bounds = (dice: Dice): Json => (dice.chance(0.5) ? { hash_balance_factor: dice.between(100, 200) } : {});
+
+/** As often as not: endpoints have names, which say something else than their addresses. */
+const byName = (dice: Dice): Json => (dice.chance(0.6) ? { use_hostname_for_hashing: dice.chance(0.9) } : {});
 
 /** In `load_balancing_policy`, by its newer and its older fields. */
 function typedOptions(dice: Dice): Json {
-  const consistent = dice.chance(0.3) ? { consistent_hashing_lb_config: bounds(dice) } : {};
+  const consistent = dice.chance(0.4) ? { consistent_hashing_lb_config: { ...bounds(dice), ...byName(dice) } } : {};
   const weighted = dice.chance(0.2) ? { locality_weighted_lb_config: {} } : {};
   const [type, more] = dice.chance(0.5)
     ? (["maglev.v3.Maglev", dice.chance(0.7) ? { table_size: dice.one([7, 251, 1_021, 65_537]) } : {}] as const)
@@ -150,6 +153,7 @@ function typedOptions(dice: Dice): Json {
           ...(dice.chance(0.5) ? { minimum_ring_size: dice.one([1, 10, 100, 3_000]), maximum_ring_size: 3_000 } : {}),
           ...(dice.chance(0.5) ? { hash_function: dice.one(["XX_HASH", "MURMUR_HASH_2"]) } : {}),
           ...(dice.chance(0.2) ? bounds(dice) : {}),
+          ...(dice.chance(0.3) ? byName(dice) : {}),
         },
       ] as const);
   const name = `type.googleapis.com/envoy.extensions.load_balancing_policies.${type}`;
@@ -160,8 +164,12 @@ function typedOptions(dice: Dice): Json {
 /** `lb_policy` and what belongs to it, or a typed policy. */
 export function hashingOptions(dice: Dice): Json {
   if (dice.chance(0.4)) return typedOptions(dice);
-  const common = dice.chance(0.2) ? { common_lb_config: { consistent_hashing_lb_config: bounds(dice) } } : {};
-  return { ...plainOptions(dice), ...common };
+  if (!dice.chance(0.3)) return plainOptions(dice);
+  /* Only there Envoy believes names in common_lb_config. */
+  const named = dice.chance(0.5);
+  const consistent_hashing_lb_config = { ...bounds(dice), ...(named ? byName(dice) : {}) };
+  const type = named ? { type: "STRICT_DNS" } : {};
+  return { ...plainOptions(dice), ...type, common_lb_config: { consistent_hashing_lb_config } };
 }
 
 function plainOptions(dice: Dice): Json {

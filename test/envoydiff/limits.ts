@@ -1,5 +1,5 @@
 import type { Dice } from "../dice.ts";
-import { setHeader } from "./fields.ts";
+import { nameEndpoints, setHeader } from "./fields.ts";
 import type { ActionPart, Clusters, Draft, EndpointSpec, Json, OptionPart, RouteSpec, Spec } from "./spec.ts";
 
 /** Circuit breakers, timeouts, retries and mirrors, and requests that tell servers to fail or to be late: tries.ts. */
@@ -56,6 +56,8 @@ function blindPolicy(dice: Dice): Json {
     ...previousHosts(dice),
   };
 }
+
+export const anyTries = (dice: Dice): Json => ({ ...policy(dice), ...(dice.chance(0.5) ? { retry_on: "5xx" } : {}) });
 
 function policy(dice: Dice): Json {
   const asks = dice.chance(0.15) ? { retriable_request_headers: [{ name: "x-may", present_match: true }] } : {};
@@ -278,8 +280,12 @@ export function limitedOptions(dice: Dice): Json {
   };
 }
 
-export const limitedEndpoints = (dice: Dice): EndpointSpec[] =>
-  Array.from({ length: dice.one([1, 1, 2, 3]) }, () => ({ near: dice.chance(0.6), dead: dice.chance(0.2) }));
+export function limitedEndpoints(dice: Dice): EndpointSpec[] {
+  const length = dice.one([1, 1, 2, 3]);
+  const endpoints = Array.from({ length }, () => ({ near: dice.chance(0.6), dead: dice.chance(0.2) }));
+  if (dice.chance(0.3)) nameEndpoints(endpoints, dice);
+  return endpoints;
+}
 
 const PROTOCOL = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 

@@ -114,7 +114,7 @@ function clusterJson(cluster: ClusterSpec, ports: Ports): Json {
   const ips = ipsOf(cluster);
   /* Neighbours of one priority and zone share an entry; both readers see to those that are not neighbours. */
   const groups: { key: string; entry: Json & { lb_endpoints: Json[] } }[] = [];
-  cluster.endpoints.forEach(({ near, dead, priority = 0, zone, region, sub_zone, ...rest }, e) => {
+  cluster.endpoints.forEach(({ near, dead, priority = 0, zone, region, sub_zone, hostname, ...rest }, e) => {
     const address = socketAddress(ips[e]!, dead ? ports.dead : near ? ports.near : ports.far);
     const place = { region, zone, sub_zone };
     const key = `${priority} ${JSON.stringify(place)}`;
@@ -122,7 +122,10 @@ function clusterJson(cluster: ClusterSpec, ports: Ports): Json {
       const locality = zone === undefined ? {} : { locality: place, load_balancing_weight: zone.length };
       groups.push({ key, entry: { priority, ...locality, lb_endpoints: [] } });
     }
-    groups.at(-1)!.entry.lb_endpoints.push({ endpoint: { address }, ...rest });
+    groups.at(-1)!.entry.lb_endpoints.push({
+      endpoint: { address, ...(hostname === undefined ? {} : { hostname }) },
+      ...rest,
+    });
   });
   return {
     name: cluster.name,

@@ -51,7 +51,7 @@ import { withMark } from "../../src/slowpath/mirror.ts";
 import { withField, withFieldOf, withoutFields, withoutHopByHop } from "../../src/slowpath/request.ts";
 import { addressOf, bootstrap, type Ports } from "./places.ts";
 import { type Spec, textOfConfig } from "./spec.ts";
-import { answerTo, endingsOf, type Kind, SILENCE } from "./tries.ts";
+import { answerTo, type Ending, endingsOf, type Kind, SILENCE } from "./tries.ts";
 
 /** What XLB's own rules say of a request, without a socket: the third of four answers. */
 
@@ -372,11 +372,13 @@ function outcomesOf(
       const timed = expected > 0 ? withField(bare, EXPECTED_TIMEOUT, String(expected)) : bare;
       const edited = editor.request(action.countsAttempts ? withField(timed, ATTEMPT_COUNT, "1") : timed);
       const sent = withoutFields(edited, RETRY_HEADERS);
-      const { lists, cookies } = chosenFrom(subsetsOf(cluster, entry.criteria), (some) =>
-        isHashing(some.policy)
-          ? hostsByHash(some, some.policy, action.hashPolicies ?? [], sent, ends)
-          : { lists: listsOf(some, config), cookies: [] },
-      );
+      const hostsFor = (asked: RequestHead) =>
+        chosenFrom(subsetsOf(cluster, entry.criteria), (some) =>
+          isHashing(some.policy)
+            ? hostsByHash(some, some.policy, action.hashPolicies ?? [], asked, ends)
+            : { lists: listsOf(some, config), cookies: [] },
+        );
+      const { lists, cookies } = hostsFor(sent);
       const whole = cluster.drop !== undefined && cluster.drop.share === cluster.drop.outOf;
       const drop = (words: string) => {
         const field: Field = [`x-envoy-${words.replaceAll(" ", "-")}`, "true"];
@@ -390,8 +392,10 @@ function outcomesOf(
 
       const kept = isKept(text, action);
       const short = fieldOf(text, "x-short") !== undefined;
+      const named = action.host?.kind === "endpoint";
       const endings = endingsOf({
-        kinds: kindsOf(lists, ports),
+        /* Where its host is another one then, another try's hash may lead elsewhere. */
+        kinds: kindsOf(named ? [...lists, cluster.endpoints] : lists, ports),
         acts: short ? ["short"] : actsOf(sent),
         tries: () => (kept ? Tries.of(action.retry, new Headers(edited, "each")) : undefined),
         timeouts,
@@ -404,11 +408,29 @@ function outcomesOf(
       });
       /* Who gets a copy gets all of it, and not before it is there. */
       const copies = kept && !short ? copiesOf(config, action, head, sent) : {};
-      const outcomes = endings.flatMap((ending): Outcome[] => {
+      /* With previous_hosts another try may go elsewhere, whatever the hash. */
+      const anyOther = () => (action.retry?.avoidsTried ? cluster.endpoints : lists.flat());
+      const nextHosts = (last: RequestHead, nth: number) =>
+        (nth > 0 && action.retry?.avoidsTried ? cluster.endpoints : hostsFor(last).lists.flat()).filter(
+          (host) => kindOf(host, ports) !== "dead",
+        );
+      const ways = endings.flatMap((ending) =>
+        named
+          ? headsAlong(editor, sent, ending, nextHosts).map((way) => ({ ending, ...way }))
+          : [
+              {
+                ending,
+                hosts: ending.count > 1 ? anyOther() : lists.flat(),
+                heads: Array.from({ length: ending.went }, () => sent),
+              },
+            ],
+      );
+      const outcomes = ways.flatMap(({ ending, hosts, heads }): Outcome[] => {
         const { seen, count } = ending;
+        const gone = heads.at(-1) ?? sent;
         const copied = ending.kind === "failed" && ending.atOnce ? {} : copies;
         const tried = {
-          tries: { ...copied, [name]: Array.from({ length: seen }, () => sent.authority) },
+          tries: { ...copied, [name]: heads.slice(0, seen).map(({ authority }) => authority) },
           mostPerConnection: cluster.upstream?.maxRequestsPerConnection || Number.POSITIVE_INFINITY,
         };
         const told = (fields: readonly Field[]) =>
@@ -416,11 +438,9 @@ function outcomesOf(
         if (ending.kind === "failed") {
           const { status, body, overflow, late } = ending;
           const fields: Field[] = overflow && !routes.suppressesOwn ? [["x-envoy-overloaded", "true"]] : [];
-          return [{ ...reply(status, body, late ? fields : told(fields), sent), ...tried }];
+          return [{ ...reply(status, body, late ? fields : told(fields), gone), ...tried }];
         }
-        /* With previous_hosts another try may go elsewhere, whatever the hash. */
-        const hosts = count > 1 && action.retry?.avoidsTried ? cluster.endpoints : lists.flat();
-        const again = expected > 0 && count > 1 ? withField(sent, EXPECTED_TIMEOUT, `${UP_TO}${expected}`) : sent;
+        const again = expected > 0 && count > 1 ? withField(gone, EXPECTED_TIMEOUT, `${UP_TO}${expected}`) : gone;
         const last = action.countsAttempts && count > 1 ? withField(again, ATTEMPT_COUNT, String(count)) : again;
         const shown = comparable(last.method, last.path, last.authority, last.headers, own !== undefined);
         const answered: readonly Field[] = [["content-type", "text/plain"], ...ending.fields];
@@ -440,6 +460,35 @@ function outcomesOf(
       });
       return [...dropped, ...new Map(outcomes.map((each) => [JSON.stringify(each), each])).values()];
     });
+}
+
+interface Way {
+  /** As each of the endpoints on the way gets it. */
+  readonly heads: readonly RequestHead[];
+  /** Where it may end. */
+  readonly hosts: readonly Endpoint[];
+}
+
+/** What becomes of a request's head on its way to so many endpoints that have names. */
+function headsAlong(
+  editor: Editor,
+  sent: RequestHead,
+  { went, repeated }: Pick<Ending, "went" | "repeated">,
+  nextHosts: (last: RequestHead, nth: number) => readonly Endpoint[],
+): Way[] {
+  let ways: Way[] = [{ heads: [], hosts: [] }];
+  for (let nth = 0; nth < went; nth++) {
+    ways = ways.flatMap(({ heads, hosts }) => {
+      const last = heads.at(-1) ?? sent;
+      if (nth === repeated) return [{ heads: [...heads, last], hosts }];
+      const next = nextHosts(last, nth);
+      return [...new Set(next.map(({ hostname = "" }) => hostname))].map((name) => ({
+        heads: [...heads, editor.atEndpoint(last, name)],
+        hosts: next.filter(({ hostname = "" }) => hostname === name),
+      }));
+    });
+  }
+  return ways;
 }
 
 /** Stands before what another try may take at most: how long the tries before it took, time decides. */

@@ -35,6 +35,7 @@ export interface EndpointSpec {
   region?: string;
   sub_zone?: string;
   metadata?: Json;
+  hostname?: string;
 }
 
 export interface ClusterSpec {
@@ -128,6 +129,8 @@ export interface Clusters {
   fresh(): string;
   /** Of those that are there already. */
   known(): string;
+  /** A new one whose endpoints have names. */
+  named(): string;
   /** A new one that goes by hashes. */
   hashing(): string;
   /** A new one in subsets; `isPlain`: that does not go by hashes. */

@@ -46,8 +46,11 @@ export interface Trial {
 }
 
 export type Ending = {
-  /** Tries that servers saw, and all of them. */
+  /** Tries that servers saw, those that got a connection to one, and all of them. */
   readonly seen: number;
+  readonly went: number;
+  /** Behind so many of them came a repetition without a policy's leave, at the same endpoint. */
+  readonly repeated: number | undefined;
   readonly count: number;
 } & (
   | { readonly kind: "answer"; readonly at: Kind; readonly status: number; readonly fields: readonly Field[] }
@@ -102,6 +105,8 @@ class Play {
   readonly #thresholds: Thresholds;
   readonly #seen = { near: 0, far: 0 };
   #count = 0;
+  #went = 0;
+  #repetition: number | undefined;
   #now = 0;
   #heard = 0;
   #retried = false;
@@ -136,6 +141,7 @@ class Play {
     }
     /* A connection that is made for it takes a moment, and one that is there does not. */
     if (this.#mayNotBegin()) return this.#overflow(this.#choose([true, false]));
+    this.#went++;
     const { acts } = this.#trial;
     const act = acts[Math.min(this.#seen[at], acts.length - 1)]!;
     /* A server that waits for the rest of a request has not seen it. */
@@ -175,14 +181,16 @@ class Play {
     /* The kernel path sees no grpc-status: docs/configuration.md. */
     const unseen = this.#trial.blind && fields.some(([name]) => name === "grpc-status") && this.#choose([false, true]);
     if (!unseen && this.#again(this.#tries?.afterResponse(status, fields, 0))) return undefined;
-    return { kind: "answer", at, status, fields, seen: this.#all(), count: this.#count };
+    return { kind: "answer", at, status, fields, ...this.#counts() };
   }
 
   /** A safe request that its server lost without a word: of one that is long the kernel path cannot. */
   #repeats(): boolean {
     const may = this.#trial.safe && !this.#repeated && !this.#stopped;
     this.#repeated = true;
-    return may && this.#choose([true, false]);
+    const does = may && this.#choose([true, false]);
+    if (does) this.#repetition = this.#went;
+    return does;
   }
 
   #again(verdict: Verdict | undefined): boolean {
@@ -234,11 +242,16 @@ class Play {
   }
 
   #because = () => `${BEFORE}${this.#retried ? "retried and the latest " : ""}reset reason: `;
-  #all = () => this.#seen.near + this.#seen.far;
+  #counts = () => ({
+    seen: this.#seen.near + this.#seen.far,
+    went: this.#went,
+    repeated: this.#repetition,
+    count: this.#count,
+  });
 
   #failed(status: number, body: string, how: { overflow?: boolean; atOnce?: boolean; late?: boolean } = {}): Ending {
     const { overflow = false, atOnce = false, late = false } = how;
-    return { kind: "failed", status, body, overflow, atOnce, late, seen: this.#all(), count: this.#count };
+    return { kind: "failed", status, body, overflow, atOnce, late, ...this.#counts() };
   }
 
   /** The connection's time is over, which knows of no tries. */
