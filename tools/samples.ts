@@ -8,6 +8,9 @@ const address = (port: number) => ({ socket_address: { address: "127.0.0.1", por
 /** Predicates of listener filters: with the listener's port and without. */
 const PORTS: readonly Json[] = [{ destination_port_range: { start: 1, end: 9_000 } }, { any_match: true }];
 
+const FAULT = `${TYPE}.http.fault.v3.HTTPFault`;
+const FAULTS = { values: [{ fault: { "@type": FAULT, abort: { http_status: 503, percentage: { numerator: 1 } } } }] };
+
 /** The HTTP connection manager, alone in its chain. */
 const CHAIN: Json = {
   filters: [
@@ -19,7 +22,10 @@ const CHAIN: Json = {
         route_config: {
           virtual_hosts: [{ name: "v", domains: ["*"], routes: [{ match: { prefix: "/" }, route: { cluster: "c" } }] }],
         },
-        http_filters: [{ name: "router", typed_config: { "@type": `${TYPE}.http.router.v3.Router` } }],
+        http_filters: [
+          { name: "fault", typed_config: { "@type": FAULT } },
+          { name: "router", typed_config: { "@type": `${TYPE}.http.router.v3.Router` } },
+        ],
       },
     },
   ],
@@ -89,6 +95,9 @@ export const SAMPLES: {
   "RouteAction.RequestMirrorPolicy.cluster_header": { values: ["x-c"], beside: { cluster: null } },
   "WeightedCluster.ClusterWeight.cluster_header": { beside: { name: null } },
   "RouteAction.weighted_clusters": { values: [{ clusters: [{ name: "c", weight: 1 }] }] },
+  "Route.typed_per_filter_config": FAULTS,
+  "VirtualHost.typed_per_filter_config": FAULTS,
+  "RouteConfiguration.typed_per_filter_config": FAULTS,
   "Route.direct_response": { values: [{ status: 200 }] },
   "SchemeHeaderTransformation.scheme_to_overwrite": { values: ["https"] },
   "HttpConnectionManager.request_id_extension": {

@@ -420,9 +420,10 @@ function seenBy(routes: RouteConfig, vhost: VirtualHost, route: Route, place: nu
   };
 }
 
-function whyNotConditions({ path, fraction, grpc }: Route): string | undefined {
+function whyNotConditions({ path, fraction, grpc, fault }: Route): string | undefined {
   if (path.kind !== "regex" && !isAscii(path.value)) return "its path is not ASCII";
   if (fraction !== undefined) return "it takes a fraction of the requests";
+  if (fault !== undefined) return "the fault filter is there for its requests";
   return grpc ? "it asks for gRPC" : undefined;
 }
 

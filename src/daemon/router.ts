@@ -1,9 +1,11 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Address, Cluster, Config, Endpoint, ForwardAction, HttpChain, Route, TcpChain } from "../model/config.ts";
+import type { Fault } from "../model/fault.ts";
 import type { Mirror } from "../model/limits.ts";
 import type { Metadata } from "../model/metadata.ts";
 import { type Balancer, createBalancers, type ForCriteria } from "../route/balancer.ts";
 import { Editor, type Occasion } from "../route/edit.ts";
+import { type Injected, injectFault } from "../route/fault.ts";
 import { clusterChance, hashConnection, hashRequest, type RequestHash } from "../route/hash-policy.ts";
 import { clusterName, Headers, matchRoute, pickCluster, pickEntry, type RequestHead } from "../route/match.ts";
 import { type Answer, answerOf } from "../route/rewrite.ts";
@@ -13,6 +15,8 @@ import { addressText } from "../tables/address.ts";
 /** What the reference says of one request, with the endpoint picked. */
 export type Choice =
   | { readonly kind: "noRoute"; readonly why: "no_virtual_host" | "no_route" }
+  /** The fault filter answers it, or keeps it waiting; `go`: what it comes to otherwise. */
+  | { readonly kind: "fault"; readonly injected: Injected; readonly editor: Editor | undefined; go(): Choice }
   /** The listener does not offer the protocol that the client asks to change to. */
   | { readonly kind: "noUpgrade"; readonly editor: Editor }
   /** `head` is what a redirect has made of the request's. */
@@ -88,34 +92,51 @@ export class ReferenceRouter {
   }
 
   choose(listener: HttpChain, head: RequestHead, occasion: Occasion, wishes: Wishes = {}): Choice {
-    const { upgrade, original } = wishes;
+    const { upgrade } = wishes;
     const { routes } = listener;
     const chance = random(MAX_CHANCE);
     /* Each value of a repeated header by itself: Envoy's default since match_headers_individually. */
     const match = matchRoute(routes, head, "each", chance);
-    if ("none" in match) return { kind: "noRoute", why: match.none };
+    if ("none" in match) {
+      const why = match.none;
+      return injected(listener.http.fault, undefined, head, undefined, wishes, () => ({ kind: "noRoute", why }));
+    }
     const { route } = match;
     const { action } = route;
     const refused = upgrade !== undefined && !allowsUpgrade(listener, action, upgrade);
     if (action.kind !== "forward") {
       const editor = new Editor(routes, match, undefined, occasion);
       if (refused) return { kind: "noUpgrade", editor };
-      const redirected = editor.request(head);
-      return { kind: "answer", route, editor, answer: answerOf(action, redirected), head: redirected };
+      return injected(route.fault, undefined, head, undefined, wishes, () => {
+        const redirected = editor.request(head);
+        return { kind: "answer", route, editor, answer: answerOf(action, redirected), head: redirected };
+      });
     }
     const again = action.clusters.find((each) => "name" in each && each.name === wishes.cluster);
     const entry = again ?? pickCluster(action, clusterChance(action, head, occasion, chance));
     const chosen = { route, editor: new Editor(routes, match, entry, occasion) };
     if (refused) return { kind: "noUpgrade", editor: chosen.editor };
     const name = clusterName(entry, head);
-    const state = this.#clusters.get(name);
-    if (!state) return { ...chosen, kind: "noCluster", status: action.notFoundStatus ?? 503 };
-    const { cluster } = state;
+    return injected(route.fault, chosen.editor, head, name, wishes, () => {
+      const state = this.#clusters.get(name);
+      if (!state) return { ...chosen, kind: "noCluster", status: action.notFoundStatus ?? 503 };
+      return this.#forward(chosen, action, entry, state, head, occasion, wishes);
+    });
+  }
+
+  #forward(
+    chosen: Chosen,
+    action: ForwardAction,
+    { criteria }: ForwardAction["clusters"][number],
+    { cluster, forCriteria }: ClusterState,
+    head: RequestHead,
+    occasion: Occasion,
+    { original, cluster: before }: Wishes,
+  ): Choice {
     const { drop } = cluster;
-    if (drop !== undefined && again === undefined && random(drop.outOf) < drop.share)
+    if (drop !== undefined && before === undefined && random(drop.outOf) < drop.share)
       return { ...chosen, kind: "dropped", whole: drop.share === drop.outOf };
-    const { criteria } = entry;
-    const { balance, byHash } = state.forCriteria(criteria);
+    const { balance, byHash } = forCriteria(criteria);
     const hashed = (sent: RequestHead) =>
       byHash ? hashRequest(action.hashPolicies ?? [], sent, occasion, "give") : NO_HASH;
     const { hash, cookies } = hashed(chosen.editor.request(head));
@@ -207,6 +228,20 @@ export class ReferenceRouter {
       return endpoint === undefined ? [] : [{ ...mirror, to: state.cluster, endpoint }];
     });
   }
+}
+
+/** A request that a server has seen already has had its faults. */
+function injected(
+  fault: Fault | undefined,
+  editor: Editor | undefined,
+  head: RequestHead,
+  cluster: string | undefined,
+  wishes: Wishes,
+  go: () => Choice,
+): Choice {
+  if (fault === undefined || wishes.cluster !== undefined) return go();
+  const found = injectFault(fault, head, cluster, random);
+  return found === undefined ? go() : { kind: "fault", injected: found, editor, go };
 }
 
 const isAmong = (addresses: readonly Address[], { ip, port }: Address) =>

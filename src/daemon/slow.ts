@@ -166,6 +166,21 @@ export class SlowSide {
     const { upgrade, original, cluster, ...occasion } = circumstances;
     const where = { upgrade, original, cluster };
     const choice = this.#router.choose(listener, head, { ...occasion, hostname: this.#hostname }, where);
+    return this.#decided(choice, listener, head, circumstances);
+  }
+
+  #decided(choice: Choice, listener: HttpChain, head: RoutedHead, circumstances: Circumstances): Decision {
+    if (choice.kind === "fault") {
+      const { editor } = choice;
+      const { delayMs, reply } = choice.injected;
+      /* Of a route that leads to a cluster, edits of requests have not been made yet, but those of answers are. */
+      const fields = (own: readonly Field[]) => editor?.response(own, head) ?? own;
+      const next = (): Decision =>
+        reply === undefined
+          ? this.#decided(choice.go(), listener, head, circumstances)
+          : { kind: "reply", flag: "FI", keepsType: true, ...reply, fields: fields(reply.fields) };
+      return delayMs > 0 ? { kind: "wait", ms: delayMs, next } : next();
+    }
     if (choice.kind === "noRoute") {
       this.#counters.listener(listener.listener).noRoute++;
       return { kind: "reply", status: 404, flag: "NR", fields: [], body: "" };

@@ -13,6 +13,7 @@ import { lowestAddress } from "../tables/address.ts";
 import { lowerCase, textBytes } from "../tables/text.ts";
 import { canonicalIp } from "./address.ts";
 import type { Fields } from "./fields.ts";
+import { isIdle } from "./filters.ts";
 import { areAll, readPortsBut } from "./ports.ts";
 import { readCriteria } from "./subsets.ts";
 
@@ -71,7 +72,7 @@ function readChain(
 ): FilterChain | undefined {
   const label = fields.string("name") || place;
   const rule = "a filter chain has one filter, the HTTP connection manager or tcp_proxy";
-  const [filter, ...others] = fields.messages("filters");
+  const [filter, ...others] = fields.messages("filters").filter((each) => !isIdle(each));
   if (fields.lacks("filters")) fields.reject("filters", "is required", rule);
   for (const other of others) other.rejectWhole("is not supported yet", rule);
   filter?.skip("name");

@@ -3,13 +3,13 @@ import { addressText } from "../tables/address.ts";
 import { readAddress } from "./address.ts";
 import { readChains, readInspection } from "./chains.ts";
 import type { Fields } from "./fields.ts";
+import { readHttpFilters } from "./filters.ts";
 import { readDownstreamOptions } from "./limits.ts";
 import { type Node, readOwnHeaders } from "./own-headers.ts";
 import { readRoutes } from "./routes.ts";
 import { readUpgrades } from "./upgrades.ts";
 
 const CONNECTION_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
-const ROUTER = "envoy.extensions.filters.http.router.v3.Router";
 
 const SERVERS_SIDE =
   "INBOUND is the server's side: XLB balances what clients send, and enforces no policy of a server's";
@@ -55,33 +55,21 @@ function readConnectionManager(
   node: Node | undefined,
 ) {
   manager.oneOf("codec_type", "AUTO", "HTTP1");
-  const router = readRouter(manager);
+  const { router, faults } = readHttpFilters(manager);
   const suppressesOwn = router?.boolean("suppress_envoy_headers") ?? false;
   const routes = manager.message("route_config");
   return {
     statPrefix: manager.string("stat_prefix"),
-    http: { ...readHttpOptions(manager, port), ...readOwnHeaders(manager, node) },
+    http: {
+      ...readHttpOptions(manager, port),
+      ...readOwnHeaders(manager, node),
+      ...(faults?.fault === undefined ? {} : { fault: faults.fault }),
+    },
     routes: {
-      ...(routes === undefined ? NO_ROUTES : readRoutes(routes, clusters)),
+      ...(routes === undefined ? NO_ROUTES : readRoutes(routes, clusters, faults)),
       ...(suppressesOwn ? { suppressesOwn } : {}),
     },
   };
-}
-
-/** XLB is the router, and it is so as Envoy's router is by default. */
-function readRouter(manager: Fields): Fields | undefined {
-  const filter = onlyOne(manager, "http_filters", `there is one HTTP filter, the router (${ROUTER})`);
-  filter?.skip("name");
-  const router = filter?.packed("typed_config", ROUTER);
-  router?.only("dynamic_stats", true);
-  return router;
-}
-
-function onlyOne(owner: Fields, name: string, rule: string): Fields | undefined {
-  const [first, ...others] = owner.messages(name);
-  if (owner.lacks(name)) owner.reject(name, "is required", rule);
-  for (const other of others) other.rejectWhole("is not supported yet", rule);
-  return first;
 }
 
 /** Envoy's defaults. */

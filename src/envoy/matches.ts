@@ -95,7 +95,8 @@ export function headerName(written: string): string {
   return name === "host" ? ":authority" : name;
 }
 
-function readHeader(header: Fields): HeaderMatch {
+/** Of a route: none that Envoy rewrites. */
+export function readHeader(header: Fields): HeaderMatch {
   readHeaderName(header, "name");
   return readHeaderMatch(header);
 }

@@ -7,24 +7,32 @@ import type {
   RouteConfig,
   VirtualHost,
 } from "../model/config.ts";
+import type { Fault } from "../model/fault.ts";
 import type { Mirror } from "../model/limits.ts";
 import { lowerCase } from "../tables/text.ts";
 import { type KnownClusters, NO_ACTION, readDirectResponse, readForward, readRedirect } from "./actions.ts";
 import { readEdits, readRemovals } from "./edits.ts";
 import type { Fields } from "./fields.ts";
+import { type FaultFilter, faultOf } from "./filters.ts";
 import { type Inherited, readInherited, readMirrors, readRouteLimits } from "./limits.ts";
 import { NO_MATCH, readMatch } from "./matches.ts";
 
 const MAX_DIRECT_BODY = 4_096;
 
 /** `clusters` are the names that routes may lead to; missing where nobody knows them. */
-export function readRoutes(config: Fields, clusters: ReadonlySet<string> | undefined): RouteConfig {
+export function readRoutes(
+  config: Fields,
+  clusters: ReadonlySet<string> | undefined,
+  faults?: FaultFilter,
+): RouteConfig {
   const domains: Domains = new Map();
   const known = (config.boolean("validate_clusters") ?? true) ? clusters : undefined;
   const internalOnly = readRemovals(config, "internal_only_headers");
   const bounds: Bounds = {
     known,
     mirrors: readMirrors(config, known),
+    faults,
+    fault: faultOf(config, faults, faults?.fault),
     maxBody: config.number("max_direct_response_body_size_bytes") ?? MAX_DIRECT_BODY,
   };
   return {
@@ -44,6 +52,10 @@ interface Bounds {
   readonly known: KnownClusters;
   /** For routes that neither have their own nor a virtual host with some. */
   readonly mirrors: readonly Mirror[] | undefined;
+  /** The listener's fault filter ... */
+  readonly faults: FaultFilter | undefined;
+  /** ... and what it does where neither a route nor its virtual host says. */
+  readonly fault: Fault | undefined;
   /** Bytes of a direct response. */
   readonly maxBody: number;
 }
@@ -65,16 +77,19 @@ function readVirtualHost(host: Fields, taken: Domains, bounds: Bounds): VirtualH
     return domain;
   });
   const inherited = readInherited(host, bounds.known, bounds.mirrors);
-  const routes = host.messages("routes").map((route, i) => readRoute(route, `${name}/${i}`, bounds, inherited));
+  const within = { ...bounds, fault: faultOf(host, bounds.faults, bounds.fault) };
+  const routes = host.messages("routes").map((route, i) => readRoute(route, `${name}/${i}`, within, inherited));
   return { name, domains, routes, ...readEdits(host) };
 }
 
 function readRoute(route: Fields, fallbackName: string, bounds: Bounds, inherited: Inherited): Route {
   const match = route.message("match");
   const conditions = match === undefined ? NO_MATCH : readMatch(match);
+  const fault = faultOf(route, bounds.faults, bounds.fault);
   return {
     name: route.string("name") || fallbackName,
     ...conditions,
+    ...(fault === undefined ? {} : { fault }),
     action: readAction(route, conditions.path, bounds, inherited),
     ...readEdits(route),
   };

@@ -1,3 +1,4 @@
+import type { Fault } from "./fault.ts";
 import type {
   Breakers,
   DownstreamOptions,
@@ -153,6 +154,8 @@ export interface HttpOptions {
   readonly normalisation?: Normalisation;
   /** Missing: no option asks for one of Envoy's own headers, and none is set. */
   readonly own?: OwnHeaders;
+  /** What the fault filter does to requests without a route. */
+  readonly fault?: Fault;
 }
 
 /**
@@ -238,6 +241,8 @@ export interface Route extends Edited {
   readonly fraction?: Fraction;
   /** Only requests of gRPC, by their content-type. */
   readonly grpc?: boolean;
+  /** Its own, or of whatever holds it; missing: no fault filter does anything to its requests. */
+  readonly fault?: Fault;
   readonly action: RouteAction;
 }
 

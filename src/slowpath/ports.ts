@@ -57,7 +57,8 @@ export type Flag =
   | "UPE"
   | "DC"
   | "DPE"
-  | "DO";
+  | "DO"
+  | "FI";
 
 /** What a listener counts of what it ended, by Envoy's names. */
 export type ListenerCounter =
@@ -110,6 +111,14 @@ export type Decision =
       readonly fields: readonly Field[];
       /** A character for each byte. */
       readonly body: string;
+      /** Without a body it has a type all the same. */
+      readonly keepsType?: boolean;
+    }
+  | {
+      /** The fault filter keeps it waiting; then what it comes to is asked for. */
+      readonly kind: "wait";
+      readonly ms: number;
+      next(): Decision;
     };
 
 /** Where the bytes of a connection go, by tcp_proxy. */

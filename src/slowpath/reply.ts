@@ -12,6 +12,8 @@ export function localReply(
     close: boolean;
     head: boolean;
     extra: readonly Field[];
+    /** A body that is empty has a type. */
+    keepsType?: boolean;
     /** What a listener makes of the fields of all its answers. Missing: XLB says that it is one of its own. */
     finish?: (fields: readonly Field[]) => readonly Field[];
   },
@@ -19,7 +21,10 @@ export function localReply(
   const bodiless = isBodiless(status);
   const bytes = Buffer.from(bodiless ? "" : body, "latin1");
   /* As Envoy's prepareLocalReply: a type goes with a text, be it one that the status keeps from being sent. */
-  const extra = body === "" ? how.extra.filter(([name]) => name.toLowerCase() !== "content-type") : how.extra;
+  const extra =
+    body === "" && how.keepsType !== true
+      ? how.extra.filter(([name]) => name.toLowerCase() !== "content-type")
+      : how.extra;
   const names = new Set(extra.map(([name]) => name.toLowerCase()));
   const own: Field[] = [
     ...(bodiless ? [] : ([["content-length", String(bytes.length)]] as Field[])),

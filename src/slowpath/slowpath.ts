@@ -3,6 +3,7 @@ import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Address, FilterChain } from "../model/config.ts";
 import { DEFAULT_DOWNSTREAM } from "../model/limits.ts";
+import { injectFault } from "../route/fault.ts";
 import { Headers } from "../route/match.ts";
 import { answer, receive } from "../route/own-headers.ts";
 import { timeoutsOf } from "../route/timeouts.ts";
@@ -120,6 +121,8 @@ class Connection implements Served {
   #exchange: Exchange | undefined;
   /** Its request has taken too long before it was whole enough to be served. */
   #late: Failure | undefined;
+  /** Ends a wait that the rules ask for. */
+  #wake = () => {};
 
   constructor(stream: Duplex, from: Downstream, common: Common) {
     const limits = from.listener.http.limits ?? DEFAULT_DOWNSTREAM;
@@ -180,6 +183,7 @@ class Connection implements Served {
       return;
     }
     this.#late = timedOut(false, flag, body);
+    this.#wake();
     void this.#source.discard();
   }
 
@@ -238,14 +242,45 @@ class Connection implements Served {
     status: number,
     flag: Flag | undefined,
     body: string,
-    how: { close: boolean; head?: boolean; extra?: readonly Field[]; asked?: RoutedHead },
+    how: { close: boolean; head?: boolean; extra?: readonly Field[]; asked?: RoutedHead; keepsType?: boolean },
   ) {
     const { listener } = this.#from;
     const { own } = listener.http;
-    const { close, head = false, extra = [], asked } = how;
+    const { close, head = false, extra = [], asked, keepsType = false } = how;
     const finish = (fields: readonly Field[]) => answer(own, fields, asked, Date.now());
     this.#ports.finished(listener, flag, `${status}`);
-    await this.#write(localReply(status, body, { close, head, extra, ...(own ? { finish } : {}) }));
+    await this.#write(localReply(status, body, { close, head, extra, keepsType, ...(own ? { finish } : {}) }));
+  }
+
+  /** What is wrong with the beginning of a body; undefined: nothing, or it is too late for it. */
+  async #broken(reader: BodyReader): Promise<Malformed | undefined> {
+    try {
+      await reader.prefetch();
+    } catch (error) {
+      if (error instanceof Malformed) return error;
+      if (this.#late === undefined) throw error;
+    }
+    return undefined;
+  }
+
+  async #refuseBody({ status }: Malformed, asked: RoutedHead, extra: readonly Field[] = []): Promise<false> {
+    await this.#from.gate?.();
+    await this.#reply(status, "DPE", reasonOf(status), { close: true, extra, asked });
+    return false;
+  }
+
+  /** For so long, unless the client goes, or the time that its request may take is over before. */
+  async #pause(ms: number): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+      this.#stream.once("close", this.#wake);
+    });
+    this.#stream.off("close", this.#wake);
+    this.#wake = () => {};
   }
 
   /** The request itself has not come in time. */
@@ -283,8 +318,14 @@ class Connection implements Served {
       const bare = { ...NO_PATH, headers: request.headers };
       /* Of those without a path, Envoy asks its routes about CONNECT only. */
       const asked = request.method === "CONNECT" ? receive(own, internalOnly, bare, ends).head : bare;
+      const { fault } = listener.http;
+      const injected = fault && request.method === "CONNECT" ? injectFault(fault, asked, undefined, random) : undefined;
+      if (injected !== undefined) await this.#pause(injected.delayMs);
+      if (this.#late !== undefined) return await this.#refuseLate(this.#late);
       await this.#from.gate?.();
-      await this.#reply(404, "NR", "", { close: true, asked });
+      const { status, body: text, fields: extra } = injected?.reply ?? { status: 404, body: "", fields: [] };
+      const flag = injected?.reply ? "FI" : "NR";
+      await this.#reply(status, flag, text, { close: true, asked, extra, keepsType: true });
       return false;
     }
     const isLast = this.#lifetime.next();
@@ -303,7 +344,7 @@ class Connection implements Served {
       await this.#reply(404, "NR", "", { close: true, asked });
       return false;
     }
-    const decision = this.#ports.decide(listener, asked, {
+    let decision = this.#ports.decide(listener, asked, {
       tenant: this.#from.tenant,
       client,
       original: this.#from.original,
@@ -314,27 +355,29 @@ class Connection implements Served {
       cluster: this.#lost?.cluster,
     });
     const reader = new BodyReader(this.#source, body, 400);
+    const isChecked = body.kind === "chunked" && !tokens(request.headers, "expect").includes("100-continue");
+    while (decision.kind === "wait") {
+      const broken = isChecked ? await this.#broken(reader) : undefined;
+      if (broken === undefined) await this.#pause(decision.ms);
+      if (this.#late !== undefined) return await this.#refuseLate(this.#late);
+      if (broken !== undefined) return await this.#refuseBody(broken, asked);
+      if (this.#stream.destroyed) return false;
+      decision = decision.next();
+    }
     if (decision.kind === "reply") {
       this.#clock.stop();
       await this.#from.gate?.();
       const close = !persistent() || !reader.done || upgrade !== undefined;
       const head = request.method === "HEAD";
-      await this.#reply(decision.status, decision.flag, decision.body, { close, head, extra: decision.fields, asked });
+      const { status, flag, body: text, fields: extra, keepsType = false } = decision;
+      await this.#reply(status, flag, text, { close, head, extra, asked, keepsType });
       return !close;
     }
-    if (body.kind === "chunked" && !tokens(request.headers, "expect").includes("100-continue")) {
-      try {
-        await reader.prefetch();
-      } catch (error) {
-        if (this.#late !== undefined) return await this.#refuseLate(this.#late);
-        if (!(error instanceof Malformed)) throw error;
-        await this.#from.gate?.();
-        const { edits } = decision;
-        const sent = edits.request(asked);
-        const extra = edits.response([], sent);
-        await this.#reply(error.status, "DPE", reasonOf(error.status), { close: true, extra, asked: sent });
-        return false;
-      }
+    const broken = isChecked ? await this.#broken(reader) : undefined;
+    if (this.#late !== undefined) return await this.#refuseLate(this.#late);
+    if (broken !== undefined) {
+      const sent = decision.edits.request(asked);
+      return await this.#refuseBody(broken, sent, decision.edits.response([], sent));
     }
     const timeouts = timeoutsOf(decision.action, listener.http.limits, new Headers(asked, "each"));
     this.#clock.allow(timeouts.idleMs, timeouts.durationMs);
@@ -388,6 +431,8 @@ class Connection implements Served {
     return outcome.keep;
   }
 }
+
+const random = (below: number) => Math.floor(Math.random() * below);
 
 /** Of a request that no rule can take. */
 const NO_PATH: RoutedHead = { method: "", authority: "", path: "", headers: [] };

@@ -113,7 +113,7 @@ export function makeConfig(seed: number, index: number, actions = "", option?: s
   const routes = { ...(nowhere ? { validate_clusters: false } : {}), ...mirrors, virtual_hosts: hosts };
   const isRest = takesRest(seed, index);
   const front = dice.chance(FRONTS) || isRest ? { front: makeFront(from, isRest, dice) } : {};
-  const spec: Spec = { manager: {}, router: {}, routes, clusters, ...front, ...local };
+  const spec: Spec = { manager: {}, filters: [], router: {}, routes, clusters, ...front, ...local };
   const options = LISTENER.filter(({ name, chance }) => dice.chance(chance) || name === option);
   for (const each of options) each.put(spec, dice);
   // XLB refuses the two together.

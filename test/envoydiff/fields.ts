@@ -1,5 +1,6 @@
 import type { Dice } from "../dice.ts";
 import { someEdits } from "./edits.ts";
+import { FILTERS } from "./faults.ts";
 import { LIMITED_LISTENER } from "./limits.ts";
 import { OWN_LISTENER } from "./own.ts";
 import type { ClusterSpec, ConditionPart, Draft, EndpointSpec, Json, OptionPart, PathPart, Spec } from "./spec.ts";
@@ -696,6 +697,7 @@ export const LISTENER: readonly OptionPart<Manager>[] = [
   },
   ...LIMITED_LISTENER,
   ...OWN_LISTENER,
+  ...FILTERS,
 ];
 
 // ---- clusters ----

@@ -102,6 +102,7 @@ const manager = (spec: Spec, name: string) => ({
     ...spec.manager,
     route_config: { name, ...spec.routes },
     http_filters: [
+      ...(spec.filters ?? []),
       {
         name: "envoy.filters.http.router",
         typed_config: { "@type": `${EXTENSION}.http.router.v3.Router`, ...spec.router },

@@ -14,10 +14,12 @@ import type {
   OwnHeaders,
   TcpChain,
 } from "../../src/model/config.ts";
+import type { Fault } from "../../src/model/fault.ts";
 import { isHashing } from "../../src/model/hash-table.ts";
 import { DEFAULT_BREAKERS } from "../../src/model/limits.ts";
 import { type Connection, chooseChain, inspectedOf, plainConnection } from "../../src/route/chain.ts";
 import { Editor, type Occasion } from "../../src/route/edit.ts";
+import { injectFault } from "../../src/route/fault.ts";
 import { hashParts, partOf } from "../../src/route/hash-parts.ts";
 import { clusterChance, type Ends, hashRequest } from "../../src/route/hash-policy.ts";
 import { pickByHash } from "../../src/route/hash-table.ts";
@@ -152,11 +154,15 @@ function routedBy(config: Config, chain: HttpChain, local: Address, text: string
   const ends = { ...endsOf(text), local, machineIp: machineIp(), makeId: () => SOME_ID };
   if (admitted.routed === undefined) {
     const bare = { method: "", authority: "", path: "", headers: request.headers };
-    return refuse(own, 404, request.method === "CONNECT" ? receive(own, internalOnly, bare, ends).head : bare);
+    if (request.method !== "CONNECT") return refuse(own, 404, bare);
+    const { head } = receive(own, internalOnly, bare, ends);
+    const { outcomes: none } = refuse(own, 404, head);
+    return { outcomes: [...faulty(chain.http.fault, chain, [undefined], head, undefined, true, () => none)] };
   }
   if (moved !== undefined) return { outcomes: [replyOf(own, 307, "", [["location", moved]], admitted.routed)] };
   const { head: routed, client, isLost } = receive(own, internalOnly, admitted.routed, ends);
   if (isLost) return refuse(own, 404, routed);
+  const none = refuse(own, 404, routed).outcomes;
   const outcomes: Outcome[] = [];
   const by = new Set<string>();
   let overflows: Expected["overflows"];
@@ -165,21 +171,54 @@ function routedBy(config: Config, chain: HttpChain, local: Address, text: string
     const place = "none" in match ? "no route" : `${match.virtualHost.name}/${match.routeIndex}`;
     if (by.has(place)) continue;
     by.add(place);
-    if ("none" in match) outcomes.push(...refuse(own, 404, routed).outcomes);
+    const whole = chunksAreWhole(text, request);
+    if ("none" in match)
+      outcomes.push(...faulty(chain.http.fault, chain, [undefined], routed, undefined, whole, () => none));
     else if (upgrade !== undefined && !allowsUpgrade(chain, match.route.action, upgrade))
       outcomes.push(...withoutUpgrade(chain, match, routed, occasionOf(request, client)));
     else {
-      const found = outcomesOf(config, chain, match, { ...admitted, routed, client }, text, ports);
-      overflows = overflowsOf(config, chain, match.route, routed, text);
-      outcomes.push(
-        ...(chunksAreWhole(text, request)
-          ? found
-          : withBrokenBody(chain, match, routed, occasionOf(request, client), found)),
+      const asked = { ...admitted, routed, client };
+      const editors = entriesOf(match.route.action).map(
+        (entry) => entry && new Editor(chain.routes, match, entry, occasionOf(request, client)),
       );
+      const found = namesOf(match.route.action, routed).flatMap((cluster) =>
+        faulty(match.route.fault, chain, editors, routed, cluster, whole, () =>
+          outcomesOf(config, chain, match, asked, text, ports),
+        ),
+      );
+      overflows = overflowsOf(config, chain, match.route, routed, text);
+      outcomes.push(...(whole ? found : withBrokenBody(chain, match, routed, occasionOf(request, client), found)));
     }
   }
   return { outcomes, by: [...by].join(" or "), ...(by.size === 1 && overflows ? { overflows } : {}) };
 }
+
+/** What the fault filter may leave of a request that leads to this cluster, by chance or for certain. */
+function faulty(
+  fault: Fault | undefined,
+  { http: { own } }: HttpChain,
+  editors: readonly (Editor | undefined)[],
+  head: RequestHead,
+  cluster: string | undefined,
+  whole: boolean,
+  go: () => readonly Outcome[],
+): readonly Outcome[] {
+  if (fault === undefined) return go();
+  const ends = [0, 0.999].map((chance) => injectFault(fault, head, cluster, (below) => Math.floor(below * chance)));
+  const found = ends.flatMap((end) => {
+    const { reply } = end ?? {};
+    if (reply === undefined) return go();
+    const { status, body, fields } = reply;
+    return editors.map((editor) => replyOf(own, status, body, editor?.response(fields, head) ?? fields, head));
+  });
+  /* A body that breaks does so while the request waits. */
+  return fault.delay !== undefined && !whole ? [...found, ...refuse(own, 400, head).outcomes] : found;
+}
+
+const namesOf = (action: RouteMatched["route"]["action"], head: RequestHead): readonly (string | undefined)[] =>
+  action.kind === "forward"
+    ? [...new Set(action.clusters.filter(({ weight }) => weight > 0).map((entry) => clusterName(entry, head)))]
+    : [undefined];
 
 const fieldOf = (text: string, name: string) => new RegExp(`\\n${name}: ([^\\r]*)`, "i").exec(text)?.[1];
 
@@ -569,8 +608,13 @@ function replyOf(
   asked: RequestHead | undefined,
 ): Outcome {
   const isType = ([name]: Field) => name.toLowerCase() === "content-type";
+  const isGrpc = fields.some(([name]) => name === "grpc-status");
   const all =
-    body === "" ? fields.filter((field) => !isType(field)) : fields.some(isType) ? fields : [...fields, ...TEXT];
+    body === "" && !isGrpc
+      ? fields.filter((field) => !isType(field))
+      : fields.some(isType)
+        ? fields
+        : [...fields, ...TEXT];
   const shown = status === 204 || status === 304 ? "" : body;
   const finished = answer(own, all, asked, 0);
   return { kind: "reply", status, body: shown, fields: comparableFields(finished, own !== undefined) };

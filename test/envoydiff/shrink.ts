@@ -16,6 +16,7 @@ export function smaller({ spec, request }: Sample): Sample[] {
     ...(spec.front === undefined ? [] : smallerFronts(spec.front).map((front) => ({ ...spec, front }))),
     ...without(spec.manager).map((manager) => ({ ...spec, manager })),
     ...without(spec.router ?? {}).map((router) => ({ ...spec, router })),
+    ...(spec.filters ?? []).map((_, at) => ({ ...spec, filters: spec.filters!.toSpliced(at, 1) })),
     ...without(spec.routes, ["virtual_hosts"]).map((routes) => ({ ...spec, routes: routes as Spec["routes"] })),
     ...spec.clusters.flatMap((cluster, at) =>
       smallerClusters(cluster).map((less) => ({ ...spec, clusters: replaced(spec.clusters, at, less) })),

@@ -67,6 +67,8 @@ export interface VirtualHostSpec {
 export interface Spec {
   /** Of the HttpConnectionManager, but the routes and the filters. */
   readonly manager: Json;
+  /** Before the router. */
+  readonly filters?: Json[];
   /** Of the router filter. */
   readonly router?: Json;
   readonly routes: Json & { readonly virtual_hosts: readonly VirtualHostSpec[] };
