@@ -179,7 +179,7 @@ export class SlowSide {
         reply === undefined
           ? this.#decided(choice.go(), listener, head, circumstances)
           : { kind: "reply", flag: "FI", keepsType: true, ...reply, fields: fields(reply.fields) };
-      return delayMs > 0 ? { kind: "wait", ms: delayMs, next } : next();
+      return delayMs > 0 ? { kind: "wait", ms: delayMs, edits: editor, next } : next();
     }
     if (choice.kind === "noRoute") {
       this.#counters.listener(listener.listener).noRoute++;

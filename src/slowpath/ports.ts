@@ -118,6 +118,8 @@ export type Decision =
       /** The fault filter keeps it waiting; then what it comes to is asked for. */
       readonly kind: "wait";
       readonly ms: number;
+      /** Of its route, where that leads to a cluster. */
+      readonly edits: Edits | undefined;
       next(): Decision;
     };
 

@@ -123,6 +123,8 @@ class Connection implements Served {
   #late: Failure | undefined;
   /** Ends a wait that the rules ask for. */
   #wake = () => {};
+  /** All of the request that waits has come. */
+  #waitsWhole = false;
 
   constructor(stream: Duplex, from: Downstream, common: Common) {
     const limits = from.listener.http.limits ?? DEFAULT_DOWNSTREAM;
@@ -182,7 +184,7 @@ class Connection implements Served {
       this.#exchange.abandon(timedOut(this.#exchange.whole, flag, body));
       return;
     }
-    this.#late = timedOut(false, flag, body);
+    this.#late = timedOut(this.#waitsWhole, flag, body);
     this.#wake();
     void this.#source.discard();
   }
@@ -284,9 +286,12 @@ class Connection implements Served {
   }
 
   /** The request itself has not come in time. */
-  async #refuseLate({ status, flag, body }: Failure): Promise<false> {
+  async #refuseLate(
+    { status, flag, body }: Failure,
+    how: { asked?: RoutedHead; extra?: readonly Field[] } = {},
+  ): Promise<false> {
     await this.#from.gate?.();
-    await this.#reply(status, flag, body, { close: true });
+    await this.#reply(status, flag, body, { close: true, ...how });
     return false;
   }
 
@@ -296,6 +301,7 @@ class Connection implements Served {
     let admitted: Admitted;
     try {
       if (!(await this.#next()) || this.#from.broken?.()) return false;
+      this.#waitsWhole = false;
       this.#clock.begin();
       const head = await this.#source.head(listener.http.maxRequestHeadersKb * 1_024, parseRequestLine);
       if (this.#late !== undefined) return await this.#refuseLate(this.#late);
@@ -356,10 +362,12 @@ class Connection implements Served {
     });
     const reader = new BodyReader(this.#source, body, 400);
     const isChecked = body.kind === "chunked" && !tokens(request.headers, "expect").includes("100-continue");
+    this.#waitsWhole = reader.done;
     while (decision.kind === "wait") {
       const broken = isChecked ? await this.#broken(reader) : undefined;
       if (broken === undefined) await this.#pause(decision.ms);
-      if (this.#late !== undefined) return await this.#refuseLate(this.#late);
+      if (this.#late !== undefined)
+        return await this.#refuseLate(this.#late, { asked, extra: decision.edits?.response([], asked) ?? [] });
       if (broken !== undefined) return await this.#refuseBody(broken, asked);
       if (this.#stream.destroyed) return false;
       decision = decision.next();

@@ -30,6 +30,7 @@ function bootstrap(port: number): unknown {
       route("/never", { abort: { http_status: 503, percentage: { numerator: 0 } } }),
       route("/grpc", { abort: { grpc_status: 8, ...all } }),
       route("/late", { delay: { fixed_delay: "0.3s", ...all } }),
+      route("/too-late", { delay: { fixed_delay: "3s", ...all } }),
       route("/both", { delay: { fixed_delay: "0.3s", ...all }, abort: { http_status: 404, ...all } }),
       route("/other", { ...aborted, upstream_cluster: "d" }),
       route("/this", { ...aborted, upstream_cluster: "c" }),
@@ -42,6 +43,7 @@ function bootstrap(port: number): unknown {
   const manager = {
     "@type": `${TYPE}.network.http_connection_manager.v3.HttpConnectionManager`,
     stat_prefix: "faults",
+    request_timeout: "1s",
     route_config: { virtual_hosts: [host] },
     http_filters: [
       { name: "cors", typed_config: { "@type": `${TYPE}.http.cors.v3.Cors` } },
@@ -77,6 +79,8 @@ const CASES: readonly (readonly [target: string, headers: readonly string[], tol
   ["/grpc", [], `200 ${ABORTED}`],
   ["/grpc", ["content-type: application/grpc"], `200 grpc 8 ${ABORTED}`],
   ["/late", [], `late ${UH}`],
+  ["/too-late", [], "late 504 request timeout"],
+  ["/too-late", ["content-length: 9"], "late 408 request timeout"],
   ["/both", [], `late 404 ${ABORTED}`],
   ["/other", [], UH],
   ["/this", [], `503 ${ABORTED}`],
