@@ -290,6 +290,7 @@ class Daemon {
         address: endpoint.address,
         maxConnections: cluster.maxConnections,
         ...(cluster.sockets === undefined ? {} : { sockets: cluster.sockets }),
+        ...(cluster.preconnectRatio === undefined ? {} : { preconnectRatio: cluster.preconnectRatio }),
       })),
     );
   }

@@ -16,6 +16,7 @@ export function readCluster(cluster: Fields, sources: readonly string[]): Cluste
   const discovery = readDiscovery(cluster);
   const breakers = readBreakers(cluster);
   const sockets = readSockets(cluster, sources);
+  const preconnectRatio = cluster.message("preconnect_policy")?.number("per_upstream_preconnect_ratio");
   const assignment = readAssignment(cluster, discovery?.kind === "dns");
   const count = assignment.endpoints.length;
   if (discovery?.kind === "dns" && discovery.logical && count !== 1)
@@ -28,6 +29,7 @@ export function readCluster(cluster: Fields, sources: readonly string[]): Cluste
     breakers,
     upstream: readUpstreamOptions(cluster),
     ...(sockets === undefined ? {} : { sockets }),
+    ...(preconnectRatio === undefined ? {} : { preconnectRatio }),
     ...assignment,
     ...(discovery === undefined ? {} : { discovery }),
   };

@@ -185,6 +185,12 @@ export class Fields {
     this.#report.reject(this.place, message, mend);
   }
 
+  /** Takes a field, of which nothing comes. */
+  leave(name: string, why: string): void {
+    this.skip(name);
+    this.#report.idle({ field: `${this.#message.desc.name}.${name}`, path: this.placeOf(name).path, why });
+  }
+
   /** Takes all of a message, and nothing comes of it. */
   leaveWhole(why: string): void {
     this.skipRest();

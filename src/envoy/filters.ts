@@ -26,10 +26,14 @@ const IDLE: Readonly<Record<string, string>> = {
 /** Takes a filter, of whatever list, by which nothing changes. False: it is another one. */
 export function isIdle(filter: Fields): boolean {
   const type = filter.packedType("typed_config") ?? "";
-  const inner = STRUCTS.includes(type) ? (filter.packed("typed_config", type)?.string("type_url") ?? "") : type;
+  const struct = STRUCTS.includes(type) ? filter.packed("typed_config", type) : undefined;
+  const inner = struct?.string("type_url") ?? type;
+  struct?.skip("value");
   const why = IDLE[inner.slice(inner.lastIndexOf("/") + 1)];
-  if (why !== undefined) filter.leaveWhole(why);
-  return why !== undefined;
+  if (why === undefined) return false;
+  filter.skip("name");
+  filter.leave("typed_config", why);
+  return true;
 }
 
 /** The fault filter of a listener, and what it does to requests that no rule of a route is about. */

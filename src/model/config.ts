@@ -534,6 +534,8 @@ export interface Cluster {
   readonly breakers?: Breakers;
   readonly upstream?: UpstreamOptions;
   readonly sockets?: SocketOptions;
+  /** `preconnect_policy.per_upstream_preconnect_ratio`: connections to an endpoint for each that is in use. */
+  readonly preconnectRatio?: number;
   readonly endpoints: readonly Endpoint[];
   /** Where endpoints come from, if not from the configuration. */
   readonly discovery?: Discovery;

@@ -131,12 +131,14 @@ export class Pools {
   }
 
   /**
-   * Twice as many, or as many more as were missed: a crowd that comes at once is served after one round of connecting.
-   * One client may have missed several times: so no more than eight times as many.
+   * Twice as many, or as the cluster's preconnect_policy asks for, or as many more as were missed: a crowd that comes
+   * at once is served after one round of connecting. One client may have missed several times: so no more than eight
+   * times as many.
    */
   #widen(pool: Pool, missed: number): void {
     const now = pool.slots.size;
-    const wanted = Math.max(8, pool.wanted, now * 2, Math.min(now + missed, Math.max(8, now) * 8));
+    const ahead = Math.ceil(now * Math.max(2, pool.target.preconnectRatio ?? 1));
+    const wanted = Math.max(8, pool.wanted, ahead, Math.min(now + missed, Math.max(8, now) * 8));
     pool.wanted = Math.min(this.#most(pool.target), wanted);
     this.#fill(pool);
   }
@@ -206,7 +208,9 @@ export class Pools {
       const long = Math.min(spare.length, pool.leastSpare);
       pool.leastSpare = spare.length;
       if (long <= 1 || pool.slots.size <= pool.floor) continue;
-      const give = Math.min(Math.ceil(long / 2), pool.slots.size - pool.floor);
+      const ahead = Math.ceil((pool.slots.size - spare.length) * (pool.target.preconnectRatio ?? 1));
+      const give = Math.min(Math.ceil(long / 2), pool.slots.size - Math.max(pool.floor, ahead));
+      if (give <= 0) continue;
       pool.wanted = Math.max(pool.floor, pool.slots.size - give);
       /* Hooks take the lowest: those with the highest numbers are needed least. */
       this.#shrinkTo(

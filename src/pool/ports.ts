@@ -35,4 +35,6 @@ export interface EndpointTarget {
   /** The bound on i-socks of one pool: the cluster's max_connections. */
   readonly maxConnections: number;
   readonly sockets?: SocketOptions;
+  /** i-socks for each that is in use, from 1 to 3; missing: 1. */
+  readonly preconnectRatio?: number;
 }

@@ -28,6 +28,8 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   "envoy.config.cluster.v3.Cluster.upstream_bind_config": SOCKETS,
   "envoy.config.core.v3.BindConfig.": SOCKETS,
   "envoy.config.core.v3.ExtraSourceAddress.": SOCKETS,
+  "envoy.config.cluster.v3.Cluster.preconnect_policy": "no request shows it: test/pool/pools.test.ts",
+  "envoy.config.cluster.v3.Cluster.PreconnectPolicy.": "no request shows it: test/pool/pools.test.ts",
   "envoy.config.core.v3.TcpKeepalive.": SOCKETS,
   "envoy.config.cluster.v3.Cluster.dns_failure_refresh_rate": DNS,
   "envoy.config.cluster.v3.Cluster.dns_lookup_family": DNS,

@@ -84,7 +84,7 @@ test("most requests are forwarded, to one cluster or another, and some are refus
     }
   }
   const share = (key: string) => (counts.get(key) ?? 0) / (PER_START * 100);
-  assert.ok(share("forwarded") > 0.33, JSON.stringify([...counts]));
+  assert.ok(share("forwarded") > 0.3, JSON.stringify([...counts]));
   for (const status of ["400", "404", "503"])
     assert.ok(share(status) > 0.002, `${status}: ${JSON.stringify([...counts])}`);
 });

@@ -299,6 +299,21 @@ test("a pool gives back half of what was idle at two looks, down to what warming
   assert.equal(count(), 2);
 });
 
+test("a pool is as many times as large as the cluster asks for, and keeps that for what is in use", () => {
+  const { pools, socks, settle, shrink, take } = world({ chunksPerPool: 16 });
+  pools.setTargets([{ ...target(1), preconnectRatio: 3 }]);
+  pools.warm(TENANT);
+  settle();
+  for (let i = 0; i < 2; i++) {
+    pools.grow(TENANT, 1);
+    settle();
+  }
+  assert.equal(socks.open.size, 24, "8 at first, then three times as many");
+  for (let i = 0; i < 6; i++) take();
+  for (let i = 0; i < 9; i++) shrink();
+  assert.equal(socks.open.size, 18);
+});
+
 test("what is in use does not shrink, nor do those that were needed since the last look", () => {
   const { pools, count, shrink, take } = grown();
   for (let i = 0; i < 7; i++) take();
