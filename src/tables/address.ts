@@ -46,7 +46,9 @@ export function lowestAddress(ip: string, bits: number): string {
   const kept = bits + (ip.includes(":") ? 0 : 96);
   const masked = bytes.map((byte, i) => byte & (0xff00 >> Math.max(0, Math.min(8, kept - 8 * i))));
   const view = new DataView(masked.buffer);
-  return fromAddrKey({ ip: [0, 4, 8, 12].map((at) => view.getUint32(at, true)), port: 0 }).ip;
+  const lowest = fromAddrKey({ ip: [0, 4, 8, 12].map((at) => view.getUint32(at, true)), port: 0 }).ip;
+  /* A range of IPv6 stays one, be it of addresses that stand for IPv4. */
+  return ip.includes(":") && !lowest.includes(":") ? `::ffff:${lowest}` : lowest;
 }
 
 /** As the kernel half keeps addresses: ip words as they lie in memory, port in host order. */

@@ -10,6 +10,7 @@ import {
   inspectedOf,
   plainConnection,
 } from "../../src/route/chain.ts";
+import { lowestAddress } from "../../src/tables/address.ts";
 
 const chain = (label: string, match: Partial<ChainMatch> = {}): FilterChain => ({
   kind: "tcp",
@@ -192,4 +193,13 @@ test("who looks at a connection depends on its port, and on what chains ask for"
   assert.equal(asks({ sourcePorts: [1] }, 10), undefined);
   const rest = listener([chain("x", { serverNames: ["a"] })], { inspection, takesRest: true });
   assert.equal(entranceOf(rest, { ip: "10.0.0.1", port: 0 }).kind, "each");
+});
+
+test("a range of IPv6 stays one, be it of addresses that stand for IPv4", () => {
+  const range = { ip: lowestAddress("::ffff:a01:203", 104), bits: 104 };
+  assert.equal(range.ip, "::ffff:10.0.0.0");
+  assert.deepEqual(
+    ["::ffff:10.9.9.9", "::ffff:11.0.0.0", "10.9.9.9"].map((ip) => holds(range, ip)),
+    [true, false, false],
+  );
 });
