@@ -95,9 +95,13 @@ export function dropRoot(): boolean {
 }
 
 /** The daemons that live, and hold `xlb`. */
-export function holders(): number[] {
-  const pids = childrenOf(workloadsRoot()).flatMap((path) => HOLD.exec(basename(path))?.slice(1) ?? []);
-  return pids.filter((pid) => existsSync(`/proc/${pid}`)).map(Number);
+export const holders = (): number[] => holdsOf(workloadsRoot()).flatMap(({ pid, lives }) => (lives ? [pid] : []));
+
+function holdsOf(root: string): { readonly path: string; readonly pid: number; readonly lives: boolean }[] {
+  return childrenOf(root).flatMap((path) => {
+    const pid = HOLD.exec(basename(path))?.[1];
+    return pid === undefined ? [] : [{ path, pid: Number(pid), lives: existsSync(`/proc/${pid}`) }];
+  });
 }
 
 /** The cgroups in which `xlb exec` runs commands. */
@@ -155,10 +159,7 @@ export function sweepLeaves(now: number = Date.now()): Swept {
   const removed: string[] = [];
   const populated: { cgroup: string; pids: number[] }[] = [];
   const root = workloadsRoot();
-  for (const path of childrenOf(root)) {
-    const pid = HOLD.exec(basename(path))?.[1];
-    if (pid !== undefined && !existsSync(`/proc/${pid}`)) removeCgroup(path);
-  }
+  for (const { path, lives } of holdsOf(root)) if (!lives) removeCgroup(path);
   for (const leaf of leavesOf(root)) {
     if (isAboutToStart(leaf, now)) continue;
     if (removeCgroup(leaf)) removed.push(leaf);

@@ -4,6 +4,7 @@ import type { Fault } from "../model/fault.ts";
 import type { Mirror } from "../model/limits.ts";
 import type { Metadata } from "../model/metadata.ts";
 import { type Balancer, createBalancers, type ForCriteria } from "../route/balancer.ts";
+import { random } from "../route/chance.ts";
 import { Editor, type Occasion } from "../route/edit.ts";
 import { type Injected, injectFault } from "../route/fault.ts";
 import { clusterChance, hashConnection, hashRequest, type RequestHash } from "../route/hash-policy.ts";
@@ -251,5 +252,3 @@ const NO_HASH: RequestHash = { hash: undefined, cookies: [] };
 
 /** Far above the sum of any weights, so that none is favoured, and within the bits that Math.random makes. */
 const MAX_CHANCE = 2 ** 48;
-
-const random = (below: number) => Math.floor(Math.random() * below);

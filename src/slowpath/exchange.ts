@@ -1,6 +1,7 @@
 import type { Duplex } from "node:stream";
 import type { Address, OwnHeaders } from "../model/config.ts";
 import type { Priority } from "../model/limits.ts";
+import { random } from "../route/chance.ts";
 import { Headers } from "../route/match.ts";
 import { answer, EXPECTED_TIMEOUT, expectedMs, SERVICE_TIME } from "../route/own-headers.ts";
 import { RETRY_HEADERS, type Reset, Tries, type Verdict } from "../route/retry.ts";
@@ -259,7 +260,7 @@ export class Exchange {
   #another(): Next | undefined {
     this.#retried = true;
     const to = this.#to.again(this.#tried, this.#head);
-    const delayMs = this.#tries!.delayMs(Math.floor(Math.random() * MAX_RANDOM));
+    const delayMs = this.#tries!.delayMs(random(MAX_RANDOM));
     return to && { to, fresh: false, delayMs };
   }
 

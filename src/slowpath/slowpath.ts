@@ -3,6 +3,7 @@ import { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Address, FilterChain } from "../model/config.ts";
 import { DEFAULT_DOWNSTREAM } from "../model/limits.ts";
+import { random } from "../route/chance.ts";
 import { injectFault } from "../route/fault.ts";
 import { Headers } from "../route/match.ts";
 import { answer, receive } from "../route/own-headers.ts";
@@ -439,8 +440,6 @@ class Connection implements Served {
     return outcome.keep;
   }
 }
-
-const random = (below: number) => Math.floor(Math.random() * below);
 
 /** Of a request that no rule can take. */
 const NO_PATH: RoutedHead = { method: "", authority: "", path: "", headers: [] };
