@@ -2,6 +2,7 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
+import { WITH_US } from "../tools/with-us.ts";
 import type { Scope } from "./scope.ts";
 
 /** The processes that a run starts, each party in a cgroup of its own so that its CPU time can be told. */
@@ -9,8 +10,6 @@ import type { Scope } from "./scope.ts";
 const PREFIX = "xlb-bench-";
 const ENTER = 'echo $$ >"$0/cgroup.procs" && exec "$@"';
 const OUTPUT_KEPT = 64 << 10;
-/** Should we be killed outright, nobody else ends them. */
-const WITH_US = existsSync("/usr/bin/setpriv") ? ["/usr/bin/setpriv", "--pdeathsig", "TERM", "--"] : [];
 
 export function cgroupMount(): string | undefined {
   for (const line of readFileSync("/proc/self/mounts", "utf8").split("\n")) {

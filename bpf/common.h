@@ -13,8 +13,10 @@
 #define SOCK_RCVBUF_LOCK 2
 #define SOL_TCP 6
 #define TCP_NODELAY 1
+#define O_NONBLOCK 04000
 
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __weak __ksym;
+extern void *bpf_cast_to_kern_ctx(void *context) __weak __ksym;
 
 /*
  * A kernel structure at an address that may be stale: then what is read is wrong, or 0, and no more. A plain load,

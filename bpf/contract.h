@@ -253,6 +253,8 @@ enum slot_flag {
 	SLOT_STASHED = 1024,     /* the request lies whole in the stash and may be repeated */
 	SLOT_YOUNG = 2048,       /* the connection is so new that the daemon is still looking for others */
 	SLOT_STRAY = 4096,       /* its server said something that nobody had asked: not to be used again */
+	SLOT_BLOCKING = 8192,    /* across hosts: its client's reads block, so the answer is handed over under its lock */
+	SLOT_ANSWERED = 16384,   /* ... and all of the answer lies with the i-sock's worker, or is handed over already */
 };
 
 #define SLOT_SPOILED (SLOT_ABORTED | SLOT_FAULT | SLOT_RETIRE | SLOT_STRAY) /* not for another request */
@@ -327,15 +329,17 @@ struct slot {
 	__u64 bypass_base;  /* what the client had received by TCP when SLOT_BYPASS was set */
 	__u32 piece;        /* running mean of the sizes in which the answer is handed on, in sixteenths of a byte */
 	__u32 kind;
-	__u32 tenant;
+	__u32 next_sequence; /* of TCP, across hosts: where what the hook has not seen yet begins */
 	__u32 timeout_ms;
 	__u32 route;
 	__u32 cluster;
 	/* ---- third line ---- */
+	__u64 handed_over;  /* SLOT_BLOCKING: of response_bytes, those that have left the i-sock's worker */
 	struct addr_key client; /* the key of its connection */
 	__u32 listener;
 	__u32 stash_length;
-	__u32 pad[9];
+	__u32 tenant;
+	__u32 pad[6];
 };
 
 /* A request kept whole, so that it can be served again when its server dies without an answer. */
@@ -358,6 +362,7 @@ struct conn {
 	__u8 half_closed;
 	__u8 broken;       /* what comes now is the rest of a request whose server has gone: no request */
 	__u8 spoke;        /* the kernel path has taken a request of it */
+	__u32 next_sequence; /* of TCP: where what its client's hook has not seen yet begins */
 };
 
 /* A request head, as offsets into the bytes of one send. */
@@ -547,7 +552,9 @@ enum reason {
 	REASON_ANSWERED = 46,
 	/* slow path, by the rules */
 	REASON_OWN_HEADERS = 47,
-	REASON_COUNT = 48,
+	/* responses */
+	REASON_RESPONSE_HANDED_OVER = 48,
+	REASON_COUNT = 49,
 };
 
 /* ---- counters, one row per CPU ---- */

@@ -1,5 +1,5 @@
 // A reporter for node's test runner, which loads it before it knows TypeScript: the failed tests alone, a line each
-// with its place and the first line of why, so that they stand together at the end of a long output.
+// with its place and why, so that they stand together at the end of a long output.
 import { relative } from "node:path";
 
 /** More than so many have one cause. */
@@ -12,7 +12,9 @@ export default async function* failing(events) {
     if (type !== "test:fail" || data.todo !== undefined || data.details.type === "suite") continue;
     const { error } = data.details;
     if (error.failureType === "subtestsFailed") continue;
-    const [why] = String(error.cause?.message ?? error.cause ?? error.message).split("\n");
+    const [first, ...more] = String(error.cause?.message ?? error.cause ?? error.message).split("\n");
+    /* What differs says more than that something does. */
+    const why = [first, ...more.filter((line) => /^[+-] {2,}/.test(line))].join(" ");
     lines.push(
       `FAILED ${relative(process.cwd(), data.file ?? "")}:${data.line ?? ""}: ${data.name}: ${why.slice(0, 300)}\n`,
     );

@@ -155,6 +155,17 @@ static __always_inline bool is_open(const struct slot *slot)
 	return sk->__sk_common.skc_state == BPF_TCP_ESTABLISHED && !sk->sk_err;
 }
 
+/*
+ * Does a read of the client's sleep in the kernel? As its file says now: most who read otherwise have said so before
+ * they connected.
+ */
+static __always_inline bool reads_block(struct tcp_sock *tp)
+{
+	struct socket *socket = ((struct sock *)tp)->sk_socket;
+
+	return !socket || !socket->file || !(socket->file->f_flags & O_NONBLOCK);
+}
+
 /* Bytes that were redirected to a socket and that its owner has not read yet. */
 static __always_inline __u64 unread(const struct sock *sk)
 {
@@ -352,6 +363,7 @@ static __always_inline bool fill_slot(struct slot *slot, struct p_state *p, stru
 	if (slot->started_ns - p->born_ns < XLB_YOUNG_NS)
 		served |= SLOT_YOUNG;
 	slot->response_bytes = 0;
+	slot->handed_over = 0;
 	slot->piece = XLB_PIECE_COST * 16;
 	slot->relayed += slot->sent;
 	slot->sent = size;
@@ -448,9 +460,11 @@ static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *
 		return to_slow_path(msg, p, tp, REASON_POOL_EMPTY);
 	/*
 	 * The last answer, if it crossed hosts, may still be with the worker, which wakes the client before it takes the
-	 * bytes off its queue. Another one from another host waits behind it; one from the same host would overtake it.
+	 * bytes off its queue. Another one from another host waits behind it; one that comes as a message overtakes it.
 	 */
-	if (slot->kind == SLOT_SAME_HOST && worker_has_bytes(tp)) {
+	if (slot->kind != SLOT_SAME_HOST && reads_block(tp))
+		flags |= SLOT_BLOCKING;
+	if ((slot->kind == SLOT_SAME_HOST || flags & SLOT_BLOCKING) && worker_has_bytes(tp)) {
 		release(id);
 		return to_slow_path(msg, p, tp, REASON_PIPELINED);
 	}

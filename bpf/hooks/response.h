@@ -25,12 +25,14 @@ static __always_inline bool client_is_full(const struct slot *slot)
 	return queued + queued * (XLB_PIECE_COST * 16) / (slot->piece | 1) > room;
 }
 
-static __always_inline bool cross_client_is_full(const struct slot *slot)
+static __always_inline bool cross_client_is_full(const struct slot *slot, __u64 life)
 {
 	struct sock *client = at_address(struct sock, slot->p_sk);
 	__u32 queued = client->sk_backlog.rmem_alloc.counter;
 	__u32 room = client->sk_rcvbuf;
 
+	if (life & SLOT_BLOCKING && slot->response_bytes - slot->handed_over > room / 2)
+		return true;
 	/* Beyond its buffer the rest waits uncounted with the worker, which looks again only each tick. */
 	return queued > room / 2;
 }
@@ -296,6 +298,37 @@ int xlb_response(struct sk_msg_md *msg)
 	return leave(REASON_RESPONSE, SK_PASS);
 }
 
+/* ---- what TCP brings ---- */
+
+/* The most that one call takes off the beginning of an skb. */
+#define MOST_AT_ONCE 4095
+
+/*
+ * A sender that repeats itself may repeat more than was lost: then an skb begins with bytes that have been here
+ * already. TCP's own reader skips them by their sequence numbers; what hands skbs to verdicts (tcp_read_skb) does not
+ * look. So each verdict does it first. False: there was no memory for it.
+ */
+static __always_inline bool skip_repeated(struct __sk_buff *skb, __u32 *next)
+{
+	__u64 packet = (__u64)bpf_cast_to_kern_ctx(skb);
+	__u32 sequence = at_address(struct tcp_skb_cb, packet + bpf_core_field_offset(struct sk_buff, cb))->seq;
+	__u32 repeated = *next - sequence, rest;
+
+	*next = sequence + skb->len;
+	if ((__s32)repeated <= 0)
+		return true;
+	rest = skb->len - repeated;
+	repeat (32) {
+		__u32 n = READ(skb->len) - rest;
+
+		if (!n)
+			return true;
+		if (bpf_skb_adjust_room(skb, n < MOST_AT_ONCE ? -(__s32)n : -MOST_AT_ONCE, 0, 0))
+			return false;
+	}
+	return false;
+}
+
 /* ---- across hosts: what TCP brings to the i-sock ---- */
 
 /* Had the server's TCP got a byte of the request when it sent what comes now? An acknowledged SYN counts as a byte. */
@@ -308,14 +341,14 @@ SEC("sk_skb")
 int xlb_response_skb(struct __sk_buff *skb)
 {
 	__u64 cookie = bpf_get_socket_cookie(skb), owner, followed;
-	__u32 *found = bpf_map_lookup_elem(&isock_slots, &cookie), id, size = skb->len, at = from(0), keep_alive = from(0);
+	__u32 *found = bpf_map_lookup_elem(&isock_slots, &cookie), id, size, at = from(0), keep_alive = from(0);
 	struct stash *window;
 	struct slot *slot;
 	bool head_request;
 	__u64 life;
 
 	/* The end of the stream; the daemon sees it too. */
-	if (!size)
+	if (!skb->len)
 		return SK_DROP;
 	if (!found)
 		return SK_PASS;
@@ -324,6 +357,11 @@ int xlb_response_skb(struct __sk_buff *skb)
 	window = bpf_map_lookup_elem(&stashes, &id);
 	if (!slot || !window)
 		return SK_PASS;
+	if (!skip_repeated(skb, &slot->next_sequence)) {
+		fault(slot, id);
+		return leave(REASON_RESPONSE_FAULT, SK_PASS);
+	}
+	size = skb->len;
 	life = life_of(slot);
 	if (!in_service(life)) {
 		unasked(slot, id);
@@ -335,7 +373,7 @@ int xlb_response_skb(struct __sk_buff *skb)
 		return leave(REASON_RESPONSE_BYPASS, SK_PASS);
 	if (at_the_beginning(slot) && !request_arrived(slot))
 		return stale(slot, id);
-	if (frame_in_body(&slot->frame) && cross_client_is_full(slot)) {
+	if (frame_in_body(&slot->frame) && cross_client_is_full(slot, life)) {
 		bypass(slot, id);
 		return leave(REASON_RESPONSE_BYPASS, SK_PASS);
 	}
@@ -388,7 +426,8 @@ int xlb_response_skb(struct __sk_buff *skb)
 		    is_keep_alive(word))
 			bpf_skb_store_bytes(skb, keep_alive - 1, "close     ", 10, 0);
 	}
-	if (bpf_sk_redirect_hash(skb, &p_socks, &owner, BPF_F_INGRESS) != SK_PASS) {
+	if (life & SLOT_BLOCKING ? bpf_sk_redirect_map(skb, &i_socks, id, 0) != SK_PASS :
+				   bpf_sk_redirect_hash(skb, &p_socks, &owner, BPF_F_INGRESS) != SK_PASS) {
 		__sync_fetch_and_or(&slot->flags, SLOT_RETIRE);
 		if (slot->frame.state == FRAME_DONE)
 			complete(slot, id, life >> 32);
@@ -401,9 +440,52 @@ int xlb_response_skb(struct __sk_buff *skb)
 		__sync_fetch_and_or(&slot->flags, SLOT_STARTED);
 	if (slot->frame.state == FRAME_UNTIL_CLOSE && !(slot->flags & SLOT_UNTIL_CLOSE))
 		__sync_fetch_and_or(&slot->flags, SLOT_UNTIL_CLOSE | SLOT_RETIRE);
-	if (slot->frame.state == FRAME_DONE)
+	if (slot->frame.state != FRAME_DONE)
+		return leave(REASON_RESPONSE, SK_PASS);
+	/* A full barrier: who sees the flag sees how many bytes there are. */
+	if (life & SLOT_BLOCKING)
+		__sync_fetch_and_or(&slot->flags, SLOT_ANSWERED);
+	else
 		complete(slot, id, life >> 32);
 	return leave(REASON_RESPONSE, SK_PASS);
+}
+
+/*
+ * An answer for a client whose reads block goes by the i-sock's worker, as if it were to be sent, so that this hook
+ * moves it to the client as a message: under the client's lock. A worker that fills a receive queue (what is redirected
+ * there from an skb) first appends the bytes and then wakes the reader, without that lock. A reader that was awake may
+ * have taken them and sleep again by then, and one that wakes up to nothing is told EAGAIN.
+ *
+ * The daemon writes nothing to an i-sock: whatever comes here is an answer.
+ */
+SEC("sk_msg")
+int xlb_hand_over(struct sk_msg_md *msg)
+{
+	struct bpf_sock *sk = msg->sk;
+	struct slot *slot;
+	__u64 owner, life;
+	__u32 *found;
+
+	if (!sk)
+		return SK_DROP;
+	found = bpf_sk_storage_get(&s_slots, sk, 0, 0);
+	slot = found ? slot_at(*found) : NULL;
+	if (!slot)
+		return SK_DROP;
+	life = life_of(slot);
+	owner = slot->owner;
+	if (!in_service(life) || !(life & SLOT_BLOCKING) || life_of(slot) >> 32 != life >> 32)
+		return leave(REASON_RESPONSE_UNASKED, SK_DROP);
+	if (bpf_msg_redirect_hash(msg, &p_socks, &owner, BPF_F_INGRESS) != SK_PASS) {
+		__sync_fetch_and_or(&slot->flags, SLOT_RETIRE);
+		if (life & SLOT_ANSWERED)
+			complete(slot, *found, life >> 32);
+		return leave(REASON_RESPONSE_ORPHAN, SK_DROP);
+	}
+	slot->handed_over += msg->size;
+	if (life_of(slot) & SLOT_ANSWERED && slot->handed_over == slot->response_bytes)
+		complete(slot, *found, life >> 32);
+	return leave(REASON_RESPONSE_HANDED_OVER, SK_PASS);
 }
 
 /*
@@ -414,16 +496,38 @@ int xlb_response_skb(struct __sk_buff *skb)
 SEC("sk_skb")
 int xlb_client_skb(struct __sk_buff *skb)
 {
+	struct addr_key key;
+	struct conn *conn;
+	__u32 ip4 = READ(skb->local_ip4), a = READ(skb->local_ip6[0]), b = READ(skb->local_ip6[1]);
+	__u32 c = READ(skb->local_ip6[2]), d = READ(skb->local_ip6[3]);
+
+	if (!skb->len)
+		return SK_PASS;
+	to_key(&key, READ(skb->family), ip4, a, b, c, d, READ(skb->local_port));
+	conn = bpf_map_lookup_elem(&conns, &key);
+	/* A stream that ends too early is seen, one with bytes twice is not. */
+	if (conn && conn->cookie == bpf_get_socket_cookie(skb) && !skip_repeated(skb, &conn->next_sequence))
+		return leave(REASON_NO_MEMORY, SK_DROP);
 	return SK_PASS;
+}
+
+/* Does the worker of the i-sock that was used last still hold some of its answer? */
+static __always_inline bool isock_has_bytes(const struct p_state *p)
+{
+	struct slot *slot = slot_at(p->slot);
+
+	return slot && p->generation && *(volatile __u32 *)&slot->generation == p->generation &&
+	       slot->flags & SLOT_BLOCKING && slot->handed_over != slot->response_bytes;
 }
 
 /*
  * Asked by the daemon through a test run, never attached: does the client whose cookie lies in the packet still have
- * bytes in its worker's queue? 0: it is gone, 1: drained, 2: not yet.
+ * bytes in a worker's queue? 0: it is gone, 1: drained, 2: not yet.
  */
 SEC("tc")
 int xlb_drained(struct __sk_buff *skb)
 {
+	struct p_state *p;
 	struct tcp_sock *tp;
 	struct bpf_sock *sk;
 	int answer = 0;
@@ -435,21 +539,24 @@ int xlb_drained(struct __sk_buff *skb)
 	if (!sk)
 		return 0;
 	tp = bpf_skc_to_tcp_sock(sk);
-	if (tp)
-		answer = worker_has_bytes(tp) ? 2 : 1;
+	p = bpf_sk_storage_get(&p_states, sk, 0, 0);
+	if (tp && p)
+		answer = worker_has_bytes(tp) || isock_has_bytes(p) ? 2 : 1;
 	bpf_sk_release(sk);
 	return answer;
 }
 
 /*
  * Asked by the daemon in the same way, when an i-sock has entered its map: writes its address into its slot, so that
- * hooks can look at the connection's state.
+ * hooks can look at the connection's state, and the slot to the socket.
  */
 SEC("tc")
 int xlb_learn(struct __sk_buff *skb)
 {
+	struct tcp_sock *tp;
 	struct bpf_sock *sk;
 	struct slot *slot;
+	bool known;
 	__u32 id;
 
 	if (bpf_skb_load_bytes(skb, 14, &id, sizeof(id)))
@@ -458,8 +565,12 @@ int xlb_learn(struct __sk_buff *skb)
 	sk = bpf_map_lookup_elem(&i_socks, &id);
 	if (!sk)
 		return 0;
-	if (slot)
-		slot->target_sk = (__u64)bpf_skc_to_tcp_sock(sk);
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (slot && tp) {
+		slot->target_sk = (__u64)tp;
+		slot->next_sequence = tp->copied_seq;
+	}
+	known = bpf_sk_storage_get(&s_slots, sk, &id, BPF_SK_STORAGE_GET_F_CREATE) != NULL;
 	bpf_sk_release(sk);
-	return 1;
+	return known;
 }

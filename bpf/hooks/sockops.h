@@ -82,6 +82,9 @@ static __always_inline void adopt_client(struct bpf_sock_ops *ops)
 	conn.destination = p->destination;
 	conn.listener = p->listener;
 	conn.tenant = p->tenant;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp)
+		conn.next_sequence = tp->copied_seq;
 	bpf_map_update_elem(&conns, &p->key, &conn, BPF_ANY);
 	row = listener_row(p->listener);
 	if (row)
@@ -103,7 +106,6 @@ static __always_inline void adopt_client(struct bpf_sock_ops *ops)
 	 * The worker that moves responses looks at a full buffer only once a tick: make it rare. An application that chose
 	 * its buffer by itself keeps it.
 	 */
-	tp = bpf_skc_to_tcp_sock(sk);
 	if (tp && !(BPF_CORE_READ_BITFIELD_PROBED((struct sock *)tp, sk_userlocks) & SOCK_RCVBUF_LOCK))
 		bpf_setsockopt(ops, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof(receive_buffer));
 	if (bpf_sock_hash_update(ops, &p_socks, &p->cookie, BPF_ANY))

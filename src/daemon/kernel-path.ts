@@ -36,6 +36,9 @@ const LATE_TIME = 5;
 /** Whoever ends a request with one of these leaves the i-sock to the daemon. */
 const NOT_GIVEN_BACK = SlotFlag.retire | SlotFlag.aborted | SlotFlag.fault;
 
+/** How often the daemon looks, each millisecond, whether a worker has handed over the last of an answer. */
+const HAND_OVER_TRIES = 2_000;
+
 /** How long a hook may take from the choice of an i-sock to its use. Milliseconds. */
 const CLAIM_TIME = 10;
 
@@ -361,7 +364,7 @@ export class KernelPath {
   }
 
   /** The i-sock's connection ended. */
-  #ended(slot: number): void {
+  #ended(slot: number, tries = 0): void {
     const fd = this.#isocks.fd(slot);
     if (fd === undefined) return;
     if (this.#datapath.withdraw(slot)) {
@@ -396,6 +399,15 @@ export class KernelPath {
       return;
     }
     if ((life.flags & SlotFlag.bypass) !== 0) return;
+    /* What a blocking client has not got yet lies with this i-sock's worker, and would be lost with it. */
+    if (
+      (life.flags & SlotFlag.blocking) !== 0 &&
+      record.handedOver !== record.responseBytes &&
+      tries < HAND_OVER_TRIES
+    ) {
+      setTimeout(() => this.#ended(slot, tries + 1), 1).unref();
+      return;
+    }
     this.#lose(slot, life.generation, life.flags, record, "terminated", end);
   }
 

@@ -71,6 +71,7 @@ const MAP_PROGRAMS = [
   ["p_socks", "xlb_client_skb", ATTACH.skSkbVerdict],
   ["s_socks", "xlb_response", ATTACH.skMsgVerdict],
   ["i_socks", "xlb_response_skb", ATTACH.skSkbVerdict],
+  ["i_socks", "xlb_hand_over", ATTACH.skMsgVerdict],
 ] as const;
 
 export interface DatapathOptions {

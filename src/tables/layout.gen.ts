@@ -361,13 +361,15 @@ export interface Slot {
   readonly bypassBase: bigint;
   readonly piece: number;
   readonly kind: number;
-  readonly tenant: number;
+  readonly nextSequence: number;
   readonly timeoutMs: number;
   readonly route: number;
   readonly cluster: number;
+  readonly handedOver: bigint;
   readonly client: AddrKey;
   readonly listener: number;
   readonly stashLength: number;
+  readonly tenant: number;
 }
 
 export const slotOffsets = {
@@ -386,13 +388,15 @@ export const slotOffsets = {
   bypassBase: 96,
   piece: 104,
   kind: 108,
-  tenant: 112,
+  nextSequence: 112,
   timeoutMs: 116,
   route: 120,
   cluster: 124,
-  client: 128,
-  listener: 148,
-  stashLength: 152,
+  handedOver: 128,
+  client: 136,
+  listener: 156,
+  stashLength: 160,
+  tenant: 164,
 } as const;
 
 export const slotRow: Row<Slot> = row({
@@ -413,13 +417,15 @@ export const slotRow: Row<Slot> = row({
     bypassBase: view.getBigUint64(at + 96, true),
     piece: view.getUint32(at + 104, true),
     kind: view.getUint32(at + 108, true),
-    tenant: view.getUint32(at + 112, true),
+    nextSequence: view.getUint32(at + 112, true),
     timeoutMs: view.getUint32(at + 116, true),
     route: view.getUint32(at + 120, true),
     cluster: view.getUint32(at + 124, true),
-    client: addrKeyRow.read(view, at + 128),
-    listener: view.getUint32(at + 148, true),
-    stashLength: view.getUint32(at + 152, true),
+    handedOver: view.getBigUint64(at + 128, true),
+    client: addrKeyRow.read(view, at + 136),
+    listener: view.getUint32(at + 156, true),
+    stashLength: view.getUint32(at + 160, true),
+    tenant: view.getUint32(at + 164, true),
   }),
   write: (view, at, value) => {
     view.setUint32(at + 0, value.flags, true);
@@ -437,13 +443,15 @@ export const slotRow: Row<Slot> = row({
     view.setBigUint64(at + 96, value.bypassBase, true);
     view.setUint32(at + 104, value.piece, true);
     view.setUint32(at + 108, value.kind, true);
-    view.setUint32(at + 112, value.tenant, true);
+    view.setUint32(at + 112, value.nextSequence, true);
     view.setUint32(at + 116, value.timeoutMs, true);
     view.setUint32(at + 120, value.route, true);
     view.setUint32(at + 124, value.cluster, true);
-    addrKeyRow.write(view, at + 128, value.client);
-    view.setUint32(at + 148, value.listener, true);
-    view.setUint32(at + 152, value.stashLength, true);
+    view.setBigUint64(at + 128, value.handedOver, true);
+    addrKeyRow.write(view, at + 136, value.client);
+    view.setUint32(at + 156, value.listener, true);
+    view.setUint32(at + 160, value.stashLength, true);
+    view.setUint32(at + 164, value.tenant, true);
   },
 });
 
@@ -478,6 +486,7 @@ export interface Conn {
   readonly halfClosed: number;
   readonly broken: number;
   readonly spoke: number;
+  readonly nextSequence: number;
 }
 
 export const connOffsets = {
@@ -493,6 +502,7 @@ export const connOffsets = {
   halfClosed: 57,
   broken: 58,
   spoke: 59,
+  nextSequence: 60,
 } as const;
 
 export const connRow: Row<Conn> = row({
@@ -510,6 +520,7 @@ export const connRow: Row<Conn> = row({
     halfClosed: view.getUint8(at + 57),
     broken: view.getUint8(at + 58),
     spoke: view.getUint8(at + 59),
+    nextSequence: view.getUint32(at + 60, true),
   }),
   write: (view, at, value) => {
     view.setBigUint64(at + 0, value.cookie, true);
@@ -524,6 +535,7 @@ export const connRow: Row<Conn> = row({
     view.setUint8(at + 57, value.halfClosed);
     view.setUint8(at + 58, value.broken);
     view.setUint8(at + 59, value.spoke);
+    view.setUint32(at + 60, value.nextSequence, true);
   },
 });
 
@@ -897,6 +909,8 @@ export const SlotFlag = {
   stashed: 1024,
   young: 2048,
   stray: 4096,
+  blocking: 8192,
+  answered: 16384,
 } as const;
 
 export const slotFlagWords: Readonly<Record<number, string>> = {
@@ -913,6 +927,8 @@ export const slotFlagWords: Readonly<Record<number, string>> = {
   1024: "stashed",
   2048: "young",
   4096: "stray",
+  8192: "blocking",
+  16384: "answered",
 };
 
 export const FramingState = {
@@ -1062,7 +1078,8 @@ export const Reason = {
   hashPolicy: 45,
   answered: 46,
   ownHeaders: 47,
-  count: 48,
+  responseHandedOver: 48,
+  count: 49,
 } as const;
 
 export const reasonWords: Readonly<Record<number, string>> = {
@@ -1114,5 +1131,6 @@ export const reasonWords: Readonly<Record<number, string>> = {
   45: "hash_policy",
   46: "answered",
   47: "own_headers",
-  48: "count",
+  48: "response_handed_over",
+  49: "count",
 };

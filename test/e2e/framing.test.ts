@@ -42,7 +42,7 @@ const all =
   };
 const patterned = (n: number) => (r: Response) => {
   assert.equal(r.length, n);
-  assert.ok(r.pattern, "the body's bytes changed");
+  assert.equal(r.pattern, true);
 };
 
 const RESPONSE = `HTTP/1.1 200 OK\r\nContent-Length: 11\r\nX-Long: ${"v".repeat(40)}\r\n\r\nhello world`;

@@ -129,6 +129,8 @@ class Trip:
         head = f"{'POST' if body else 'GET'} {path} HTTP/1.1\r\n{fields}\r\n".encode()
         if path == "/big":
             expected = pattern(0, BIG)
+        elif path == "/pieces":
+            expected = b"0123456789" * 64
         elif path == "/late":
             expected = b"0123456789abcdefghij"
         else:
@@ -420,6 +422,15 @@ def readv(trip):
             parts = [bytearray(n) for n in (1, 7, 100, 0, 5_000, 3)]
             n = os.readv(sock.fileno(), parts) if i % 2 else sock.recvmsg_into(parts)[0]
             answer.feed(b"".join(parts)[:n])
+
+
+def read_in_time(trip):
+    """A reader that is awake takes the bytes before whoever brought them has come to wake it, and sleeps again."""
+    sock = trip.connect()
+    for _ in range(200):
+        ask = trip.ask("/pieces")
+        sock.sendall(ask.raw)
+        receive(sock, ask)
 
 
 class Iovec(ctypes.Structure):

@@ -82,6 +82,7 @@ const habits: readonly Habit[] = [
   { play: "waitall", name: "MSG_WAITALL for the whole body", todo: WAITALL },
   { play: "waitall_late", name: "MSG_WAITALL for an answer that comes in parts", todo: WAITALL },
   { play: "one_byte", name: "reads of one byte" },
+  { play: "read_in_time", name: "blocking reads of an answer in many pieces" },
   { play: "readv", name: "readv and recvmsg with several buffers" },
   { play: "mmsg", name: "sendmmsg and recvmmsg", mixed: true },
   { play: "rcvlowat", name: "SO_RCVLOWAT" },
@@ -140,6 +141,9 @@ const habits: readonly Habit[] = [
 /** An answer in two parts; habits.py knows its length. */
 const PARTS = ["HTTP/1.1 200 OK\r\nContent-Length: 20\r\nX-Nonce: {nonce}\r\n\r\n0123456789", "abcdefghij"];
 
+/** Sends, each a packet of its own; habits.py knows how many. */
+const PIECES = 64;
+
 const scripts: readonly (readonly [string, readonly Act[]])[] = [
   ["/echo", [["reply", "{name} {target} {nonce} {length} {crc}"]]],
   [
@@ -147,6 +151,13 @@ const scripts: readonly (readonly [string, readonly Act[]])[] = [
     [
       ["send", "HTTP/1.1 200 OK\r\nContent-Length: 200000\r\nX-Nonce: {nonce}\r\n\r\n"],
       ["fill", 200_000],
+    ],
+  ],
+  [
+    "/pieces",
+    [
+      ["send", `HTTP/1.1 200 OK\r\nContent-Length: ${PIECES * 10}\r\nX-Nonce: {nonce}\r\n\r\n`],
+      ...Array.from({ length: PIECES }, (): Act => ["send", "0123456789"]),
     ],
   ],
   ["/peer", [["reply", "{peer}"]]],

@@ -16,6 +16,7 @@ import { fileURLToPath } from "node:url";
 import { askStats } from "../../src/admin/client.ts";
 import type { Stats } from "../../src/admin/messages.ts";
 import { findCgroupMount } from "../../src/admin/workloads.ts";
+import { WITH_US } from "../../tools/with-us.ts";
 
 /**
  * A bed for end-to-end tests: a daemon, raw servers on 127.0.98.x (in an enrolled cgroup: reached on the same host; or
@@ -107,7 +108,7 @@ process.on("exit", () => {
 });
 
 export function start(command: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
-  const [file = "", ...args] = command;
+  const [file = "", ...args] = [...WITH_US, ...command];
   const child = spawn(file, args, { stdio: ["pipe", "pipe", "pipe"], env: { ...process.env, ...env } });
   alive.add(child);
   child.once("exit", () => alive.delete(child));
@@ -131,8 +132,9 @@ class Peer {
   readonly #waiting = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>();
   #next = 0;
 
-  constructor(cgroup: string | undefined, args: readonly string[]) {
-    this.child = start(inCgroup(cgroup, ["python3", PEER, ...args]));
+  /** `within`: the command line that a command is put behind. */
+  constructor(cgroup: string | undefined, args: readonly string[], within: readonly string[] = []) {
+    this.child = start([...within, ...inCgroup(cgroup, ["python3", PEER, ...args])]);
     let complaints = "";
     this.child.stderr!.on("data", (d) => {
       complaints += d;
@@ -194,8 +196,8 @@ export interface Response {
   readonly crc: number;
   /** The first 64 KiB of the body. */
   readonly text: string;
-  /** The body is the pattern that `fill` sends. */
-  readonly pattern: boolean;
+  /** Is the body the pattern that `fill` sends, or where is it wrong? */
+  readonly pattern: true | string;
   /** Why the body is not whole. */
   readonly broken?: string;
 }
@@ -226,8 +228,8 @@ export class Client {
   readonly #peer: Peer;
   readonly #to: { readonly ip: string; readonly port: number };
 
-  constructor(cgroup: string | undefined, to: { ip: string; port: number }) {
-    this.#peer = new Peer(cgroup, ["client"]);
+  constructor(cgroup: string | undefined, to: { ip: string; port: number }, within: readonly string[] = []) {
+    this.#peer = new Peer(cgroup, ["client"], within);
     this.#to = to;
   }
 
@@ -264,7 +266,7 @@ export interface SeenRequest {
   readonly headers?: Readonly<Record<string, string>>;
   readonly peer?: string;
   readonly length?: number;
-  readonly pattern?: boolean;
+  readonly pattern?: true | string;
   readonly trailers?: readonly string[];
   readonly broken?: string;
   readonly text?: string;
@@ -443,6 +445,7 @@ export class Daemon {
     datapath: "kernel" | "userspace",
     cgroups: readonly string[],
     userspaceCgroups: readonly string[] = [],
+    within: readonly string[] = [],
   ): Promise<void> {
     const file = join(this.directory, "bootstrap.yaml");
     writeFileSync(file, config);
@@ -456,7 +459,7 @@ export class Daemon {
     const flags = ["-c", file, "--datapath", datapath, "--admin-socket", this.socket, ...enrol];
     const level = ["--log-level", process.env.XLB_TEST_LOG ?? "info"];
     const began = performance.now();
-    const child = start([...program, "run", ...flags, ...level]);
+    const child = start([...within, ...program, "run", ...flags, ...level]);
     this.child = child;
     await new Promise<void>((resolve, reject) => {
       child.stderr!.on("data", (d) => {

@@ -134,6 +134,15 @@ class Reader:
             trailers.append(line.decode("latin-1").strip())
 
 
+def where_wrong(part, start):
+    """Says where bytes first are none of the pattern's, and where in it they belong."""
+    meant = pattern(start, len(part))
+    at = next(i for i, (one, other) in enumerate(zip(part, meant)) if one != other)
+    belongs = (PATTERN * 2).find(part[at : at + 64])
+    wrong = f"wrong at {start + at}, {at} of a read of {len(part)}"
+    return f"{wrong}: what belongs at {belongs} came at {(start + at) % PERIOD}, of {PERIOD}"
+
+
 class Sum:
     def __init__(self):
         self.n = 0
@@ -142,8 +151,8 @@ class Sum:
         self.whole = True
 
     def __call__(self, part):
-        if self.whole and part != pattern(self.n, len(part)):
-            self.whole = False
+        if self.whole is True and part != pattern(self.n, len(part)):
+            self.whole = where_wrong(part, self.n)
         self.n += len(part)
         self.crc = zlib.crc32(part, self.crc)
         if len(self.text) < KEEP:

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import type { Stats } from "../../src/admin/messages.ts";
+import { WITH_US } from "../../tools/with-us.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const XLB = join(root, "bin/xlb");
@@ -132,7 +133,8 @@ export class World {
     rmSync(this.#directory, { recursive: true, force: true });
   }
 
-  #spawn([file = "", ...args]: readonly string[], ready?: RegExp): Promise<ChildProcess> {
+  #spawn(command: readonly string[], ready?: RegExp): Promise<ChildProcess> {
+    const [file = "", ...args] = [...WITH_US, ...command];
     const child = spawn(file, args, { stdio: ["pipe", "pipe", "pipe"] });
     this.#processes.push(child);
     if (!ready) return Promise.resolve(child);
