@@ -255,6 +255,7 @@ enum slot_flag {
 	SLOT_STRAY = 4096,       /* its server said something that nobody had asked: not to be used again */
 	SLOT_BLOCKING = 8192,    /* across hosts: its client's reads block, so the answer is handed over under its lock */
 	SLOT_ANSWERED = 16384,   /* ... and all of the answer lies with the i-sock's worker, or is handed over already */
+	SLOT_UPLOAD = 32768,     /* the request has a body */
 };
 
 #define SLOT_SPOILED (SLOT_ABORTED | SLOT_FAULT | SLOT_RETIRE | SLOT_STRAY) /* not for another request */

@@ -478,6 +478,8 @@ static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *
 		flags |= SLOT_HEAD;
 	if (p->request.flags & REQUEST_CLOSE)
 		flags |= SLOT_CLOSE_CLIENT;
+	if (p->request.content_length)
+		flags |= SLOT_UPLOAD;
 	if (may_repeat(p->request.method) && size <= XLB_STASH_BYTES && flags & SLOT_REQUEST_DONE) {
 		struct stash *stash = bpf_map_lookup_elem(&stashes, &id);
 

@@ -59,6 +59,12 @@ static __always_inline void count_response(const struct slot *slot, __u64 took)
 		add(&row->responses_1xx, 1);
 }
 
+/* RFC 9112 section 9.3: is this the last answer of its connection, as its head says? */
+static __always_inline bool server_closes(const struct framing *f)
+{
+	return f->flags & FRAME_CLOSE || (f->flags & FRAME_HTTP10 && !(f->flags & FRAME_KEEP_ALIVE));
+}
+
 /*
  * The last byte of the response is on its way to the client. Of all that may end a request (this hook, the daemon) the
  * one that turns SLOT_RESPONSE_DONE on in its generation ends it, once.
@@ -67,7 +73,7 @@ static __always_inline void count_response(const struct slot *slot, __u64 took)
 __noinline int complete(struct slot *slot, __u32 id, __u32 generation)
 {
 	__u64 took, *life, old, ended = 0;
-	__u32 seen, flags;
+	__u32 flags;
 	bool ours = false;
 
 	if (!slot)
@@ -75,9 +81,7 @@ __noinline int complete(struct slot *slot, __u32 id, __u32 generation)
 	took = bpf_ktime_get_ns() - slot->started_ns;
 	life = (__u64 *)&slot->flags;
 	old = *(volatile __u64 *)life;
-	seen = slot->frame.flags;
-	/* RFC 9112 section 9.3: who may be spoken to again */
-	if (seen & FRAME_CLOSE || (seen & FRAME_HTTP10 && !(seen & FRAME_KEEP_ALIVE)))
+	if (server_closes(&slot->frame))
 		ended = SLOT_RETIRE | SLOT_CLOSE_CLIENT;
 	repeat (16) {
 		__u64 now;
@@ -344,7 +348,7 @@ int xlb_response_skb(struct __sk_buff *skb)
 	__u32 *found = bpf_map_lookup_elem(&isock_slots, &cookie), id, size, at = from(0), keep_alive = from(0);
 	struct stash *window;
 	struct slot *slot;
-	bool head_request;
+	bool head_request, first;
 	__u64 life;
 
 	/* The end of the stream; the daemon sees it too. */
@@ -371,7 +375,8 @@ int xlb_response_skb(struct __sk_buff *skb)
 		return leave(REASON_RESPONSE_FAULT, SK_PASS);
 	if (life & SLOT_BYPASS)
 		return leave(REASON_RESPONSE_BYPASS, SK_PASS);
-	if (at_the_beginning(slot) && !request_arrived(slot))
+	first = at_the_beginning(slot);
+	if (first && !request_arrived(slot))
 		return stale(slot, id);
 	if (frame_in_body(&slot->frame) && cross_client_is_full(slot, life)) {
 		bypass(slot, id);
@@ -425,6 +430,12 @@ int xlb_response_skb(struct __sk_buff *skb)
 		if (!bpf_skb_load_bytes(skb, keep_alive - 1, word, sizeof(word)) &&
 		    is_keep_alive(word))
 			bpf_skb_store_bytes(skb, keep_alive - 1, "close     ", 10, 0);
+	}
+	/* A server that closes before it has read a body resets, and what the i-sock's worker holds would be lost. */
+	if (first && life & SLOT_BLOCKING && life & SLOT_UPLOAD &&
+	    (server_closes(&slot->frame) || !(life & SLOT_REQUEST_DONE))) {
+		__sync_fetch_and_and(&slot->flags, ~SLOT_BLOCKING);
+		life &= ~(__u64)SLOT_BLOCKING;
 	}
 	if (life & SLOT_BLOCKING ? bpf_sk_redirect_map(skb, &i_socks, id, 0) != SK_PASS :
 				   bpf_sk_redirect_hash(skb, &p_socks, &owner, BPF_F_INGRESS) != SK_PASS) {

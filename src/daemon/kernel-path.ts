@@ -399,12 +399,9 @@ export class KernelPath {
       return;
     }
     if ((life.flags & SlotFlag.bypass) !== 0) return;
-    /* What a blocking client has not got yet lies with this i-sock's worker, and would be lost with it. */
-    if (
-      (life.flags & SlotFlag.blocking) !== 0 &&
-      record.handedOver !== record.responseBytes &&
-      tries < HAND_OVER_TRIES
-    ) {
+    /* What a blocking client has not got yet lies with this i-sock's worker, who can hand it over until a reset. */
+    const isHeld = (life.flags & SlotFlag.blocking) !== 0 && record.handedOver !== record.responseBytes;
+    if (isHeld && end === "fin" && tries < HAND_OVER_TRIES) {
       setTimeout(() => this.#ended(slot, tries + 1), 1).unref();
       return;
     }

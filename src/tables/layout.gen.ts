@@ -911,6 +911,7 @@ export const SlotFlag = {
   stray: 4096,
   blocking: 8192,
   answered: 16384,
+  upload: 32768,
 } as const;
 
 export const slotFlagWords: Readonly<Record<number, string>> = {
@@ -929,6 +930,7 @@ export const slotFlagWords: Readonly<Record<number, string>> = {
   4096: "stray",
   8192: "blocking",
   16384: "answered",
+  32768: "upload",
 };
 
 export const FramingState = {

@@ -511,7 +511,7 @@ class Server:
             read_body()
         state["read"] = read_body
         for verb, *args in script["steps"]:
-            words.update(length=body.n, crc=body.crc, pattern=str(body.whole).lower())
+            words.update(length=body.n, crc=body.crc, pattern=str(body.whole is True).lower())
             if verb == "reply":
                 text = fill_in(args[0], words)
                 extra = args[1] if len(args) > 1 else ""
