@@ -79,10 +79,7 @@ static __always_inline void end_iteration(struct bpf_iter_num *it)
 	bpf_iter_num_destroy(it);
 }
 
-/*
- * The same by an iterator: a call for each turn, but around other loops the verifier sees an end sooner (`choose`
- * takes 130,000 steps with it, 260,000 without).
- */
+/* The same by an iterator: a call for each turn, but around loops that hold others the verifier sees an end sooner. */
 #define repeat_far(n)                                                                                                  \
 	for (struct bpf_iter_num it_ __attribute__((cleanup(end_iteration))),                                         \
 	     *once_ __attribute__((unused)) = begin_iteration(&it_, (n));                                             \

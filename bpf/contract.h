@@ -106,26 +106,37 @@ enum {
 /*
  * A state of a trie, two words of one line: a, b of the first = the bytes that lead here, as one number; of the second
  * b = the number of bytes that have to follow, with that of the bytes that lead on and of the places for them (its
- * logarithm). docs/tables.md has the rest.
+ * logarithm), and of those that lead to a root. docs/tables.md has the rest.
  */
 #define XLB_STEP_SHIFT 16
 #define XLB_STEP_MASK 15
+#define XLB_FIRST_SHIFT 20
 #define XLB_PLACES_SHIFT 24
 /* Of more places than 2^this a row of numbers says how the bytes are scattered, of fewer one number. */
 #define XLB_ONE_SCATTER 4
 /* ... so many places for each number: 2^this. */
 #define XLB_SCATTER_SHIFT 2
+/* So many bytes that have to follow lie in the state itself; and where nothing leads on from it. */
+#define XLB_NEAR_BYTES 4
+#define XLB_NEAR_BYTES_LAST 8
+
+/* What an automaton has instead of the place of a row where whatever follows leads nowhere else. */
+enum {
+	SETTLED = 0xffff,         /* of one expression: the text is taken */
+	SETTLED_RUN = 0x80000000, /* of a union: with the first entry of the run for all such texts */
+};
 
 /* What an entry of a run is; none of the first two: a candidate. */
 enum entry_flag {
 	ENTRY_SWITCH = 0x40000000, /* the run that it leads to comes first, if any */
 	ENTRY_LINK = 0x20000000,   /* the run goes on elsewhere */
 	ENTRY_LAST = 0x10000000,   /* nothing follows */
+	ENTRY_FINAL = 0x08000000,  /* where the candidate is found, no earlier one can be */
 };
 
 /* In `d` of an entry: how many words further the link lies, if a better route may be there; below it, conditions. */
 #define XLB_SKIP_SHIFT 8
-#define XLB_SKIP_MASK 1048575
+#define XLB_SKIP_MASK 524287
 
 enum switch_kind {
 	SWITCH_FORWARD = 0,  /* a trie, from the first byte of the text */

@@ -87,32 +87,24 @@ static __always_inline __u32 run_of(struct sk_msg_md *msg, __u32 vhost, __u32 ro
 }
 
 /*
- * Is the text of that place and length what a condition of the virtual host asks for? Places are words of its blob,
- * which is looked up once more so that this can be a function of its own to the verifier: its loops are seen once.
+ * Is a text (its place, and its length from bit 32 on) what a condition of the virtual host asks for? `value` is where
+ * its value lies, from bit 32 on how long it is, or what of the text has been compared; `how` its kind and flags. The
+ * blob is looked up once more so that this can be a function of its own to the verifier: its loops are seen once.
  */
-__noinline int text_matches(struct sk_msg_md *msg, __u32 vhost, __u32 place, __u32 offset, __u32 have)
+__noinline int text_matches(struct sk_msg_md *msg, __u32 vhost, __u64 text, __u64 value, __u32 how)
 {
 	const __u8 *data = msg->data, *end = msg->data_end;
-	__u32 kind, value, length, places = 1;
-	struct word *condition;
-	bool fold;
+	__u32 kind = how >> 8 & 0xff, offset = text, have = text >> 32, length = value >> 32, places = 1;
 	void *blob;
 
 	blob = bpf_map_lookup_elem(&rules, &vhost);
 	if (!blob)
 		return 0;
-	condition = word_at(blob, place);
-	if (!condition)
-		return 0;
-	kind = condition->a >> 8 & 0xff;
-	fold = condition->a >> 16 & CONDITION_IGNORE_CASE;
-	value = condition->b;
-	length = condition->c;
 	if (kind == CONDITION_REGEX) {
 		/* The path's trie has compared what the expression begins with. */
-		if (have < condition->d)
+		if (have < length)
 			return 0;
-		return walk_table(blob, value, data, end, offset + condition->d, have - condition->d);
+		return walk_table(blob, value, data, end, offset + length, have - length);
 	}
 	if (length > have || (kind == CONDITION_EXACT && length != have))
 		return 0;
@@ -120,7 +112,7 @@ __noinline int text_matches(struct sk_msg_md *msg, __u32 vhost, __u32 place, __u
 		offset += have - length;
 	else if (kind == CONDITION_CONTAINS)
 		places = have - length + 1;
-	return found(blob, value, length, data, end, offset, places, fold);
+	return found(blob, value, length, data, end, offset, places, how >> 16 & CONDITION_IGNORE_CASE);
 }
 
 /* Where a text that rules ask for lies. An absent one has no place and no length. */
@@ -155,7 +147,7 @@ static __always_inline void find_text(const struct p_state *p, __u32 index, stru
 }
 
 /* One condition. An absent header matches no value, not even inverted: Envoy's header_utility.cc. */
-static __always_inline bool holds(struct sk_msg_md *msg, __u32 vhost, __u32 place, const struct word *condition,
+static __always_inline bool holds(struct sk_msg_md *msg, __u32 vhost, const struct word *condition,
 				  const struct p_state *p)
 {
 	__u32 kind = condition->a >> 8 & 0xff, flags = condition->a >> 16 & 0xff;
@@ -168,27 +160,30 @@ static __always_inline bool holds(struct sk_msg_md *msg, __u32 vhost, __u32 plac
 		return (text.present == (condition->c != 0)) != ((flags & CONDITION_INVERT) != 0);
 	if (!text.present)
 		return false;
-	return text_matches(msg, vhost, place, text.offset, text.length) != ((flags & CONDITION_INVERT) != 0);
+	return text_matches(msg, vhost, text.offset | (__u64)text.length << 32,
+			    condition->b | (__u64)condition->c << 32,
+			    condition->a) != ((flags & CONDITION_INVERT) != 0);
 }
 
-static __always_inline bool all_hold(struct sk_msg_md *msg, __u32 vhost, void *blob, __u32 first, __u32 count,
-				     const struct p_state *p)
+/* Do that many conditions in a row hold? A function of its own as text_matches is. */
+__noinline int all_hold(struct sk_msg_md *msg, struct p_state *p, __u32 vhost, __u32 first, __u32 count)
 {
-	__u32 at = from(0);
+	void *blob = bpf_map_lookup_elem(&rules, &vhost);
 
-	if (!count)
-		return true;
-	repeat_far(192) {
+	if (!p || !blob)
+		return 0;
+	repeat (192) {
 		struct word *condition;
 
-		if (at >= count)
-			return true;
-		condition = word_at(blob, first + at);
-		if (!condition || !holds(msg, vhost, first + at, condition, p))
-			return false;
-		at++;
+		if (!count)
+			return 1;
+		condition = word_at(blob, first);
+		if (!condition || !holds(msg, vhost, condition, p))
+			return 0;
+		first++;
+		count--;
 	}
-	return false;
+	return 0;
 }
 
 /* Where a union of expressions leads to: the place of a run, 0: none. A function of its own as text_matches is. */
@@ -222,26 +217,29 @@ static __always_inline __u32 switched(struct sk_msg_md *msg, __u32 vhost, const 
  * The action word of the first route that matches, 0 if none does. Runs ascend by route, and `b` of an entry is the
  * first route that it can bring; where one has matched, only an earlier one is of interest.
  */
-static __always_inline __u32 match_route(struct sk_msg_md *msg, __u32 vhost, void *blob, const struct p_state *p)
+static __always_inline __u32 match_route(struct sk_msg_md *msg, __u32 vhost, void *blob, struct p_state *p)
 {
 	const struct request_head *r = &p->request;
 	struct word *head = word_at(blob, 0);
-	__u32 at, action = 0, best = ~0u, fold_root, fold_low;
+	__u32 at, action = 0, best = ~0u, fold_low;
 
 	if (!head)
 		return 0;
-	fold_root = head->b;
+	/* Without such routes there is none that could come before. */
 	fold_low = head->c;
 	at = run_of(msg, vhost, head->a, r->target, r->path_length, 0);
-	repeat_far(4096) {
+	repeat (4096) {
 		struct word *entry;
 		__u32 d, skip, to;
 
 		if (!at) {
-			if (!fold_root || best < fold_low)
+			if (best <= fold_low)
 				return action;
-			at = run_of(msg, vhost, fold_root, r->target, r->path_length, WALK_FOLD);
-			fold_root = 0;
+			fold_low = ~0u;
+			head = word_at(blob, 0);
+			if (!head)
+				return 0;
+			at = run_of(msg, vhost, head->b, r->target, r->path_length, WALK_FOLD);
 			if (!at)
 				return action;
 		}
@@ -259,10 +257,14 @@ static __always_inline __u32 match_route(struct sk_msg_md *msg, __u32 vhost, voi
 			__u32 run = switched(msg, vhost, entry, p);
 
 			to = run ? run : to;
-		} else if (all_hold(msg, vhost, blob, entry->c, d & 0xff, p)) {
-			best = entry->b;
-			action = entry->a;
-			to = skip ? at + skip : 0;
+		} else {
+			__u32 then = skip && !(d & ENTRY_FINAL) ? at + skip : 0;
+
+			if (!(d & 0xff) || all_hold(msg, p, vhost, entry->c, d & 0xff)) {
+				best = entry->b;
+				action = entry->a;
+				to = then;
+			}
 		}
 		at = to;
 	}

@@ -65,16 +65,19 @@ static __always_inline __u8 byte_of(const struct word *w, __u32 at)
  */
 static __always_inline bool bytes_at(const __u8 *data, const __u8 *end, __u32 at, __u32 count, bool fold, __u64 *out)
 {
-	bool early = at + count < 8;
-	const __u64 *eight = eight_at(data, end, early ? at : at + count - 8);
-	__u32 others = (8 - count) * 8 & 63;
-	__u64 bytes;
+	/* Without branches: in loops that read several texts each would double the ways that the verifier follows. */
+	__u32 early = (at + count - 8) >> 31, others = (8 - count) * 8 & 63;
+	const __u64 *eight;
+	__u64 bytes, folds;
 
+	barrier_value(early);
+	eight = eight_at(data, end, at + (count - 8) * (1 - early));
 	if (!eight)
 		return false;
-	bytes = early ? *eight << others : *eight;
-	bytes >>= others;
-	*out = fold ? lower_all(bytes) : bytes;
+	bytes = *eight << (others * early) >> others;
+	folds = fold;
+	barrier_value(folds);
+	*out = bytes | ((bytes ^ lower_all(bytes)) & -folds);
 	return true;
 }
 
@@ -157,15 +160,36 @@ static __always_inline void walk_text(void *blob, struct walk *w, const __u8 *da
 	w->ends = 0;
 	repeat (XLB_MAX_HEAD) {
 		struct word *state = state_at(blob, next);
-		__u32 follow, step, left = length - at;
+		__u32 first, follow, step, left = length - at;
 
-		if (!state || *(const __u64 *)state != bytes)
+		if (!state)
 			return;
+		/* Nothing led to a root yet. */
+		first = state[1].b >> XLB_FIRST_SHIFT & XLB_STEP_MASK;
+		if (first) {
+			if (first > left ||
+			    !bytes_at(data, end, w->offset + (backward ? left - first : at), first, fold, &bytes))
+				return;
+			at += first;
+			left -= first;
+		}
+		if (*(const __u64 *)state != bytes)
+			return;
+		step = state[1].b >> XLB_STEP_SHIFT & XLB_STEP_MASK;
 		follow = state[1].b & 0xffff;
 		if (follow) {
-			if (follow > left ||
-			    !equals(blob, state[1].a, follow, data, end, w->offset + (backward ? left - follow : at), fold))
+			__u32 offset = w->offset + (backward ? left - follow : at);
+
+			if (follow > left)
 				return;
+			if (follow <= (step ? XLB_NEAR_BYTES : XLB_NEAR_BYTES_LAST)) {
+				__u64 near = step ? state[1].a : *(const __u64 *)&state[1].c;
+
+				if (!bytes_at(data, end, offset, follow, fold, &bytes) || bytes != near)
+					return;
+			} else if (!equals(blob, state[1].a, follow, data, end, offset, fold)) {
+				return;
+			}
 			at += follow;
 			left -= follow;
 		}
@@ -175,7 +199,6 @@ static __always_inline void walk_text(void *blob, struct walk *w, const __u8 *da
 		}
 		if (state->c)
 			w->goes_on = state->c;
-		step = state[1].b >> XLB_STEP_SHIFT & XLB_STEP_MASK;
 		if (!step || step > left)
 			return;
 		if (!bytes_at(data, end, w->offset + (backward ? left - step : at), step, fold, &bytes))
@@ -204,6 +227,22 @@ static __always_inline bool found(void *blob, __u32 value, __u32 length, const _
 	return same;
 }
 
+/* Of the rows of an automaton: the line that a walk is in, which mostly has its next place too. */
+struct row_line {
+	const struct line *line;
+	__u32 index;
+};
+
+static __always_inline bool look_at_row(void *blob, struct row_line *have, __u32 index)
+{
+	if (index != have->index) {
+		have->index = index;
+		have->line = bpf_map_lookup_elem(blob, &index);
+		barrier_value(have->line);
+	}
+	return have->line;
+}
+
 /* The class of a byte, of the two lines of ASCII's: a head with any other byte was declined before. */
 static __always_inline __u32 class_of(const __u8 *low, const __u8 *high, __u8 byte)
 {
@@ -213,12 +252,13 @@ static __always_inline __u32 class_of(const __u8 *low, const __u8 *high, __u8 by
 /*
  * Does the table take the whole text? Its head word: a = where the walk starts, b = the first word of the classes of
  * ASCII, c = the first word of the table, d = where the states that accept begin. A state is the place of its
- * row in the table, of 16-bit places of the next states' rows; row 0 is the state without return.
+ * row in the table, of 16-bit places of the next states' rows; row 0 is the state without return, SETTLED has none.
  */
 static __always_inline bool walk_table(void *blob, __u32 head, const __u8 *data, const __u8 *end, __u32 offset,
 				       __u32 length)
 {
 	struct word *w = word_at(blob, head);
+	struct row_line have = {.index = ~0u};
 	__u32 at = from(0), state, rows, accepting;
 	const __u8 *low, *high;
 	volatile bool accepts = false;
@@ -226,7 +266,7 @@ static __always_inline bool walk_table(void *blob, __u32 head, const __u8 *data,
 	if (!w)
 		return false;
 	state = w->a;
-	rows = w->c;
+	rows = w->c / XLB_LINE_WORDS;
 	accepting = w->d;
 	low = line_at(blob, w->b);
 	high = line_at(blob, w->b + XLB_LINE_WORDS);
@@ -236,7 +276,7 @@ static __always_inline bool walk_table(void *blob, __u32 head, const __u8 *data,
 		__u32 place;
 		const __u8 *p;
 
-		if (at >= length) {
+		if (at >= length || state == SETTLED) {
 			accepts = state >= accepting;
 			break;
 		}
@@ -246,10 +286,9 @@ static __always_inline bool walk_table(void *blob, __u32 head, const __u8 *data,
 		if (!p)
 			break;
 		place = state + class_of(low, high, *p);
-		w = word_at(blob, rows + (place >> 3));
-		if (!w)
+		if (!look_at_row(blob, &have, rows + (place >> 5)))
 			break;
-		state = ((const __u16 *)w)[place & 7];
+		state = ((const __u16 *)have.line)[place & 31];
 		at++;
 	}
 	return accepts;
@@ -257,19 +296,20 @@ static __always_inline bool walk_table(void *blob, __u32 head, const __u8 *data,
 
 /*
  * The same for many expressions at once: the value of the row where the text ends. Here places are of 32 bits, and a
- * row's value is its last one: d of the head word is how many there are before it.
+ * row's value is its last one: d of the head word is how many there are before it. A settled state has no row.
  */
 static __always_inline __u32 walk_union(void *blob, __u32 head, const __u8 *data, const __u8 *end, __u32 offset,
 					__u32 length)
 {
 	struct word *w = word_at(blob, head);
+	struct row_line have = {.index = ~0u};
 	__u32 at = from(0), state, rows, width;
 	const __u8 *low, *high;
 
 	if (!w)
 		return 0;
 	state = w->a;
-	rows = w->c;
+	rows = w->c / XLB_LINE_WORDS;
 	width = w->d;
 	low = line_at(blob, w->b);
 	high = line_at(blob, w->b + XLB_LINE_WORDS);
@@ -282,6 +322,8 @@ static __always_inline __u32 walk_union(void *blob, __u32 head, const __u8 *data
 
 		if (!state)
 			return 0;
+		if (state & SETTLED_RUN)
+			return state & ~SETTLED_RUN;
 		if (!over) {
 			p = byte_at(data, end, offset + at);
 			if (!p)
@@ -289,10 +331,9 @@ static __always_inline __u32 walk_union(void *blob, __u32 head, const __u8 *data
 			place = class_of(low, high, *p);
 		}
 		place += state;
-		w = word_at(blob, rows + (place >> 2));
-		if (!w)
+		if (!look_at_row(blob, &have, rows + (place >> 4)))
 			return 0;
-		state = ((const __u32 *)w)[place & 3];
+		state = ((const __u32 *)have.line)[place & 15];
 		if (over)
 			return state;
 		at++;

@@ -6,6 +6,7 @@ import {
   ConditionKind,
   EntryFlag,
   SwitchKind,
+  XLB_SKIP_MASK,
   XLB_SKIP_SHIFT,
 } from "../tables/layout.gen.ts";
 import { lowerCase } from "../tables/text.ts";
@@ -44,6 +45,8 @@ export interface Plan {
 const SHORT = 4;
 /** So few are not worth one of their own. */
 const FEW = 3;
+/** A run of so few words is repeated where others go on with it, rather than linked to. */
+const MOST_REPEATED = 3;
 const NONE = 0xffffffff;
 const LAST = EntryFlag.last;
 
@@ -192,6 +195,10 @@ export class Planner {
   readonly #blob: BlobBuilder;
   readonly #action: (route: Route) => number;
   readonly #chains = new Map<Chain, number>();
+  /** How many words the runs have that are written, by their first; what is not yet is not among them. */
+  readonly #lengths = new Map<number, number>();
+  /** The switches that are written and lead by a text as it is: which, and where. */
+  readonly #tries = new Map<number, { readonly field: number; readonly trie: Trie<State> }>();
   readonly #values = new Map<string, number>();
   readonly #tables = new Map<string, number>();
   readonly #conditions = new Map<string, number>();
@@ -262,7 +269,10 @@ export class Planner {
     const next = after === undefined || ends(run, after.low) ? undefined : after;
     const entries = this.#arrange(run);
     this.#longest = Math.max(this.#longest, entries.length);
-    const first = this.#blob.reserve(entries.length + (next ? 1 : 0));
+    this.#tooLarge ||= entries.length > XLB_SKIP_MASK;
+    const repeated = next === undefined ? 0 : (this.#lengths.get(next.at) ?? NONE);
+    const tail = repeated <= MOST_REPEATED ? repeated : 1;
+    const first = this.#blob.reserve(entries.length + tail);
     entries.forEach((entry, i) => {
       const following = entries[i + 1];
       const rest =
@@ -270,10 +280,18 @@ export class Planner {
       /* Where a better one may be behind the link: how far it is. */
       const skip = next !== undefined && entry.low > next.low ? (entries.length - i) << XLB_SKIP_SHIFT : 0;
       const d = skip | (rest === undefined ? LAST : 0);
-      if ("candidate" in entry) this.#writeCandidate(first + i, entry.candidate, d);
+      if ("candidate" in entry)
+        this.#writeCandidate(
+          first + i,
+          entry.candidate,
+          this.#isFinal(entry.candidate, next) ? d | EntryFlag.final : d,
+        );
       else this.#writeSwitch(first + i, entry.low, entry.group, entry.union, rest, d);
     });
-    if (next) this.#blob.put(first + entries.length, next.at, next.low, 0, EntryFlag.link);
+    const end = first + entries.length;
+    if (next !== undefined && repeated <= MOST_REPEATED) this.#blob.copy(next.at, end, repeated);
+    else if (next !== undefined) this.#blob.put(end, next.at, next.low, 0, EntryFlag.link);
+    this.#lengths.set(first, entries.length + tail);
     return first;
   }
 
@@ -297,6 +315,21 @@ export class Planner {
     if (union !== undefined && isCompact(union, members.length)) return [{ low: least, group, union }];
     const half = members.length >> 1;
     return [members.slice(0, half), members.slice(half)].flatMap((part) => this.#combine({ kind, members: part }));
+  }
+
+  /** Do its conditions say already that what goes on behind its run leads nowhere? So no text is asked twice. */
+  #isFinal({ left }: Candidate, next: Next | undefined): boolean {
+    const length = next === undefined ? undefined : this.#lengths.get(next.at);
+    if (next === undefined || length === undefined) return false;
+    for (let at = next.at; at < next.at + length; at++) {
+      const known = this.#tries.get(at);
+      const condition = left.find(
+        ({ field, kind, flags, skip }) =>
+          field === known?.field && kind === ConditionKind.exact && flags === 0 && skip === 0,
+      );
+      if (known === undefined || condition === undefined || leads(known.trie, condition.value as string)) return false;
+    }
+    return true;
   }
 
   #writeCandidate(at: number, { order, route, left }: Candidate, d: number): void {
@@ -325,6 +358,7 @@ export class Planner {
       const left = candidate.left.filter((each) => each !== condition);
       (condition.kind === ConditionKind.exact ? value.exact : value.below).push({ ...candidate, left });
     }
+    if (kind === SwitchKind.forward && flags === 0 && skip === 0) this.#tries.set(at, { field, trie });
     put(this.#writeTrie(trie, next, { backward: kind === SwitchKind.backward }));
   }
 
@@ -351,7 +385,7 @@ export class Planner {
     const rows = left.map(({ field, kind, flags, skip, value }): readonly [number, number, number, number] => {
       const a = field | (kind << 8) | (flags << 16);
       if (typeof value === "boolean") return [a, 0, value ? 1 : 0, 0];
-      if (kind === ConditionKind.regex) return [a, this.#table(value), 0, skip];
+      if (kind === ConditionKind.regex) return [a, this.#table(value), skip, 0];
       return [a, this.#text(value), value.length, 0];
     });
     first = this.#blob.reserve(rows.length);
@@ -371,6 +405,18 @@ export class Planner {
     this.#tables.set(pattern, head);
     return head;
   }
+}
+
+/** Is there a candidate for a text, whatever else it asks? */
+function leads(trie: Trie<State>, text: string): boolean {
+  let { root: node } = trie;
+  for (const byte of Buffer.from(text, "latin1")) {
+    if (node.value.below.length > 0) return true;
+    const child = node.children.get(byte);
+    if (child === undefined) return false;
+    node = child;
+  }
+  return node.value.below.length > 0 || node.value.exact.length > 0;
 }
 
 function addPath(trie: Trie<State>, path: PathMatch, candidate: Candidate): void {

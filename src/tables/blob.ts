@@ -27,6 +27,11 @@ export class BlobBuilder {
     this.#words.set([a, b, c, d], index * 4);
   }
 
+  /** Repeats `n` words in a row. */
+  copy(from: number, to: number, n: number): void {
+    this.#words.copyWithin(to * 4, from * 4, (from + n) * 4);
+  }
+
   push(a: number, b: number, c: number, d: number): number {
     const index = this.reserve(1);
     this.put(index, a, b, c, d);

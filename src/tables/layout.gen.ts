@@ -48,17 +48,22 @@ export const XLB_DATE_STRIDE = 32;
 export const XLB_LINE_WORDS = 4;
 export const XLB_STEP_SHIFT = 16;
 export const XLB_STEP_MASK = 15;
+export const XLB_FIRST_SHIFT = 20;
 export const XLB_PLACES_SHIFT = 24;
 export const XLB_ONE_SCATTER = 4;
 export const XLB_SCATTER_SHIFT = 2;
+export const XLB_NEAR_BYTES = 4;
+export const XLB_NEAR_BYTES_LAST = 8;
 export const XLB_SKIP_SHIFT = 8;
-export const XLB_SKIP_MASK = 1048575;
+export const XLB_SKIP_MASK = 524287;
 export const HOSTS_STRIP_PORT = 1;
 export const HOSTS_HEADERS = 2;
 export const HOSTS_QUERY = 4;
 export const HOSTS_OWN = 8;
 export const RULES_NONE = 0;
 export const RULES_SLOW = 4294967295;
+export const SETTLED = 65535;
+export const SETTLED_RUN = 2147483648;
 export const CONDITION_INVERT = 1;
 export const CONDITION_IGNORE_CASE = 2;
 export const CONDITION_MISSING_AS_EMPTY = 4;
@@ -795,12 +800,14 @@ export const EntryFlag = {
   switch: 1073741824,
   link: 536870912,
   last: 268435456,
+  final: 134217728,
 } as const;
 
 export const entryFlagWords: Readonly<Record<number, string>> = {
   1073741824: "switch",
   536870912: "link",
   268435456: "last",
+  134217728: "final",
 };
 
 export const SwitchKind = {

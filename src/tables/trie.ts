@@ -1,5 +1,14 @@
 import type { BlobBuilder } from "./blob.ts";
-import { XLB_ONE_SCATTER, XLB_PLACES_SHIFT, XLB_SCATTER_SHIFT, XLB_STEP_MASK, XLB_STEP_SHIFT } from "./layout.gen.ts";
+import {
+  XLB_FIRST_SHIFT,
+  XLB_NEAR_BYTES,
+  XLB_NEAR_BYTES_LAST,
+  XLB_ONE_SCATTER,
+  XLB_PLACES_SHIFT,
+  XLB_SCATTER_SHIFT,
+  XLB_STEP_MASK,
+  XLB_STEP_SHIFT,
+} from "./layout.gen.ts";
 
 /** A state of a trie before it is packed. */
 export interface TrieNode<T> {
@@ -54,6 +63,8 @@ export interface TrieForm<T, Above> {
 /** So many bytes lead from one state to another at most: they are compared as one number. */
 const MOST_STEP = 8;
 const MOST_FOLLOWING = 0xffff;
+/** Do bytes that have to follow lie in their state? */
+const isNear = (count: number, step: number) => count <= (step === 0 ? XLB_NEAR_BYTES_LAST : XLB_NEAR_BYTES);
 
 /**
  * Writes a trie to the blob, as `walk_text` of bpf/steps/match.h reads it (docs/tables.md), and gives the word of its
@@ -82,13 +93,21 @@ export function writeTrie<T, Above>(blob: BlobBuilder, trie: Trie<T>, form: Trie
       node = child;
     }
     const { goesOn, ends, own } = write(node.value, next.above);
-    const [low, high] = numbersOf(next.key);
+    /* Nothing leads to a root: the first of its bytes may. */
+    const first = next.at === root ? following.splice(0, MOST_STEP) : [];
+    const [low, high] = numbersOf(first.length > 0 ? inOrder(first) : next.key);
     blob.put(next.at, low, high, goesOn, ends);
     const { step, leads } = stepsOf(node, isEmpty);
     const keys = leads.map(({ bytes }) => inOrder(bytes));
     const { table, log, scatter, places } = scattered(blob, keys);
-    const shape = following.length | (step << XLB_STEP_SHIFT) | (log << XLB_PLACES_SHIFT);
-    blob.put(next.at + 1, text(following), shape, table, scatter);
+    const shape =
+      following.length | (step << XLB_STEP_SHIFT) | (first.length << XLB_FIRST_SHIFT) | (log << XLB_PLACES_SHIFT);
+    if (!isNear(following.length, step)) blob.put(next.at + 1, text(following), shape, table, scatter);
+    else {
+      const near = numbersOf(inOrder(following));
+      if (step === 0) blob.put(next.at + 1, 0, shape, ...near);
+      else blob.put(next.at + 1, near[0], shape, table, scatter);
+    }
     /* The last is the next: what belongs to neighbours lies in their order. */
     for (let i = leads.length - 1; i >= 0; i--)
       waiting.push({ at: table + 2 * places[i]!, key: keys[i]!, node: leads[i]!.node, above: own });
@@ -226,9 +245,12 @@ export interface State {
   readonly key: readonly [low: number, high: number];
   readonly goesOn: number;
   readonly ends: number;
-  /** Bytes that have to follow, and where they lie. */
+  /** So many bytes lead to a root. */
+  readonly first: number;
+  /** Bytes that have to follow, and where they lie; or, where they are few, they themselves. */
   readonly follow: number;
   readonly text: number;
+  readonly near: readonly [low: number, high: number] | undefined;
   readonly step: number;
   /** Words of all the places that its bytes may lead to. */
   readonly table: number;
@@ -242,8 +264,11 @@ export function stateAt(blob: Uint32Array, word: number): State {
     word * 4 + 8,
   );
   const step = (shape >>> XLB_STEP_SHIFT) & XLB_STEP_MASK;
+  const first = (shape >>> XLB_FIRST_SHIFT) & XLB_STEP_MASK;
   const log = shape >>> XLB_PLACES_SHIFT;
-  return { key: [low, high], goesOn, ends, follow: shape & MOST_FOLLOWING, text, step, table, log, scatter };
+  const follow = shape & MOST_FOLLOWING;
+  const near: State["near"] = isNear(follow, step) ? (step === 0 ? [table, scatter] : [text, 0]) : undefined;
+  return { key: [low, high], goesOn, ends, first, follow, text, near, step, table, log, scatter };
 }
 
 /** Where the bytes lead from a state: a word that is looked up for it, if any, and the word of the next. */

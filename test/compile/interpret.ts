@@ -25,6 +25,8 @@ import {
   Policy,
   RULES_NONE,
   RULES_SLOW,
+  SETTLED,
+  SETTLED_RUN,
   SwitchKind,
   XLB_CURSORS,
   XLB_LINE_WORDS,
@@ -71,10 +73,16 @@ export class Blob {
     return this.#bytes[first * 16 + at] ?? -1;
   }
 
-  /** A number of 16 bits. */
-  short(first: number, at: number): number {
-    lookups.count++;
-    return this.#bytes[first * 16 + 2 * at]! | (this.#bytes[first * 16 + 2 * at + 1]! << 8);
+  /** Places of an automaton's rows, by their line: it is looked up where it is not the one before. */
+  rows(first: number): (place: number, bytes: 2 | 4) => number {
+    assert.equal(first % XLB_LINE_WORDS, 0);
+    let line = -1;
+    return (place, bytes) => {
+      const at = place * bytes;
+      if (line !== at >> 6) lookups.count++;
+      line = at >> 6;
+      return Buffer.from(this.#bytes.buffer, this.#bytes.byteOffset + first * 16 + at, bytes).readUIntLE(0, bytes);
+    };
   }
 
   /** The classes of ASCII: two lines, which are looked up before a walk begins. */
@@ -144,14 +152,14 @@ export function walk(blob: Blob, root: number, text: Uint8Array, backward = fals
   let [next, key, left, goesOn]: [number, Uint8Array, Uint8Array, number] = [root, new Uint8Array(), text, 0];
   for (;;) {
     const state = blob.state(next);
-    const [low, high] = state.key;
-    const bytes = Buffer.alloc(8);
-    bytes.set(key);
-    if (bytes.readUInt32LE(0) !== low || bytes.readUInt32LE(4) !== high) return { goesOn, ends: 0 };
+    if (state.first > left.length) return { goesOn, ends: 0 };
+    if (state.first > 0) [key, left] = parted(left, state.first) as [Uint8Array, Uint8Array];
+    if (!isNumber(state.key, key)) return { goesOn, ends: 0 };
     if (state.follow > 0) {
       if (state.follow > left.length) return { goesOn, ends: 0 };
       const [following, rest] = parted(left, state.follow) as [Uint8Array, Uint8Array];
-      if (!blob.equals(state.text, state.follow, following)) return { goesOn, ends: 0 };
+      const isThere = state.near ? isNumber(state.near, following) : blob.equals(state.text, state.follow, following);
+      if (!isThere) return { goesOn, ends: 0 };
       left = rest;
     }
     if (left.length === 0) return { goesOn, ends: state.ends };
@@ -160,6 +168,12 @@ export function walk(blob: Blob, root: number, text: Uint8Array, backward = fals
     [key, left] = parted(left, state.step) as [Uint8Array, Uint8Array];
     next = blob.lead(state, key);
   }
+}
+
+function isNumber([low, high]: readonly [low: number, high: number], text: Uint8Array): boolean {
+  const bytes = Buffer.alloc(8);
+  bytes.set(text);
+  return bytes.readUInt32LE(0) === low && bytes.readUInt32LE(4) === high;
 }
 
 function walkText(blob: Blob, root: number, text: Uint8Array, backward = false): number {
@@ -220,7 +234,7 @@ export function interpretRoute(
       at = followSwitch(blob, a, c, texts) || next;
     } else if (allHold(blob, c, d & 0xff, texts)) {
       best = { action: a, routeIndex: b };
-      at = skip ? at + skip : 0;
+      at = skip && !(d & EntryFlag.final) ? at + skip : 0;
     } else {
       at = next;
     }
@@ -259,13 +273,14 @@ export function hasSwitches(words: Uint32Array): boolean {
 function walkUnion(blob: Blob, head: number, text: Uint8Array): number {
   const [start, classes, rows, width] = blob.word(head)!;
   const classOf = blob.classes(classes);
-  const entry = (place: number) => blob.word(rows + (place >> 2))![place & 3]!;
+  const entry = blob.rows(rows);
   let state = start;
   for (const byte of text) {
-    if (!state) return 0;
-    state = entry(state + classOf(byte));
+    if (!state || state >= SETTLED_RUN) break;
+    state = entry(state + classOf(byte), 4);
   }
-  return state && entry(state + width);
+  if (state >= SETTLED_RUN) return state - SETTLED_RUN;
+  return state && entry(state + width, 4);
 }
 
 function allHold(blob: Blob, first: number, count: number, texts: ReadonlyMap<number, Uint8Array>): boolean {
@@ -276,14 +291,14 @@ function allHold(blob: Blob, first: number, count: number, texts: ReadonlyMap<nu
   return false;
 }
 
-function holds(blob: Blob, [a, value, length, skip]: Word, texts: ReadonlyMap<number, Uint8Array>): boolean {
+function holds(blob: Blob, [a, value, length]: Word, texts: ReadonlyMap<number, Uint8Array>): boolean {
   const [kind, flags] = [(a >> 8) & 0xff, (a >> 16) & 0xff];
   const text = texts.get(a & 0xff) ?? (flags & CONDITION_MISSING_AS_EMPTY ? new Uint8Array() : undefined);
   const invert = (flags & CONDITION_INVERT) !== 0;
   if (kind === ConditionKind.present) return ((text !== undefined) === (length !== 0)) !== invert;
   if (text === undefined) return false;
   if (kind === ConditionKind.regex)
-    return (text.length >= skip && walkTable(blob, value, text.subarray(skip))) !== invert;
+    return (text.length >= length && walkTable(blob, value, text.subarray(length))) !== invert;
   return says(blob, kind, flags, value, length, text) !== invert;
 }
 
@@ -309,11 +324,13 @@ function says(blob: Blob, kind: number, flags: number, value: number, length: nu
 function walkTable(blob: Blob, head: number, text: Uint8Array): boolean {
   const [start, classes, rows, accepting] = blob.word(head)!;
   const classOf = blob.classes(classes);
+  const row = blob.rows(rows);
   let state = start;
   for (const byte of text) {
-    if (state === 0) return false;
-    state = blob.short(rows, state + classOf(byte));
+    if (state === 0 || state === SETTLED) break;
+    state = row(state + classOf(byte), 2);
   }
+  if (state === 0) return false;
   return state >= accepting;
 }
 
