@@ -18,8 +18,9 @@ __noinline int kept_authority(struct sk_msg_md *msg, struct p_state *p, __u32 pa
 	first = byte_at(data, end, r->host);
 	if (!first || *first == '[')
 		return 0;
+	/* Only a host that begins with a bracket has one around its colons: Utility::newUri has no other. */
 	if (part == EDIT_HOST_ALONE)
-		return without_port(r, data, end);
+		return before_last_colon(r, data, end, ':');
 	if (length <= 3)
 		return length;
 	last = data + ((r->host + length - 3) & (XLB_MAX_HEAD - 1));

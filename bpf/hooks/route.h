@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /* Where a request goes: the walks of steps/match.h and steps/balance.h over the head that lies open in a send. */
 
-/*
- * How long the host is without what follows its last colon, whatever that is, unless brackets hold the colon (Envoy's
- * HeaderUtility::getPortStart): `host:80` -> `host`, `[::1]:80` -> `[::1]`, `[::1]` as it is.
- */
-static __always_inline __u32 without_port(const struct request_head *r, const __u8 *data, const __u8 *end)
+/* How long the host is without what follows its last colon, unless `bound` comes behind that. */
+static __always_inline __u32 before_last_colon(const struct request_head *r, const __u8 *data, const __u8 *end,
+					       __u8 bound)
 {
 	__u32 at = r->host_length;
 
@@ -16,18 +14,29 @@ static __always_inline __u32 without_port(const struct request_head *r, const __
 		if (!at)
 			break;
 		eight = at < 8 ? NULL : eight_at(data, end, r->host + at - 8);
-		if (eight && !find_byte(*eight, ':') && !find_byte(*eight, ']')) {
+		if (eight && !find_byte(*eight, ':') && !find_byte(*eight, bound)) {
 			at -= 8;
 			continue;
 		}
 		at--;
 		p = byte_at(data, end, r->host + at);
-		if (!p || *p == ']')
+		if (!p)
 			break;
 		if (*p == ':')
 			return at;
+		if (*p == bound)
+			break;
 	}
 	return r->host_length;
+}
+
+/*
+ * A host without its port, whatever that is, unless brackets hold the colon (Envoy's HeaderUtility::getPortStart):
+ * `host:80` -> `host`, `[::1]:80` -> `[::1]`, `[::1]` as it is.
+ */
+static __always_inline __u32 without_port(const struct request_head *r, const __u8 *data, const __u8 *end)
+{
+	return before_last_colon(r, data, end, ']');
 }
 
 /*

@@ -91,7 +91,7 @@ const anyRoutes: fc.Arbitrary<RouteConfig> = fc
 const anyRequest: fc.Arbitrary<RequestHead> = fc.record({
   method: fc.constantFrom("GET", "HEAD"),
   path: fc.constantFrom("/p", "/P/q", "/p?r=s", "/p/q?/p?", "/pq", "/?"),
-  authority: fc.constantFrom("h", "h:80", "h:8080", "[::1]", "[::1]:80", "a:b:80", ":80", "80"),
+  authority: fc.constantFrom("h", "h:80", "h:8080", "[::1]", "[::1]:80", "h[::1]", "h[::80", "a:b:80", ":80", "80"),
   headers: fc.constant([]),
 });
 

@@ -426,7 +426,7 @@ export function interpretAnswer(
     const [skip, textAt, length, part] = blob.word(first + i)!;
     answer += text(textAt, length);
     if ((part === EDIT_HOST_ALONE || part === EDIT_HOST_UNLESS_80) && authority.startsWith("[")) return undefined;
-    if (part === EDIT_HOST_ALONE && withoutPort(authority) === "") return undefined;
+    if (part === EDIT_HOST_ALONE && /^:[^:]*$/.test(authority)) return undefined;
     switch (part) {
       case EDIT_TARGET:
         answer += target.slice(skip);
@@ -441,7 +441,7 @@ export function interpretAnswer(
         answer += authority;
         break;
       case EDIT_HOST_ALONE:
-        answer += withoutPort(authority);
+        answer += authority.replace(/:[^:]*$/, "");
         break;
       case EDIT_HOST_UNLESS_80:
         answer += authority.replace(/(?<=.):80$/, "");

@@ -73,6 +73,7 @@ const ASKED: readonly (readonly [target: string, host?: string, by?: "slow"])[] 
   ["/r/port"],
   ["/r/port?x", "answers.test:1"],
   ["/r/port", "[::1]", "slow"],
+  ["/r/port", "answers.test[::1]x"],
   ["/r/host/a?gone"],
   ["/r/path?kept"],
   ["/r/path"],
@@ -90,7 +91,7 @@ const ASKED: readonly (readonly [target: string, host?: string, by?: "slow"])[] 
 
 const HOST = {
   name: "answers",
-  domains: ["answers.test", "answers.test:*", "[::1]", "[::1]:*"],
+  domains: ["answers.test", "answers.test:*", "answers.test[::1]x", "[::1]", "[::1]:*"],
   routes: [...redirects, ...direct, ...slow, { match: { prefix: "/near" }, route: { cluster: "near" } }].map(
     (route) => ({
       ...route,
