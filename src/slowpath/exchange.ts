@@ -15,7 +15,7 @@ import type { Flag, Forward, Lost, Ports, RoutedHead, Try } from "./ports.ts";
 import { Failure, failureOf, timedOut } from "./reply.ts";
 import { withField, withFieldOf, withoutFields, withoutHopByHop } from "./request.ts";
 import { type BodyReader, Broken, type Source } from "./source.ts";
-import { Upload } from "./upload.ts";
+import { BUFFER_LIMIT, Upload } from "./upload.ts";
 import { ConnectFailed, Overflow, once, type Target, type Upstream, type Upstreams } from "./upstream.ts";
 import { Deadline } from "./watch.ts";
 
@@ -61,9 +61,6 @@ export interface Parties {
 /** What a server's end may be answered by asking once more, policy or no policy: RFC 9110 section 9.2.2. */
 const REPEATABLE = new Set(["GET", "HEAD", "OPTIONS"]);
 
-/** What a connection of Envoy's holds back at most: per_connection_buffer_limit_bytes. */
-const BUFFER_LIMIT = 1 << 20;
-
 /** In what of a request and its answer the tries are counted. */
 export const ATTEMPT_COUNT = "x-envoy-attempt-count";
 
@@ -80,6 +77,8 @@ export class Exchange {
   readonly #priority: Priority;
   readonly #upload: Upload;
   readonly #cut = new AbortController();
+  /** A request that is over before all of it has come is over for mirrors, too. */
+  readonly #copies = new AbortController();
   readonly #response = new Deadline();
   readonly #tried: Address[] = [];
   /** What mirrors get: endpoints of the request itself have made nothing of it. */
@@ -103,8 +102,7 @@ export class Exchange {
   #expects: boolean;
   #complete = false;
   /** It is on its way: no circuit breaker refused it at once. */
-  #underWay = false;
-  #mirrored = false;
+  #goes = false;
   #wholeAtMs: number | undefined;
   #flag: Flag | undefined;
   #over: Failure | undefined;
@@ -124,15 +122,11 @@ export class Exchange {
     this.#tries = Tries.of(action.retry, new Headers(edited, "each"));
     this.#first = withoutFields(edited, RETRY_HEADERS);
     this.#head = this.#first;
-    const keeps = this.#tries?.enabled === true || action.mirrors !== undefined;
-    this.#upload = new Upload(
-      asked.reader,
-      keeps ? Math.min(BUFFER_LIMIT, action.bufferLimit ?? BUFFER_LIMIT) : 0,
-      () => {
-        this.#counted("retry_or_shadow_abandoned");
-        this.#forgetTries();
-      },
-    );
+    const most = Math.min(BUFFER_LIMIT, action.bufferLimit ?? BUFFER_LIMIT);
+    this.#upload = new Upload(asked.reader, this.#tries?.enabled ? most : undefined, () => {
+      this.#counted("retry_or_shadow_abandoned");
+      this.#forgetTries();
+    });
   }
 
   /** The request as it goes on. */
@@ -167,6 +161,11 @@ export class Exchange {
     return this.#to.edits.response(told, this.#head);
   }
 
+  /** Will a circuit breaker refuse it at once, whatever its body is like? */
+  get isRefused(): boolean {
+    return this.#parties.upstreams.refuses(this.#targetOf(this.#to.first));
+  }
+
   /** Has all of the request come? */
   get whole(): boolean {
     return this.#upload.whole;
@@ -186,14 +185,14 @@ export class Exchange {
 
   async run(): Promise<Outcome> {
     const { stream, source } = this.#parties;
-    const { reader, body } = this.#asked;
+    const { reader } = this.#asked;
     const gone = () => this.abandon();
     stream.once("close", gone);
     /* A client may have gone before anybody here listened: nothing would tell, and the request wait for its time. */
     if (stream.destroyed) gone();
     try {
+      if (!this.#expects) await this.#upload.readAtHand();
       if (this.#upload.whole) this.#requestIsWhole();
-      else if (body.kind === "length" && source.buffer.length > 0 && !this.#expects) await this.#piece(0);
       let next = this.#afterLoss();
       for (;;) {
         if (next instanceof Failure) return this.#failed(next);
@@ -212,6 +211,8 @@ export class Exchange {
     } finally {
       this.#response.stop();
       this.#forgetTries();
+      this.#upload.end();
+      if (!this.#upload.whole) this.#copies.abort();
       stream.off("close", gone);
       if (!reader.done) this.#cut.abort();
     }
@@ -315,9 +316,9 @@ export class Exchange {
   }
 
   async #try(to: Try, fresh: boolean): Promise<Outcome> {
-    const { upstreams, tenant, stream: client } = this.#parties;
+    const { upstreams } = this.#parties;
     const { action, edits } = this.#to;
-    const target: Target = { ...this.#to, tenant, client, address: to.address, priority: this.#priority };
+    const target = this.#targetOf(to);
     this.#count++;
     if (this.#count > 1) this.#head = this.#withExpected(this.#head);
     if (action.countsAttempts && this.#count > 1)
@@ -350,8 +351,14 @@ export class Exchange {
     }
   }
 
+  #targetOf({ address }: Try): Target {
+    const { tenant, stream: client } = this.#parties;
+    return { ...this.#to, tenant, client, address, priority: this.#priority };
+  }
+
   #begin(up: Upstream, giveBack: () => void): Attempt {
     const { timeouts } = this.#asked;
+    this.#upload.rewind();
     const { upstream } = this.#to;
     const attempt = new Attempt(this.#asked, this.#head, this.#upload, up, this.#parties, {
       piece: (at) => this.#piece(at),
@@ -424,19 +431,13 @@ export class Exchange {
       this.#end(this.#late());
     });
     if (this.#attempt) this.#limitTry(this.#attempt);
-    this.#mirror();
   }
 
+  /** Copies go out beside it; of a request that a circuit breaker refused at once there are none, as in Envoy. */
   #goesOn(): void {
-    this.#underWay = true;
-    this.#mirror();
-  }
-
-  /** Copies go out when all of the request is there; of one that was refused at once there are none, as in Envoy. */
-  #mirror(): void {
-    if (!this.#complete || !this.#underWay || this.#mirrored) return;
-    this.#mirrored = true;
-    if (!this.#upload.kept || this.#to.action.mirrors === undefined) return;
+    if (this.#goes) return;
+    this.#goes = true;
+    if (this.#to.action.mirrors === undefined) return;
     const { upstreams, tenant } = this.#parties;
     for (const mirror of this.#to.mirrors(this.#asked.routed)) {
       const { request, body, timeouts } = this.#asked;
@@ -445,6 +446,7 @@ export class Exchange {
         { request, body, head: this.#first, timeouts, tenant, priority: this.#priority },
         this.#upload,
         upstreams,
+        this.#copies.signal,
       );
     }
   }

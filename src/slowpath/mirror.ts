@@ -11,7 +11,7 @@ import {
 } from "./http1.ts";
 import type { MirrorTo, RoutedHead } from "./ports.ts";
 import { BodyReader, chunk, lastChunk, write } from "./source.ts";
-import type { Upload } from "./upload.ts";
+import type { Place, Upload } from "./upload.ts";
 import { once, type Upstream, type Upstreams } from "./upstream.ts";
 import { Deadline } from "./watch.ts";
 
@@ -28,34 +28,44 @@ interface Mirrored {
 }
 
 /**
- * Sends a request that has come whole to one more server, and drops what that answers. It never fails: nobody waits for
- * it. As in Envoy (source/common/router/shadow_writer_impl.cc) its route's timeout holds for it too.
+ * Sends a request to one more server, as it comes, and drops what that answers. It never fails: nobody waits for it. As
+ * in Envoy (source/common/router/shadow_writer_impl.cc) its route's timeout holds for it too, from the request's end;
+ * `signal` ends it before.
  */
 export async function sendMirror(
   mirror: MirrorTo,
   what: Mirrored,
   upload: Upload,
   upstreams: Upstreams,
+  signal: AbortSignal,
 ): Promise<void> {
   const { to, marksHost, ...destination } = mirror;
   const { tenant, priority } = what;
   const target = { ...destination, tenant, priority, address: to.address };
-  const up = await upstreams.acquire(target, false, new AbortController().signal).catch(() => undefined);
-  if (up === undefined) return;
+  const place = upload.join();
+  const up = await upstreams.acquire(target, false, signal).catch(() => undefined);
+  if (up === undefined) {
+    upload.leave(place);
+    return;
+  }
   const copy = new Copy(what, upload, up);
   const leave = once(() => upstreams.detach(target));
+  const end = () => up.socket.destroy();
   const limit = new Deadline();
-  limit.set(what.timeouts.wholeMs, () => up.socket.destroy());
+  signal.addEventListener("abort", end);
   to.started();
   try {
-    await copy.send(marksHost);
+    await copy.send(place, marksHost);
+    limit.set(what.timeouts.wholeMs, end);
     const isGood = await copy.drop();
     leave();
     if (isGood) upstreams.giveBack(target, up);
-    else up.socket.destroy();
+    else end();
   } catch {
-    up.socket.destroy();
+    end();
   } finally {
+    signal.removeEventListener("abort", end);
+    upload.leave(place);
     limit.stop();
     leave();
     to.ended(copy.status, copy.sent, copy.received);
@@ -77,16 +87,13 @@ class Copy {
     this.#up = up;
   }
 
-  async send(marksHost: boolean): Promise<void> {
+  async send(place: Place, marksHost: boolean): Promise<void> {
     const { request, head, body } = this.#what;
     const host = marksHost ? withMark(head.authority) : head.authority;
     const headers = head.headers.map(([name, value]): Field => [name, name.toLowerCase() === "host" ? host : value]);
     await this.#write(writeHead(`${request.method} ${head.path} HTTP/1.1`, headers));
-    for (let at = 0; ; at++) {
-      const data = await this.#upload.piece(at);
-      if (data === undefined) break;
+    for (let data = await this.#upload.next(place); data; data = await this.#upload.next(place))
       await this.#write(body.kind === "chunked" ? chunk(data) : data);
-    }
     if (body.kind === "chunked") await this.#write(lastChunk(this.#upload.trailers));
   }
 

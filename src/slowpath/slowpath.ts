@@ -384,12 +384,7 @@ class Connection implements Served {
     }
     const broken = isChecked ? await this.#broken(reader) : undefined;
     if (this.#late !== undefined) return await this.#refuseLate(this.#late);
-    if (broken !== undefined) {
-      const sent = decision.edits.request(asked);
-      return await this.#refuseBody(broken, sent, decision.edits.response([], sent));
-    }
     const timeouts = timeoutsOf(decision.action, listener.http.limits, new Headers(asked, "each"));
-    this.#clock.allow(timeouts.idleMs, timeouts.durationMs);
     const lost = this.#lost;
     this.#lost = undefined;
     const { ports, upstreams, resources } = this.#common;
@@ -415,6 +410,11 @@ class Connection implements Served {
         whole: () => this.#clock.requestIsWhole(),
       },
     );
+    if (broken !== undefined && !exchange.isRefused) {
+      const sent = decision.edits.request(asked);
+      return await this.#refuseBody(broken, sent, decision.edits.response([], sent));
+    }
+    this.#clock.allow(timeouts.idleMs, timeouts.durationMs);
     this.#exchange = exchange;
     const outcome = await exchange.run();
     this.#exchange = undefined;

@@ -187,6 +187,11 @@ export class BodyReader {
     return this.#done && this.#pieces.length === 0;
   }
 
+  /** Is there content that need not be waited for? */
+  get atHand(): boolean {
+    return this.#pieces.length > 0 || (this.#left > 0 && this.#source.buffer.length > 0);
+  }
+
   /** Waits for the first content, so that what is wrong with it shows before anything was done with the message. */
   async prefetch(): Promise<void> {
     const first = await this.next();

@@ -126,6 +126,15 @@ export class Upstreams {
     return this.#admit(target, up);
   }
 
+  /** Would a circuit breaker refuse it at once, without waiting for a connection? */
+  refuses(target: Target): boolean {
+    const { cluster, priority, breakers } = target;
+    const thresholds = breakers[priority];
+    const isIdle = (this.#found(target)?.idle.length ?? 0) > 0;
+    if (isIdle) return !this.#resources.mayRequest(cluster, priority, thresholds);
+    return this.#resources.of(cluster, priority).pending >= thresholds.maxPendingRequests;
+  }
+
   /** As in Envoy, max_requests is asked when there is a connection, be it one that was made for nothing then. */
   #admit(target: Target, up: Upstream): Upstream {
     const { cluster, priority, breakers } = target;
@@ -264,14 +273,17 @@ export class Upstreams {
     if (up.leaveIdle !== undefined) up.socket.destroy();
   }
 
+  #found(target: Target): Pool | undefined {
+    const client = ownerOf(target);
+    const pools = client === undefined ? this.#pools : this.#ofClients.get(client);
+    return pools?.get(keyOf(target));
+  }
+
   #poolOf(target: Target): Pool {
-    const key = keyOf(target);
-    const pools = this.#poolsOf(target);
-    let pool = pools.get(key);
-    if (pool === undefined) {
-      pool = { idle: [], waiting: [], open: 0 };
-      pools.set(key, pool);
-    }
+    const found = this.#found(target);
+    if (found !== undefined) return found;
+    const pool: Pool = { idle: [], waiting: [], open: 0 };
+    this.#poolsOf(target).set(keyOf(target), pool);
     return pool;
   }
 

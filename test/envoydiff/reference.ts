@@ -41,6 +41,7 @@ import { allowsUpgrade } from "../../src/route/upgrade.ts";
 import { type Admitted, admit } from "../../src/slowpath/admit.ts";
 import { ATTEMPT_COUNT } from "../../src/slowpath/exchange.ts";
 import {
+  ChunkReader,
   type Field,
   Malformed,
   parseRequestLine,
@@ -171,7 +172,7 @@ function routedBy(config: Config, chain: HttpChain, local: Address, text: string
     const place = "none" in match ? "no route" : `${match.virtualHost.name}/${match.routeIndex}`;
     if (by.has(place)) continue;
     by.add(place);
-    const whole = chunksAreWhole(text, request);
+    const whole = contentOf(text, request) !== undefined;
     if ("none" in match)
       outcomes.push(...faulty(chain.http.fault, chain, [undefined], routed, undefined, whole, () => none));
     else if (upgrade !== undefined && !allowsUpgrade(chain, match.route.action, upgrade))
@@ -187,7 +188,7 @@ function routedBy(config: Config, chain: HttpChain, local: Address, text: string
         ),
       );
       overflows = overflowsOf(config, chain, match.route, routed, text);
-      outcomes.push(...(whole ? found : withBrokenBody(chain, match, routed, occasionOf(request, client), found)));
+      outcomes.push(...found);
     }
   }
   return { outcomes, by: [...by].join(" or "), ...(by.size === 1 && overflows ? { overflows } : {}) };
@@ -301,24 +302,6 @@ const occasionOf = ({ minor }: RequestLine, client: Address | undefined): Occasi
   hostname: "",
 });
 
-/** Where the balancer answers by itself, it does so before it looks at the body. */
-function withBrokenBody(
-  { routes, http: { own } }: HttpChain,
-  match: RouteMatched,
-  head: RequestHead,
-  occasion: Occasion,
-  outcomes: readonly Outcome[],
-): Outcome[] {
-  return outcomes.flatMap((each) => {
-    if (each.kind === "reply" && each.tries === undefined) return [each];
-    return entriesOf(match.route.action).map((entry) => {
-      const editor = new Editor(routes, match, entry, occasion);
-      const sent = editor.request(head);
-      return replyOf(own, 400, REFUSALS[400]!, editor.response([], sent), sent);
-    });
-  });
-}
-
 /** Those that a request may find; undefined: the action has none. */
 const entriesOf = (action: RouteMatched["route"]["action"]) =>
   action.kind === "forward" ? action.clusters.filter(({ weight }) => weight > 0) : [undefined];
@@ -429,7 +412,8 @@ function outcomesOf(
       if (lists.every((hosts) => hosts.length === 0))
         return [...dropped, reply(503, "no healthy upstream", firstTry, sent)];
 
-      const kept = isKept(text, action);
+      const content = contentOf(text, request);
+      const kept = isKept(content, action);
       const short = fieldOf(text, "x-short") !== undefined;
       const named = action.host?.kind === "endpoint";
       const endings = endingsOf({
@@ -445,8 +429,7 @@ function outcomesOf(
         blind: own === undefined && whyNotLimits(action) === undefined,
         safe: ["GET", "HEAD", "OPTIONS"].includes(request.method),
       });
-      /* Who gets a copy gets all of it, and not before it is there. */
-      const copies = kept && !short ? copiesOf(config, action, head, sent) : {};
+      const copies = content === undefined || short ? {} : copiesOf(config, action, head, sent);
       /* With previous_hosts another try may go elsewhere, whatever the hash. */
       const anyOther = () => (action.retry?.avoidsTried ? cluster.endpoints : lists.flat());
       const nextHosts = (last: RequestHead, nth: number) =>
@@ -467,17 +450,25 @@ function outcomesOf(
       const outcomes = ways.flatMap(({ ending, hosts, heads }): Outcome[] => {
         const { seen, count } = ending;
         const gone = heads.at(-1) ?? sent;
-        const copied = ending.kind === "failed" && ending.atOnce ? {} : copies;
-        const tried = {
+        const refused = ending.kind === "failed" && (ending.atOnce || count === 0);
+        if (content === undefined && !refused) {
+          const plain = editor.request(head);
+          return [replyOf(own, 400, REFUSALS[400]!, editor.response([], plain), plain)];
+        }
+        const triedWith = (copied: typeof copies) => ({
           tries: { ...copied, [name]: heads.slice(0, seen).map(({ authority }) => authority) },
           mostPerConnection: cluster.upstream?.maxRequestsPerConnection || Number.POSITIVE_INFINITY,
-        };
+        });
         const told = (fields: readonly Field[]) =>
           action.tellsAttempts ? withFieldOf(fields, ATTEMPT_COUNT, String(count)) : fields;
         if (ending.kind === "failed") {
           const { status, body, overflow, late } = ending;
           const fields: Field[] = overflow && !routes.suppressesOwn ? [["x-envoy-overloaded", "true"]] : [];
-          return [{ ...reply(status, body, late ? fields : told(fields), gone), ...tried }];
+          const failed = reply(status, body, late ? fields : told(fields), gone);
+          /* What is over before it has come is so for mirrors, too. */
+          const mayBeCut = seen === 0 && content !== undefined && content > AT_ONCE;
+          const ways = refused ? [{}] : mayBeCut ? [copies, {}] : [copies];
+          return ways.map((copied) => ({ ...failed, ...triedWith(copied) }));
         }
         const again = expected > 0 && count > 1 ? withField(gone, EXPECTED_TIMEOUT, `${UP_TO}${expected}`) : gone;
         const last = action.countsAttempts && count > 1 ? withField(again, ATTEMPT_COUNT, String(count)) : again;
@@ -494,7 +485,7 @@ function outcomesOf(
           status: ending.status,
           head: shown,
           fields,
-          ...tried,
+          ...triedWith(copies),
         }));
       });
       return [...dropped, ...new Map(outcomes.map((each) => [JSON.stringify(each), each])).values()];
@@ -542,11 +533,12 @@ const kindsOf = (lists: readonly (readonly Endpoint[])[], ports: Ports): Kind[] 
   ...new Set(lists.flatMap((hosts): Kind[] => (hosts.length === 0 ? ["none"] : hosts.map((h) => kindOf(h, ports))))),
 ];
 
-/** A body larger than may be kept is sent once, and to one server. */
-function isKept(text: string, { bufferLimit }: ForwardAction): boolean {
-  const body = text.slice(text.indexOf("\r\n\r\n") + 4);
-  return body.length <= Math.min(1 << 20, bufferLimit ?? Number.POSITIVE_INFINITY);
-}
+/** Bytes of a body that come in one piece with the head. */
+const AT_ONCE = 16_384;
+
+/** A body larger than may be kept is sent once. */
+const isKept = (content: number | undefined, { bufferLimit }: ForwardAction): boolean =>
+  (content ?? 0) <= Math.min(1 << 20, bufferLimit ?? Number.POSITIVE_INFINITY);
 
 /** By cluster: the hosts that copies have. */
 function copiesOf(
@@ -643,8 +635,19 @@ function readRequest(text: string, { http }: HttpChain): Admitted | number {
   }
 }
 
-const chunksAreWhole = (text: string, request: RequestLine) =>
-  requestBody(request).kind !== "chunked" || /\r\n\r\n[0-9a-f]/i.test(text);
+/** How many bytes a body has, without the lines of its chunks; undefined: they are broken, or do not end. */
+function contentOf(text: string, request: RequestLine): number | undefined {
+  const body = requestBody(request);
+  if (body.kind !== "chunked") return body.kind === "length" ? body.length : 0;
+  const chunks = new ChunkReader(400);
+  const bytes = Buffer.from(text.replace(/^(\r\n)+/, ""), "latin1");
+  try {
+    const { data } = chunks.feed(bytes.subarray(bytes.indexOf("\r\n\r\n") + 4));
+    return chunks.done ? data.reduce((sum, { length }) => sum + length, 0) : undefined;
+  } catch {
+    return undefined;
+  }
+}
 
 // ---- what the server gets ----
 
