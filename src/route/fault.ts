@@ -1,4 +1,5 @@
 import type { Abort, AbortAnswer, Delay, Fault } from "../model/fault.ts";
+import { oneLine } from "../tables/joined.ts";
 import type { HeaderValues } from "./match.ts";
 import { Headers, isGrpc, matchHeader, type RequestHead } from "./match.ts";
 
@@ -22,7 +23,7 @@ export function injectFault(
   const values = new Headers(head, "each");
   if (fault.cluster !== undefined && fault.cluster !== cluster) return undefined;
   if (!fault.headers.every((header) => matchHeader(header, values))) return undefined;
-  if (fault.nodes !== undefined && !fault.nodes.includes(values.get("x-envoy-downstream-service-node")?.[0] ?? ""))
+  if (fault.nodes !== undefined && !fault.nodes.includes(oneLine(values.get("x-envoy-downstream-service-node"))))
     return undefined;
   const delayMs = fault.delay === undefined ? 0 : delayOf(fault.delay, values, random);
   const answer = fault.abort === undefined ? undefined : abortOf(fault.abort, values, random);

@@ -5,6 +5,7 @@ import {
   type RetryCondition,
   type RetryPolicy,
 } from "../model/limits.ts";
+import { oneLine } from "../tables/joined.ts";
 import { lowerCase } from "../tables/text.ts";
 import { type HeaderList, type HeaderValues, matchHeader } from "./match.ts";
 
@@ -77,7 +78,7 @@ export class Tries {
         .filter((code) => code !== undefined),
     ];
     this.#responseHeaders = words(request, "x-envoy-retriable-header-names").map(lowerCase);
-    const asks = this.#on.size > 0 ? wholeNumber(request.get("x-envoy-max-retries")?.[0] ?? "") : undefined;
+    const asks = this.#on.size > 0 ? wholeNumber(oneLine(request.get("x-envoy-max-retries"))) : undefined;
     this.#left = asks ?? policy.retries;
     this.#nextDelayMs = policy.backOff.baseMs;
   }

@@ -1,5 +1,6 @@
 import type { ForwardAction } from "../model/config.ts";
 import { DEFAULT_DOWNSTREAM, type DownstreamOptions } from "../model/limits.ts";
+import { oneLine } from "../tables/joined.ts";
 import { type HeaderValues, isGrpc } from "./match.ts";
 
 /**
@@ -76,6 +77,6 @@ export function grpcTimeout(request: HeaderValues): number | undefined {
 }
 
 function number(request: HeaderValues, name: string): number | undefined {
-  const text = request.get(name)?.[0] ?? "";
+  const text = oneLine(request.get(name));
   return /^[\t ]*\+?\d{1,15}[\t ]*$/.test(text) ? Number(text) : undefined;
 }

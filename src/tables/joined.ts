@@ -73,10 +73,13 @@ const REWRITTEN: ReadonlySet<string> = new Set([
 /** Does Envoy keep one line only of this header of a request? */
 export const isKeptAsOne = (name: string) => ALWAYS_JOINED.has(name) || REWRITTEN.has(name);
 
-/** Two lines of one of {@link ALWAYS_JOINED}: an empty one leaves no trace. */
+/** Two lines of a header of which Envoy keeps one: an empty one leaves no trace. */
 export function joinLines(before: string, value: string): string {
   return before === "" || value === "" ? before + value : `${before},${value}`;
 }
+
+/** All lines of such a header; "" where there is none. */
+export const oneLine = (lines: readonly string[] = []): string => lines.reduce(joinLines, "");
 
 /** Those behind whose value an edit puts another one. */
 export const JOINED_IN_REQUESTS: ReadonlySet<string> = new Set([
