@@ -151,7 +151,7 @@ export class Exchange {
     /* To Envoy a request for an upgrade has no end. */
     const tookMs = tellsTimes && upgrade === undefined ? this.#sinceWholeMs : undefined;
     const timed = tookMs === undefined ? fields : withFieldOf(fields, SERVICE_TIME, String(tookMs));
-    return answer(own, [...this.responseFields(timed), ...this.#to.added], this.#head, Date.now());
+    return answer(own, this.responseFields([...timed, ...this.#to.added]), this.#head, Date.now());
   }
 
   /** The fields that a local answer gets, or a server's. */

@@ -94,7 +94,7 @@ export type Decision =
       readonly kind: "forward";
       readonly action: ForwardAction;
       readonly edits: Edits;
-      /** Goes behind the fields of the endpoint's answer, edited or not. */
+      /** Goes behind the fields of the endpoint's answer, before these are edited. */
       readonly added: readonly Field[];
       readonly first: Try;
       /** An endpoint for one more try, rather none of those; undefined: there is no healthy one. `head`: as it went. */

@@ -475,7 +475,7 @@ function outcomesOf(
         const shown = comparable(last.method, last.path, last.authority, last.headers, own !== undefined);
         const answered: readonly Field[] = [["content-type", "text/plain"], ...ending.fields];
         const timed = tells && upgrade === undefined ? withFieldOf(answered, SERVICE_TIME, "0") : answered;
-        const finished = answer(own, [...editor.response(told(timed), last), ...cookies], last, 0);
+        const finished = answer(own, editor.response(told([...timed, ...cookies]), last), last, 0);
         const fields = comparableFields(finished, own !== undefined);
         const ips = hosts.filter((host) => kindOf(host, ports) === ending.at).map(({ address }) => address.ip);
         return [...new Set(ips)].map((endpoint) => ({

@@ -85,6 +85,8 @@ const edited: Asked[] = [
   { target: "/grpc" },
   { target: "/grpc", headers: ["content-type: application/grpc-web"] },
   { target: "/any", listener: 1 },
+  { target: "/given" },
+  { target: "/given", headers: ["Cookie: sid=1"] },
 ];
 const methods: Asked[] = [
   { target: "/direct/418", headers: ["x-a: abcdef", "x-b: 1"] },
