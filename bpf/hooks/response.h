@@ -31,8 +31,9 @@ static __always_inline bool cross_client_is_full(const struct slot *slot, __u64 
 	__u32 queued = client->sk_backlog.rmem_alloc.counter;
 	__u32 room = client->sk_rcvbuf;
 
-	if (life & SLOT_BLOCKING && slot->response_bytes - slot->handed_over > room / 2)
-		return true;
+	/* These come as messages, and some are still to come. */
+	if (life & SLOT_BLOCKING)
+		return slot->response_bytes - slot->handed_over > room / 2 || client_is_full(slot);
 	/* Beyond its buffer the rest waits uncounted with the worker, which looks again only each tick. */
 	return queued > room / 2;
 }
