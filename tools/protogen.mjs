@@ -57,6 +57,12 @@ const PATCHES = {
     if (!text.includes(anchor)) throw new Error(`route_components.proto has changed: "${anchor}" is gone`);
     return text.replace(anchor, `${anchor}\n    google.protobuf.BoolValue use_hash_policy = 5;`);
   },
+  "envoy/config/cluster/v3/cluster.proto": (text) => {
+    if (text.includes("dns_jitter")) return text;
+    const anchor = "bool respect_dns_ttl = 39;";
+    if (!text.includes(anchor)) throw new Error(`cluster.proto has changed: "${anchor}" is gone`);
+    return text.replace(anchor, `${anchor}\n  google.protobuf.Duration dns_jitter = 58;`);
+  },
   "validate/validate.proto": (text) => {
     if (text.includes("ignore_empty = 26")) return text;
     const anchor = "optional bool strict = 25 [default = true];";

@@ -1,7 +1,9 @@
 import { promises as dns } from "node:dns";
 import { isIP, SocketAddress } from "node:net";
 import type { Cluster, DnsDiscovery } from "../model/config.ts";
+import { random } from "../route/chance.ts";
 import type { Lookup } from "../route/names.ts";
+import type { Random } from "../route/pick.ts";
 import { addressText, unmapped } from "../tables/address.ts";
 
 /** How long one question to one server may take, and how often it is put. */
@@ -28,12 +30,14 @@ export interface NamesPorts {
  */
 export class Names {
   readonly #ports: NamesPorts;
+  readonly #random: Random;
   readonly #known = new Map<string, readonly string[]>();
   readonly #timers = new Map<string, NodeJS.Timeout>();
   #stopped = false;
 
-  constructor(ports: NamesPorts) {
+  constructor(ports: NamesPorts, by: Random = random) {
     this.#ports = ports;
+    this.#random = by;
   }
 
   readonly lookup: Lookup = ({ name }, host) => this.#known.get(keyOf(name, host));
@@ -72,6 +76,7 @@ export class Names {
       const { ips, ttl } = answer;
       failed = 0;
       pauseMs = discovery.respectsTtl && ttl !== undefined ? Math.max(ttl * 1_000, LEAST_TTL_MS) : discovery.refreshMs;
+      pauseMs += this.#random(discovery.jitterMs);
       this.#learn(cluster, host, discovery, ips);
     }
     const again = () => void this.#follow(cluster, host, discovery, resolver, failed);

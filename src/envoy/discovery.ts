@@ -38,6 +38,7 @@ function readDns(cluster: Fields, logical: boolean): DnsDiscovery {
     kind: "dns",
     logical,
     refreshMs,
+    jitterMs: cluster.milliseconds("dns_jitter") ?? 0,
     failureMs: { base, most },
     respectsTtl: cluster.boolean("respect_dns_ttl") ?? false,
     family: FAMILIES[cluster.oneOf("dns_lookup_family", "AUTO", "V4_ONLY", "V6_ONLY", "V4_PREFERRED", "ALL")],

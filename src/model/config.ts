@@ -604,6 +604,8 @@ export interface DnsDiscovery {
   readonly logical: boolean;
   /** Milliseconds from an answer to the next question. */
   readonly refreshMs: number;
+  /** Up to, but not including, so many more, by chance: not all ask at once. */
+  readonly jitterMs: number;
   /** The first pause after a failure, and the longest. Milliseconds. */
   readonly failureMs: { readonly base: number; readonly most: number };
   /** The pause is the least time to live of the answer, not `refreshMs`. */

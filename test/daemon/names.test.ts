@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, describe, test } from "node:test";
-import { Names } from "../../src/daemon/names.ts";
+import { Names, type NamesPorts } from "../../src/daemon/names.ts";
 import type { Cluster, Config, DnsDiscovery } from "../../src/model/config.ts";
 import { withAddresses } from "../../src/route/names.ts";
+import type { Random } from "../../src/route/pick.ts";
 import { DnsServer } from "../dns-server.ts";
 
 const server = new DnsServer(`127.0.92.${(process.pid % 200) + 1}`);
@@ -18,6 +19,7 @@ function clusterOf(host: string, more: Partial<DnsDiscovery> = {}): Cluster {
       kind: "dns",
       logical: false,
       refreshMs: 20,
+      jitterMs: 0,
       failureMs: { base: 20, most: 40 },
       respectsTtl: false,
       family: "auto",
@@ -28,13 +30,14 @@ function clusterOf(host: string, more: Partial<DnsDiscovery> = {}): Cluster {
 }
 
 /** Follows a cluster; `addresses` are those that it has now. */
-async function follow(cluster: Cluster) {
+async function follow(cluster: Cluster, by?: Random) {
   const said: string[] = [];
   let wake = () => {};
-  const names = new Names({
+  const ports: NamesPorts = {
     changed: () => wake(),
     log: (level, fields, message) => said.push(`${level} ${message} ${JSON.stringify(fields)}`),
-  });
+  };
+  const names = new Names(ports, by);
   const config: Config = { listeners: [], clusters: [cluster] };
   const addresses = () => withAddresses(config, names.lookup).clusters[0]!.endpoints.map(({ address }) => address.ip);
   await names.start(config.clusters);
@@ -120,6 +123,22 @@ describe("names of clusters", { timeout: 60_000 }, () => {
     assert.equal(server.asked.get("ttl.test"), 1);
     patient.names.stop();
     other.names.stop();
+  });
+
+  test("dns_jitter: the pause is longer by chance, below that bound", async () => {
+    server.names.set("late.test", { v4: ["10.0.0.1"] });
+    server.names.set("prompt.test", { v4: ["10.0.0.1"] });
+    const bounds: number[] = [];
+    const last = (below: number) => {
+      bounds.push(below);
+      return below - 1;
+    };
+    const late = await follow(clusterOf("late.test", { jitterMs: 3_600_000, family: "v4" }), last);
+    const prompt = await follow(clusterOf("prompt.test", { jitterMs: 3_600_000, family: "v4" }), () => 0);
+    while (server.asked.get("prompt.test")! < 5) await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.deepEqual([server.asked.get("late.test"), bounds], [1, [3_600_000]]);
+    late.names.stop();
+    prompt.names.stop();
   });
 
   test("names and addresses side by side, each endpoint once", () => {

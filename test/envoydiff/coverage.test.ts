@@ -35,6 +35,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   "envoy.config.cluster.v3.Cluster.dns_lookup_family": DNS,
   "envoy.config.cluster.v3.Cluster.dns_refresh_rate": DNS,
   "envoy.config.cluster.v3.Cluster.respect_dns_ttl": DNS,
+  "envoy.config.cluster.v3.Cluster.dns_jitter": DNS,
   "envoy.config.cluster.v3.Cluster.typed_dns_resolver_config": DNS,
   "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig.": DNS,
   "envoy.config.listener.v3.AdditionalAddress.": TCP,
