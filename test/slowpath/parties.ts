@@ -80,7 +80,7 @@ export async function withEnvoy(
   const folder = mkdtempSync(join(tmpdir(), "xlb-envoy-"));
   const config = join(folder, "envoy.json");
   writeFileSync(config, JSON.stringify(bootstrap(ports)));
-  const envoy = spawn(ENVOY, ["-c", config, "-l", "error", "--concurrency", "1", "--use-dynamic-base-id"], {
+  const envoy = spawn(ENVOY, ["-c", config, "-l", "error", "--concurrency", "1", "--disable-hot-restart"], {
     stdio: "inherit",
   });
   try {
