@@ -69,10 +69,20 @@ export function withoutKernel(): string | false {
 const made = new Set<string>();
 
 export function makeCgroup(name: string): string {
-  const path = join(findCgroupMount(), `xlb-test-${process.pid}-${name}`);
+  const mount = findCgroupMount();
+  if (made.size === 0) removeLeftOver(mount);
+  const path = join(mount, `xlb-test-${process.pid}-${name}`);
   mkdirSync(path, { recursive: true });
   made.add(path);
   return path;
+}
+
+/** Those of tests that were killed outright. */
+function removeLeftOver(mount: string): void {
+  for (const name of readdirSync(mount)) {
+    const [, pid] = /^xlb-test-(\d+)-/.exec(name) ?? [];
+    if (pid !== undefined && !existsSync(`/proc/${pid}`)) removeCgroup(join(mount, name));
+  }
 }
 
 /** Whoever is still in it is moved out, so that it can go. */
@@ -106,6 +116,7 @@ process.on("exit", () => {
   for (const child of alive) child.kill("SIGKILL");
   for (const path of made) removeCgroup(path);
 });
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
 
 export function start(command: readonly string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
   const [file = "", ...args] = [...WITH_US, ...command];
