@@ -36,6 +36,10 @@ const LATE_TIME = 5;
 /** Whoever ends a request with one of these leaves the i-sock to the daemon. */
 const NOT_GIVEN_BACK = SlotFlag.retire | SlotFlag.aborted | SlotFlag.fault;
 
+/** Milliseconds between looks for requests whose time is up; every eighth is for the rest, too. */
+const LOOK_TIME = 250;
+const LOOKS_PER_SWEEP = 8;
+
 /** How often the daemon looks, each millisecond, whether a worker has handed over the last of an answer. */
 const HAND_OVER_TRIES = 2_000;
 
@@ -71,6 +75,7 @@ export class KernelPath {
   readonly connections: Connections;
   readonly #isocks: KernelISocks;
   readonly #tails = new Map<number, Tail>();
+  #looks = 0;
   readonly #tenants = new Map<bigint, { id: number; path: string; leaf: boolean }>();
   /** Clients whose connection ends when their server's does. */
   readonly #serverClosing = new Map<number, Event>();
@@ -134,11 +139,18 @@ export class KernelPath {
     for (const fd of fds) this.#native.reactorListen(fd);
     this.#listeners = [...fds];
     this.#timers = [
-      setInterval(() => this.#expire(), 250),
+      setInterval(() => this.#look(), LOOK_TIME),
       setInterval(() => this.#shrink(), defaultLimits.shrinkMs),
-      setInterval(() => this.connections.sweep(), 2_000),
-      setInterval(() => this.#watchLeaves(), 500),
     ];
+  }
+
+  /** One timer for all: an idle daemon's processor time is its wake-ups. */
+  #look(): void {
+    this.#expire();
+    if (++this.#looks % LOOKS_PER_SWEEP !== 0) return;
+    this.connections.sweep();
+    /* New leaves are told of by `xlb exec`, and by the hooks: this is for those that went. */
+    this.#watchLeaves();
   }
 
   /** Hooks stamp the slots that they take with the clock that is also ours. */
