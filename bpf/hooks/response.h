@@ -559,6 +559,28 @@ int xlb_drained(struct __sk_buff *skb)
 }
 
 /*
+ * Asked by the daemon in the same way, when a connection is over: forgets it, unless its client's port is another one's
+ * by now. Here, because between a look and a deletion by the daemon the port could become that.
+ */
+SEC("tc")
+int xlb_forget(struct __sk_buff *skb)
+{
+	struct addr_key key;
+	struct conn *conn;
+	__u64 cookie;
+
+	if (bpf_skb_load_bytes(skb, 14, &cookie, sizeof(cookie)) ||
+	    bpf_skb_load_bytes(skb, 14 + sizeof(cookie), &key, sizeof(key)))
+		return 0;
+	conn = bpf_map_lookup_elem(&conns, &key);
+	if (conn && conn->cookie != cookie)
+		return 0;
+	bpf_map_delete_elem(&conns, &key);
+	bpf_map_delete_elem(&slow_dones, &key);
+	return 1;
+}
+
+/*
  * Asked by the daemon in the same way, when an i-sock has entered its map: writes its address into its slot, so that
  * hooks can look at the connection's state, and the slot to the socket.
  */

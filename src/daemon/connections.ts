@@ -89,7 +89,7 @@ export class Connections {
       return;
     }
     /* Its client broke it off and connected again from the same port: what is known of that port is not of this. */
-    if (state === "eof" && !info.closed && this.#native.sockTcpInfo(fd).state === TCP_STATE.CLOSE) {
+    if (!info.closed && this.#native.sockTcpInfo(fd).state === TCP_STATE.CLOSE) {
       this.#discard(fd, true);
       return;
     }

@@ -473,10 +473,7 @@ export class Datapath {
 
   /** Forgets the connection of that cookie. Its client's port may be another connection's by now: that one stays. */
   forgetConn(key: Buffer, cookie: bigint): void {
-    const conn = this.conn(key);
-    if (conn && conn.cookie !== cookie) return;
-    this.#native.mapDelete(this.#fd("conns"), key);
-    this.#native.mapDelete(this.#fd("slow_dones"), key);
+    this.#ask("xlb_forget", Buffer.concat([u64(cookie), key]));
   }
 
   addAnchor(cookie: bigint, fd: number): void {
