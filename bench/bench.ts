@@ -12,6 +12,7 @@ import { countPrograms, profiled } from "./profile.ts";
 import { describeMachine, formatTable, formatVerdicts, judge, type Sample, summarise } from "./report.ts";
 import { inScope, type Scope } from "./scope.ts";
 import { BODY, startBackend } from "./systems/backend.ts";
+import { EDITS } from "./systems/bootstrap.ts";
 import { direct } from "./systems/direct.ts";
 import { findEnvoy, startEnvoy } from "./systems/envoy.ts";
 import { startHaproxy } from "./systems/haproxy.ts";
@@ -36,7 +37,7 @@ const RESULTS = join(import.meta.dirname, "results");
 const PROFILES = join(RESULTS, "profile");
 const EXPERIMENT_NAMES: readonly string[] = [...EXPERIMENTS.map((each) => each.name), "match"];
 const HELP = `
-npx tsx bench/bench.ts [--rounds N] [--seconds S] [--only WORD,...] [--quick] [--sendfile on|off] [--profile]
+npx tsx bench/bench.ts [--rounds N] [--seconds S] [--only WORD,...] [--quick] [--edits] [--sendfile on|off] [--profile]
 
   --rounds N     rounds over everything (5)
   --seconds S    seconds per cell (2)
@@ -45,6 +46,7 @@ npx tsx bench/bench.ts [--rounds N] [--seconds S] [--only WORD,...] [--quick] [-
                  systems (${SYSTEMS.join(", ")}),
                  topologies (${TOPOLOGIES.join(", ")}), numbers of connections
   --quick        one round of one second
+  --edits        all but direct set a header of each request, set one of each answer and take one away
   --sendfile     whether the backend sends files by sendfile (on)
   --profile      one round; perf and the run-time statistics of BPF programs go to bench/results/profile, a file for
                  each cell and system (apt-get install linux-perf bpftool)
@@ -56,6 +58,7 @@ interface Options {
   readonly sendfile: "on" | "off";
   readonly only: readonly string[];
   readonly profile: boolean;
+  readonly edits: boolean;
 }
 
 interface Cell {
@@ -85,6 +88,7 @@ function readOptions(): Options | undefined {
       only: { type: "string", default: "" },
       sendfile: { type: "string", default: "on" },
       quick: { type: "boolean", default: false },
+      edits: { type: "boolean", default: false },
       profile: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },
     },
@@ -108,6 +112,7 @@ function readOptions(): Options | undefined {
     sendfile: values.sendfile === "off" ? "off" : "on",
     only,
     profile: values.profile,
+    edits: values.edits,
   };
 }
 
@@ -127,7 +132,7 @@ async function bench(scope: Scope, options: Options): Promise<void> {
     experiments.includes("match") && !options.profile ? await benchMatches(scope, directory, cgroup, options) : [];
   if (experiments.length === 1 && matches.length > 0) return report([], {}, matches, options);
   const names = choose(SYSTEMS, options.only, (name) => name);
-  const { systems, skipped } = await startAll(scope, directory, cgroup, names, options.sendfile);
+  const { systems, skipped } = await startAll(scope, directory, cgroup, names, options);
   const cells = choose(TOPOLOGIES, options.only, (name) => name).flatMap((topology) =>
     choose(EXPERIMENTS, options.only, (each) => each.name).flatMap((experiment): Cell[] =>
       choose(experiment.connections, options.only, String).map((connections) => ({
@@ -137,7 +142,7 @@ async function bench(scope: Scope, options: Options): Promise<void> {
       })),
     ),
   );
-  for (const system of systems) await verify(scope, system, new Set(cells.map((cell) => cell.topology)));
+  for (const system of systems) await verify(scope, system, new Set(cells.map((cell) => cell.topology)), options.edits);
   say(`${systems.map((system) => system.name).join(", ")}: all answer correctly`);
 
   const minutes = (cells.length * systems.length * options.rounds * (options.seconds + 0.25)) / 60;
@@ -193,7 +198,7 @@ async function startAll(
   directory: string,
   cgroup: (party: string) => Cgroup,
   names: readonly SystemName[],
-  sendfile: "on" | "off",
+  { sendfile, edits }: Options,
 ): Promise<Started> {
   const namespace = makeNamespace(scope);
   const client = cgroup("client");
@@ -215,11 +220,11 @@ async function startAll(
   const start: Readonly<Record<SystemName, () => Promise<System>>> = {
     direct: async () => direct(client, backends),
     "envoy-1": async () =>
-      startEnvoy(scope, directory, await findEnvoy(scope, say), 1, cgroup("envoy-1"), client, backends),
+      startEnvoy(scope, directory, await findEnvoy(scope, say), 1, cgroup("envoy-1"), client, backends, edits),
     "envoy-2": async () =>
-      startEnvoy(scope, directory, await findEnvoy(scope, say), 2, cgroup("envoy-2"), client, backends),
-    haproxy: () => startHaproxy(scope, directory, cgroup("haproxy"), client, backends),
-    nginx: () => startNginx(scope, directory, cgroup("nginx"), client, backends),
+      startEnvoy(scope, directory, await findEnvoy(scope, say), 2, cgroup("envoy-2"), client, backends, edits),
+    haproxy: () => startHaproxy(scope, directory, cgroup("haproxy"), client, backends, edits),
+    nginx: () => startNginx(scope, directory, cgroup("nginx"), client, backends, edits),
     xlb: async () => {
       findXlb();
       // Servers and clients that are enrolled are not anybody else's: hooks must not slow down the peers.
@@ -237,6 +242,7 @@ async function startAll(
         cgroup: cgroup("xlb"),
         enrolled: [enrolled.cgroup, enrolledClient],
         client: enrolledClient,
+        edits,
       });
     },
     "xlb-slow-path": () =>
@@ -247,6 +253,7 @@ async function startAll(
         cgroup: cgroup("xlb-slow-path"),
         enrolled: [],
         client,
+        edits,
       }),
   };
 
@@ -265,8 +272,12 @@ async function startAll(
   return { systems, skipped };
 }
 
+/** What is seen of the edits of an answer: this, and nothing of the header that they take away. */
+const ADDED = `${EDITS.answer[0]}: ${EDITS.answer[1]}`;
+const EDITED = `${ADDED}|^${EDITS.dropped}`;
+
 /** A wrong answer is fast, too. */
-async function verify(scope: Scope, system: System, topologies: ReadonlySet<Topology>): Promise<void> {
+async function verify(scope: Scope, system: System, topologies: ReadonlySet<Topology>, edits: boolean): Promise<void> {
   const expected = createHash("sha256")
     .update(Buffer.alloc(4 << 20, "0123456789abcdef"))
     .digest("hex");
@@ -283,6 +294,9 @@ async function verify(scope: Scope, system: System, topologies: ReadonlySet<Topo
         await curl('head -c 65536 /dev/zero | curl -sS -m 5 -o /dev/null -w "%{http_code}" -T - "$0/upload/x"', origin),
         "20x",
       ],
+      ...(edits && system.name !== "direct"
+        ? { edits: [await curl(`curl -sS -m 5 -D - -o /dev/null "$0/" | grep -oiE '${EDITED}'`, origin), ADDED] }
+        : {}),
     };
     for (const [request, [got, wanted]] of Object.entries(answers)) {
       const right = wanted === "20x" ? /^20[14]$/.test(got!) : got === wanted;

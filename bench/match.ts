@@ -74,7 +74,9 @@ ${DONE}`;
 
 function configuration(mix: Mix, routes: number, place: MatchPlace): object {
   const forward = { name: "match", listen: { ip: place.ip, port: PORT }, backend: place.backend };
-  return bootstrap([forward], { route_config: { name: "match", virtual_hosts: virtualHosts(mix, routes, "match") } });
+  return bootstrap([forward], () => ({
+    route_config: { name: "match", virtual_hosts: virtualHosts(mix, routes, "match") },
+  }));
 }
 
 interface Measured {

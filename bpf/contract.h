@@ -30,6 +30,7 @@
 #define XLB_CURSORS 8           /* of a cluster: its lists beyond as many share them */
 #define XLB_MAX_EDIT_NAMES 16   /* header names that the edits of one route may be about, in the kernel */
 #define XLB_MAX_EDIT_PIECES 64  /* pieces of which an edited head may be made */
+#define XLB_EDIT_ROOMS 64       /* plans that verdicts make at the same moment, on all CPUs */
 #define XLB_MAX_HASH_POLICIES 16 /* hash policies of a route that the kernel path asks */
 #define XLB_MAX_HOST 255
 #define XLB_USERSPACE_TENANT 2147483648 /* a bit in the number of a tenant */
@@ -264,9 +265,10 @@ enum slot_flag {
 	SLOT_STASHED = 1024,     /* the request lies whole in the stash and may be repeated */
 	SLOT_YOUNG = 2048,       /* the connection is so new that the daemon is still looking for others */
 	SLOT_STRAY = 4096,       /* its server said something that nobody had asked: not to be used again */
-	SLOT_BLOCKING = 8192,    /* across hosts: its client's reads block, so the answer is handed over under its lock */
+	SLOT_HAND_OVER = 8192,   /* across hosts: the answer is handed over as messages, under its client's lock */
 	SLOT_ANSWERED = 16384,   /* ... and all of the answer lies with the i-sock's worker, or is handed over already */
 	SLOT_UPLOAD = 32768,     /* the request has a body */
+	SLOT_EDITS = 65536,      /* the head of the answer is edited */
 };
 
 #define SLOT_SPOILED (SLOT_ABORTED | SLOT_FAULT | SLOT_RETIRE | SLOT_STRAY) /* not for another request */
@@ -346,12 +348,16 @@ struct slot {
 	__u32 route;
 	__u32 cluster;
 	/* ---- third line ---- */
-	__u64 handed_over;  /* SLOT_BLOCKING: of response_bytes, those that have left the i-sock's worker */
+	__u64 handed_over;  /* SLOT_HAND_OVER: of response_bytes, those that have left the i-sock's worker */
 	struct addr_key client; /* the key of its connection */
 	__u32 listener;
 	__u32 stash_length;
 	__u32 tenant;
-	__u32 pad[6];
+	__u32 edit_rules;   /* SLOT_EDITS: the virtual host's blob, and the place of the edits in it */
+	__u32 edit_program;
+	__u32 edit_at;      /* ... across hosts: at which of response_bytes (its lower half) that head begins, */
+	__u32 edit_head;    /* and its bytes; 0: it was not seen yet, or is edited */
+	__u32 pad[2];
 };
 
 /* A request kept whole, so that it can be served again when its server dies without an answer. */
@@ -441,15 +447,15 @@ struct piece {
 	__u16 kind; /* enum piece_kind */
 };
 
-/* How an edited request is made: scratch of the request hook, of those connections that need it. */
+/* How an edited head is made, or the answer of a route that answers by itself: scratch of the hook that sends it. */
 struct edit_plan {
-	__u64 base;     /* where the request's first byte lies in the kernel's memory */
+	__u64 base;     /* where the old head's first byte lies in the kernel's memory */
 	__u32 vhost;    /* whose blob has the texts */
 	__u32 count;    /* of the pieces */
 	__u32 length;   /* of what they make */
 	__u32 replaced; /* bytes of the message for which that stands */
 	__u32 kept;     /* up to where pieces tell what becomes of the old head */
-	__u32 present;  /* which of the edits' names the request has, a bit for each */
+	__u32 present;  /* which of the edits' names the old head has, a bit for each */
 	__u32 line;     /* where the line begins that is looked at, where its value may begin (0: still in its name), */
 	__u32 value;
 	__u32 at;       /* and how far it was looked at; later: how much of the new head was written, */
@@ -459,6 +465,13 @@ struct edit_plan {
 	__u64 source;
 	__u8 last[XLB_MAX_EDIT_NAMES]; /* by name, the piece behind its last line so far, plus one */
 	struct piece pieces[XLB_MAX_EDIT_PIECES];
+};
+
+/* The same for verdicts, which have no storage with their sockets: somebody's for the time of one run. */
+struct edit_room {
+	struct edit_plan plan;
+	__u32 taken;
+	__u32 pad;
 };
 
 enum p_mode {
@@ -566,7 +579,8 @@ enum reason {
 	REASON_OWN_HEADERS = 47,
 	/* responses */
 	REASON_RESPONSE_HANDED_OVER = 48,
-	REASON_COUNT = 49,
+	REASON_RESPONSE_EDITED_LATE = 49,
+	REASON_COUNT = 50,
 };
 
 /* ---- counters, one row per CPU ---- */

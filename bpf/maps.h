@@ -181,6 +181,13 @@ struct {
 	__type(value, struct edit_plan);
 } edit_plans SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, XLB_EDIT_ROOMS);
+	__type(key, __u32);
+	__type(value, struct edit_room);
+} edit_rooms SEC(".maps");
+
 /* ---- connections and events ---- */
 
 struct {

@@ -10,14 +10,40 @@ export interface Forward {
   readonly backend: Address;
 }
 
-/** The Envoy bootstrap that Envoy and XLB are both started with. */
-export function bootstrap(forwards: readonly Forward[], managerOptions: object = {}): object {
+/** What `--edits` has every proxy do, in its own words: set a header of requests, one of answers, and take one away. */
+export const EDITS = {
+  request: ["x-edited", "request"],
+  answer: ["x-added", "by the rules"],
+  dropped: "etag",
+} as const;
+
+const header = ([key, value]: readonly [key: string, value: string]) => ({
+  header: { key, value },
+  append_action: "OVERWRITE_IF_EXISTS_OR_ADD",
+});
+
+/** Options of a connection manager that sends all to a cluster, with these edits. */
+export const editing = (cluster: string): object => ({
+  route_config: {
+    name: cluster,
+    request_headers_to_add: [header(EDITS.request)],
+    response_headers_to_add: [header(EDITS.answer)],
+    response_headers_to_remove: [EDITS.dropped],
+    ...routesTo(cluster),
+  },
+});
+
+/**
+ * The Envoy bootstrap that Envoy and XLB are both started with; further options of its connection managers, by the name
+ * of the cluster that they lead to.
+ */
+export function bootstrap(forwards: readonly Forward[], optionsOf: (name: string) => object = () => ({})): object {
   return {
     static_resources: {
       listeners: forwards.map(({ name, listen }) => ({
         name,
         address: socketAddress(listen),
-        filter_chains: [{ filters: [manager(name, managerOptions)] }],
+        filter_chains: [{ filters: [manager(name, optionsOf(name))] }],
       })),
       clusters: forwards.map(({ name, backend }) => ({
         name,
@@ -42,10 +68,7 @@ function manager(cluster: string, options: object) {
     typed_config: {
       "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
       stat_prefix: cluster,
-      route_config: {
-        name: cluster,
-        virtual_hosts: [{ name: "all", domains: ["*"], routes: [{ match: { prefix: "/" }, route: { cluster } }] }],
-      },
+      route_config: { name: cluster, ...routesTo(cluster) },
       ...options,
       http_filters: [
         {
@@ -56,3 +79,7 @@ function manager(cluster: string, options: object) {
     },
   };
 }
+
+const routesTo = (cluster: string) => ({
+  virtual_hosts: [{ name: "all", domains: ["*"], routes: [{ match: { prefix: "/" }, route: { cluster } }] }],
+});

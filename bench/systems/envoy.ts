@@ -2,7 +2,7 @@ import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Cgroup, Party, run } from "../party.ts";
 import type { Scope } from "../scope.ts";
-import { bootstrap } from "./bootstrap.ts";
+import { bootstrap, editing } from "./bootstrap.ts";
 import { hopsTo, proxy } from "./proxy.ts";
 import { Absent, type Backends, type System } from "./system.ts";
 
@@ -52,12 +52,14 @@ export async function startEnvoy(
   cgroup: Cgroup,
   client: Cgroup,
   backends: Backends,
+  edits: boolean,
 ): Promise<System> {
   const name = `envoy-${workers}` as const;
   const ip = `127.0.20.${10 + workers}`;
   const config = join(directory, `${name}.json`);
   // A random number per request would be a cost that no other system has.
-  writeFileSync(config, JSON.stringify(bootstrap(hopsTo(backends, ip), { generate_request_id: false })));
+  const optionsOf = (cluster: string) => ({ generate_request_id: false, ...(edits ? editing(cluster) : {}) });
+  writeFileSync(config, JSON.stringify(bootstrap(hopsTo(backends, ip), optionsOf)));
   const flags = ["--concurrency", String(workers), "--disable-hot-restart", "--log-level", "error"];
   const party = new Party(scope, name, [program, "-c", config, ...flags], { cgroup });
   for (const hop of hopsTo(backends, ip)) await party.listens(ip, hop.listen.port);

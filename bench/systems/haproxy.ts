@@ -2,10 +2,16 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Cgroup, findProgram, Party } from "../party.ts";
 import type { Scope } from "../scope.ts";
+import { EDITS } from "./bootstrap.ts";
 import { hopsTo, proxy } from "./proxy.ts";
 import { Absent, type Backends, type System } from "./system.ts";
 
 const IP = "127.0.20.3";
+
+const EDITED = `  http-request set-header ${EDITS.request[0]} ${EDITS.request[1]}
+  http-response set-header ${EDITS.answer[0]} "${EDITS.answer[1]}"
+  http-response del-header ${EDITS.dropped}
+`;
 
 export async function startHaproxy(
   scope: Scope,
@@ -13,6 +19,7 @@ export async function startHaproxy(
   cgroup: Cgroup,
   client: Cgroup,
   backends: Backends,
+  edits: boolean,
 ): Promise<System> {
   const program = findProgram("haproxy");
   if (program === undefined) throw new Absent("haproxy is not installed (apt-get install haproxy)");
@@ -37,7 +44,7 @@ ${hops
     (hop) => `
 frontend ${hop.name}
   bind ${IP}:${hop.listen.port}
-  default_backend to-${hop.name}
+${edits ? EDITED : ""}  default_backend to-${hop.name}
 backend to-${hop.name}
   server s ${hop.backend.ip}:${hop.backend.port} pool-purge-delay 1h
 `,

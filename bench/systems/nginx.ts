@@ -2,10 +2,16 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Cgroup, findProgram, Party } from "../party.ts";
 import type { Scope } from "../scope.ts";
+import { EDITS } from "./bootstrap.ts";
 import { hopsTo, proxy } from "./proxy.ts";
 import { Absent, type Backends, type System } from "./system.ts";
 
 const IP = "127.0.20.4";
+
+const EDITED = `  proxy_set_header ${EDITS.request[0]} ${EDITS.request[1]};
+  add_header ${EDITS.answer[0]} "${EDITS.answer[1]}";
+  proxy_hide_header ${EDITS.dropped};
+`;
 
 export async function startNginx(
   scope: Scope,
@@ -13,6 +19,7 @@ export async function startNginx(
   cgroup: Cgroup,
   client: Cgroup,
   backends: Backends,
+  edits: boolean,
 ): Promise<System> {
   const program = findProgram("nginx");
   if (program === undefined) throw new Absent("nginx is not installed (apt-get install nginx)");
@@ -43,7 +50,7 @@ http {
   proxy_max_temp_file_size 0;
   proxy_http_version 1.1;
   proxy_set_header Connection "";
-${hops
+${edits ? EDITED : ""}${hops
   .map(
     (hop) => `
   upstream ${hop.name} {

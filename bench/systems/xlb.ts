@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { askStats } from "../../src/admin/client.ts";
 import { type Cgroup, Party } from "../party.ts";
 import type { Scope } from "../scope.ts";
-import { bootstrap } from "./bootstrap.ts";
+import { bootstrap, editing } from "./bootstrap.ts";
 import { hopsTo, PORTS } from "./proxy.ts";
 import { Absent, type Backends, type System } from "./system.ts";
 
@@ -29,6 +29,7 @@ interface Instance extends Daemon {
   readonly name: "xlb" | "xlb-slow-path";
   readonly ip: string;
   readonly client: Cgroup;
+  readonly edits: boolean;
 }
 
 /** A daemon with that bootstrap, whose listeners are ready. */
@@ -53,9 +54,10 @@ export async function startXlb(
   backends: Backends,
   instance: Instance,
 ): Promise<System> {
-  const { name, ip, cgroup, client } = instance;
+  const { name, ip, cgroup, client, edits } = instance;
   const socket = join(directory, `${name}.sock`);
-  await runXlb(scope, directory, { ...instance, config: bootstrap(hopsTo(backends, ip)), socket });
+  const config = bootstrap(hopsTo(backends, ip), edits ? editing : undefined);
+  await runXlb(scope, directory, { ...instance, config, socket });
   return {
     name,
     client,

@@ -72,7 +72,8 @@ __noinline int plan_answer(struct sk_msg_md *msg, struct p_state *p, struct edit
 	head = word_at(blob, program);
 	if (!head)
 		return REASON_ROUTE;
-	begin_plan(msg, plan, vhost);
+	set_base(plan, msg->data);
+	begin_plan(plan, vhost);
 	repeat_far(XLB_MAX_EDIT_PIECES) {
 		struct word *row;
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
 /*
- * The head as its server is to get it, where the rules of a route change it. `plan_edits` reads the head once more and
- * says of which pieces the new one is made: runs of the old one, and texts of the rules (docs/tables.md). `write_edits`
- * puts the new head before the old one; both lie in the message until `drop_old_head`, so that until then the request
- * can still go to the slow path as it came.
+ * Heads as their receivers are to get them, where the rules of a route change them: of requests, and of answers
+ * (response.h). A plan says of which pieces the new one is made: runs of the old one, which is read once more, and
+ * texts of the rules (docs/tables.md). The old one is read by its address, wherever it lies: what is behind its end is
+ * memory like any other. `write_edits` puts the new head before the old one; both lie in the message until
+ * `drop_old_head`, so that until then it can still go another way as it came.
  *
  * Only those uses of the helpers that are right in each kernel: bytes are pushed before the first, and popped where a
  * piece of the message begins (bpf_msg_push_data in the middle of a later piece takes the wrong bytes, up to 7.x).
@@ -41,9 +42,11 @@ static __always_inline bool add_text(struct edit_plan *plan, __u32 word, __u32 l
 	return !length || add_piece(plan, PIECE_TEXT, word * sizeof(struct word), length);
 }
 
-/* What of the request stands behind a text. False: it is one piece too many. */
+/* What of the request stands behind a text; `r` is missing where there is none. False: it is one piece too many. */
 static __always_inline bool add_part(struct edit_plan *plan, const struct request_head *r, __u32 part)
 {
+	if (!r)
+		return true;
 	switch (part) {
 	case EDIT_TARGET:
 		return add_piece(plan, PIECE_OLD, r->target, r->target_length);
@@ -57,9 +60,8 @@ static __always_inline bool add_part(struct edit_plan *plan, const struct reques
 }
 
 /* A plan of nothing yet. */
-static __always_inline void begin_plan(struct sk_msg_md *msg, struct edit_plan *plan, __u32 vhost)
+static __always_inline void begin_plan(struct edit_plan *plan, __u32 vhost)
 {
-	*(volatile __u64 *)&plan->base = (__u64)msg->data;
 	plan->vhost = vhost;
 	plan->count = 0;
 	plan->length = 0;
@@ -67,11 +69,48 @@ static __always_inline void begin_plan(struct sk_msg_md *msg, struct edit_plan *
 	plan->present = 0;
 }
 
-/* Which of the names this header has, 1 for the first; 0: none. */
-__noinline int edited_name(struct sk_msg_md *msg, __u32 vhost, __u32 first, __u32 count, __u32 place)
+/* Where the plan's old head lies. By memory, so that the verifier lets an address be a number. */
+#define set_base(plan, address) (*(volatile __u64 *)&(plan)->base = (__u64)(address))
+
+#define eight_bytes(address) (at_address(struct timespec64, address)->tv_sec)
+
+/* Are the `length` bytes at the address, in lower case, the text that the blob has from the word `first` on? */
+static __always_inline bool same_name(void *blob, __u32 first, __u32 length, __u64 address)
 {
-	const __u8 *data = msg->data, *end = msg->data_end;
-	__u32 offset = place & 0xffff, length = place >> 16, at = from(0);
+	struct word *w = NULL;
+	__u32 at = from(0);
+	volatile bool same = false;
+
+	length = from(length);
+	repeat (XLB_MAX_HEADER_NAME / 8 + 1) {
+		__u32 left;
+		__u64 bytes;
+
+		barrier_value(at);
+		left = length - at;
+		if (at >= length) {
+			same = true;
+			break;
+		}
+		if (!(at & 15))
+			w = word_at(blob, first + at / 16);
+		if (!w)
+			break;
+		bytes = lower_all(eight_bytes(address + at));
+		/* Behind its end a text has zeros. */
+		if (left < 8)
+			bytes &= (1ULL << (left * 8 & 63)) - 1;
+		if (bytes != ((const __u64 *)w)[at >> 3 & 1])
+			break;
+		at += 8;
+	}
+	return same;
+}
+
+/* Which of the names the header has whose name lies at the address, 1 for the first; 0: none. */
+__noinline int edited_name(__u32 vhost, __u32 first, __u32 count, __u32 length, __u64 address)
+{
+	__u32 at = from(0);
 	volatile __u32 found = 0;
 	void *blob;
 
@@ -87,7 +126,7 @@ __noinline int edited_name(struct sk_msg_md *msg, __u32 vhost, __u32 first, __u3
 		if (!name)
 			break;
 		at++;
-		if ((name->a & 0xff) == length && equals(blob, name->b, length, data, end, offset, true)) {
+		if ((name->a & 0xff) == length && same_name(blob, name->b, length, address)) {
 			found = at;
 			break;
 		}
@@ -96,15 +135,15 @@ __noinline int edited_name(struct sk_msg_md *msg, __u32 vhost, __u32 first, __u3
 }
 
 /* Where the value ends that goes from `first` to `stop` with blanks behind it. */
-static __always_inline __u32 value_end(const __u8 *data, const __u8 *end, __u32 first, __u32 stop)
+static __always_inline __u32 value_end(__u64 base, __u32 first, __u32 stop)
 {
 	repeat (XLB_MAX_HEAD) {
-		const __u8 *last;
+		__u8 last;
 
 		if (stop <= first)
 			break;
-		last = byte_at(data, end, stop - 1);
-		if (!last || (*last != ' ' && *last != '\t'))
+		last = eight_bytes(base + stop - 1);
+		if (last != ' ' && last != '\t')
 			break;
 		stop--;
 	}
@@ -113,20 +152,17 @@ static __always_inline __u32 value_end(const __u8 *data, const __u8 *end, __u32 
 
 /*
  * What becomes of the line that was read last, of one of the names. A text that goes behind the value of a name's last
- * line is put behind each, and taken back when there is another.
+ * line is put behind each, and taken back when there is another. `host`: where the value of a request's Host lies, with
+ * its length in the upper half.
  */
-__noinline int edit_line(struct sk_msg_md *msg, const struct p_state *p, struct edit_plan *plan, __u32 names,
-			 __u32 index)
+__noinline int edit_line(struct edit_plan *plan, __u32 names, __u32 index, __u32 host)
 {
-	const __u8 *data = msg->data, *end = msg->data_end;
-	const struct request_head *r;
 	__u32 last, value, stop;
 	struct word *name;
 	void *blob;
 
-	if (!p || !plan)
+	if (!plan)
 		return 0;
-	r = &p->request;
 	stop = plan->at - 1;
 	blob = bpf_map_lookup_elem(&rules, &plan->vhost);
 	if (!blob)
@@ -142,9 +178,9 @@ __noinline int edit_line(struct sk_msg_md *msg, const struct p_state *p, struct 
 		return 1;
 	}
 	if (name->a & EDIT_HOST) {
-		if (!keep_until(plan, r->host) || !add_text(plan, name->c, name->d))
+		if (!keep_until(plan, host & 0xffff) || !add_text(plan, name->c, name->d))
 			return 0;
-		plan->kept = r->host + r->host_length;
+		plan->kept = (host & 0xffff) + (host >> 16);
 		return 1;
 	}
 	if (!name->d)
@@ -158,7 +194,7 @@ __noinline int edit_line(struct sk_msg_md *msg, const struct p_state *p, struct 
 			plan->pieces[last].length = 0;
 		}
 	}
-	value = value_end(data, end, plan->value, stop);
+	value = value_end(plan->base, plan->value, stop);
 	if (!keep_until(plan, value))
 		return 0;
 	/* The text begins with a comma, which an empty value does without. */
@@ -177,61 +213,61 @@ static __always_inline bool may_be_edited(const struct word *mask, __u32 length,
 	return (bit < 32 ? mask->a : mask->b) >> (bit & 31) & 1;
 }
 
-/* The lines of the old head, from the first to the empty one. False: the plan has too many pieces. */
-static __always_inline bool plan_lines(struct sk_msg_md *msg, const struct p_state *p, struct edit_plan *plan,
-				       const struct word *head, const struct word *mask)
+/* The lines of a head, from `line` on (where it says so, in the middle of one) to the empty one at `end`. */
+static __always_inline void begin_lines(struct edit_plan *plan, __u32 line, __u32 at)
 {
-	const struct request_head *r = &p->request;
+	__builtin_memset(plan->last, 0, sizeof(plan->last));
+	plan->line = line;
+	plan->at = at;
+	plan->value = at - line;
+}
+
+/*
+ * `connection`: the place of a client's wish to close, which is between it and us; 0: there is none. `host` as above.
+ * False: the plan has too many pieces.
+ */
+static __always_inline bool plan_lines(struct edit_plan *plan, const struct word *head, const struct word *mask,
+				       __u32 end, __u32 connection, __u32 host)
+{
 	__u32 index = 0;
 
-	/* " HTTP/1.1\r\n" */
-	plan->line = r->target + r->target_length + 11;
-	plan->at = plan->line;
-	plan->value = 0;
 	repeat (XLB_MAX_HEAD) {
-		const __u8 *data = msg->data, *end = msg->data_end, *byte;
 		__u32 at = plan->at;
-		const __u64 *eight;
-		__u8 wanted = plan->value ? '\r' : ':';
+		__u64 eight, found;
 
-		if (at + 2 >= r->position)
+		if (at >= end)
 			return true;
-		eight = eight_at(data, end, at);
-		if (eight) {
-			__u64 found = find_byte(*eight, wanted);
-
-			if (!found) {
-				plan->at = at + 8;
-				continue;
-			}
-			at += bytes_below(found);
-		} else {
-			byte = byte_at(data, end, at);
-			if (!byte)
-				return false;
-			if (*byte != wanted) {
-				plan->at = at + 1;
-				continue;
-			}
+		eight = eight_bytes(plan->base + at);
+		/* A line without a colon is no line that anybody edits. */
+		found = find_byte(eight, '\r');
+		if (!plan->value)
+			found |= find_byte(eight, ':');
+		if (!found) {
+			plan->at = at + 8;
+			continue;
 		}
+		at += bytes_below(found);
+		/* What lies behind the head was read, too. */
+		if (at >= end)
+			return true;
 		plan->at = at + 1;
-		if (wanted == ':') {
+		if ((__u8)eight_bytes(plan->base + at) == ':') {
 			__u32 length = at - plan->line;
+			__u64 name = plan->base + plan->line;
 
-			byte = byte_at(data, end, plan->line);
 			index = 0;
-			if (byte && length < 256 && may_be_edited(mask, length, *byte))
-				index = edited_name(msg, plan->vhost, head->b, head->a, length << 16 | plan->line);
+			if (length - 1 < XLB_MAX_HEADER_NAME && may_be_edited(mask, length, eight_bytes(name)))
+				index = edited_name(plan->vhost, head->b, head->a, length, name);
 			plan->value = at + 1;
 			continue;
 		}
-		if (index && !edit_line(msg, p, plan, head->b, index - 1))
+		if (index && !edit_line(plan, head->b, index - 1, host))
 			return false;
-		/* The client's wish to close is between it and us. */
-		if (r->flags & REQUEST_CLOSE && r->connection >= plan->line && r->connection < at) {
-			if (!keep_until(plan, r->connection))
+		index = 0;
+		if (connection && connection >= plan->line && connection < at) {
+			if (!keep_until(plan, connection))
 				return false;
-			plan->kept = r->connection + 5;
+			plan->kept = connection + 5;
 		}
 		plan->line = at + 2;
 		plan->at = at + 2;
@@ -265,6 +301,20 @@ static __always_inline bool plan_additions(const struct request_head *r, struct 
 	return false;
 }
 
+/* Which edits are for the request, which for its answer. 0, or the reason to decline. */
+static __always_inline int split_edits(struct choice *choice)
+{
+	void *blob = bpf_map_lookup_elem(&rules, &choice->vhost);
+	struct word *mask = blob ? word_at(blob, choice->edits + 1) : NULL;
+
+	if (!mask)
+		return REASON_EDITS;
+	choice->answer_edits = mask->c;
+	if (mask->d)
+		choice->edits = 0;
+	return 0;
+}
+
 /* A body up to this size moves into the new head's piece of the message: one packet, one wake-up. */
 #define MOVED_BODY 1024
 
@@ -289,15 +339,20 @@ __noinline int plan_edits(struct sk_msg_md *msg, struct p_state *p, struct edit_
 	path = word_at(blob, program + 2);
 	if (!head || !mask || !path)
 		return REASON_EDITS;
-	begin_plan(msg, plan, vhost);
-	__builtin_memset(plan->last, 0, sizeof(plan->last));
+	set_base(plan, msg->data);
+	begin_plan(plan, vhost);
 	if (path->c) {
 		if (!keep_until(plan, r->target) || !add_text(plan, path->b, path->c))
 			return REASON_EDITS;
 		plan->kept = r->target + (path->a ? r->path_length : path->d);
 	}
 	if (head->a || r->flags & REQUEST_CLOSE) {
-		if (!plan_lines(msg, p, plan, head, mask))
+		/* " HTTP/1.1\r\n" */
+		__u32 line = r->target + r->target_length + 11;
+
+		begin_lines(plan, line, line);
+		if (!plan_lines(plan, head, mask, r->position - 2, r->flags & REQUEST_CLOSE ? r->connection : 0,
+				r->host_length << 16 | r->host))
 			return REASON_EDITS;
 	}
 	if (!keep_until(plan, r->position - 2) || !plan_additions(r, plan, blob, head->d, head->c))
@@ -308,7 +363,31 @@ __noinline int plan_edits(struct sk_msg_md *msg, struct p_state *p, struct edit_
 	return 0;
 }
 
-#define eight_bytes(address) (at_address(struct timespec64, address)->tv_sec)
+/* What `program` makes of the head of an answer, of `end` bytes, at the plan's base. 0: there is a plan. */
+__noinline int plan_answer_edits(struct edit_plan *plan, __u32 end, __u32 vhost, __u32 program)
+{
+	struct word *head, *mask;
+	void *blob;
+
+	if (!plan || end < 16)
+		return -1;
+	blob = bpf_map_lookup_elem(&rules, &vhost);
+	if (!blob)
+		return -1;
+	head = word_at(blob, program);
+	mask = word_at(blob, program + 1);
+	if (!head || !mask)
+		return -1;
+	begin_plan(plan, vhost);
+	/* Behind "HTTP/1.1 200", in the middle of the first line. */
+	begin_lines(plan, 0, 12);
+	if (head->a && !plan_lines(plan, head, mask, end - 2, 0, 0))
+		return -1;
+	if (!keep_until(plan, end - 2) || !plan_additions(NULL, plan, blob, head->d, head->c) || !keep_until(plan, end))
+		return -1;
+	plan->replaced = end;
+	return plan->length <= XLB_MAX_HEAD ? 0 : -1;
+}
 
 /* A piece from its first byte on. False: there is none more. */
 static __always_inline bool next_piece(struct edit_plan *plan, void *blob)

@@ -372,6 +372,11 @@ static __always_inline bool fill_slot(struct slot *slot, struct p_state *p, stru
 	slot->listener = p->listener;
 	slot->timeout_ms = choice->timeout_ms;
 	slot->client = p->key;
+	if (flags & SLOT_EDITS) {
+		slot->edit_rules = choice->vhost;
+		slot->edit_program = choice->answer_edits;
+		slot->edit_head = 0;
+	}
 	frame_reset(&slot->frame);
 	now_active(choice->endpoint);
 	if (__sync_val_compare_and_swap((__u64 *)&slot->flags, life, served) == life)
@@ -447,6 +452,8 @@ static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *
 		declined = choose_cluster_by_hash(msg, p, &choice);
 	if (declined == PICK_BY_HASH)
 		declined = choose_by_hash(msg, p, &choice);
+	if (!declined && choice.edits)
+		declined = split_edits(&choice);
 	if (!declined && choice.edits) {
 		plan = bpf_sk_storage_get(&edit_plans, msg->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 		declined = plan ? plan_edits(msg, p, plan, choice.vhost, choice.edits) : REASON_NO_MEMORY;
@@ -458,13 +465,13 @@ static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *
 	slot = slot_at(id);
 	if (!slot)
 		return to_slow_path(msg, p, tp, REASON_POOL_EMPTY);
+	if (slot->kind != SLOT_SAME_HOST && (choice.answer_edits || reads_block(tp)))
+		flags |= SLOT_HAND_OVER;
 	/*
 	 * The last answer, if it crossed hosts, may still be with the worker, which wakes the client before it takes the
 	 * bytes off its queue. Another one from another host waits behind it; one that comes as a message overtakes it.
 	 */
-	if (slot->kind != SLOT_SAME_HOST && reads_block(tp))
-		flags |= SLOT_BLOCKING;
-	if ((slot->kind == SLOT_SAME_HOST || flags & SLOT_BLOCKING) && worker_has_bytes(tp)) {
+	if ((slot->kind == SLOT_SAME_HOST || flags & SLOT_HAND_OVER) && worker_has_bytes(tp)) {
 		release(id);
 		return to_slow_path(msg, p, tp, REASON_PIPELINED);
 	}
@@ -480,6 +487,8 @@ static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *
 		flags |= SLOT_CLOSE_CLIENT;
 	if (p->request.content_length)
 		flags |= SLOT_UPLOAD;
+	if (choice.answer_edits)
+		flags |= SLOT_EDITS;
 	if (may_repeat(p->request.method) && size <= XLB_STASH_BYTES && flags & SLOT_REQUEST_DONE) {
 		struct stash *stash = bpf_map_lookup_elem(&stashes, &id);
 

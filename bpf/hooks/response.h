@@ -32,7 +32,7 @@ static __always_inline bool cross_client_is_full(const struct slot *slot, __u64 
 	__u32 room = client->sk_rcvbuf;
 
 	/* These come as messages, and some are still to come. */
-	if (life & SLOT_BLOCKING)
+	if (life & SLOT_HAND_OVER)
 		return slot->response_bytes - slot->handed_over > room / 2 || client_is_full(slot);
 	/* Beyond its buffer the rest waits uncounted with the worker, which looks again only each tick. */
 	return queued > room / 2;
@@ -171,6 +171,72 @@ static __always_inline void count_piece(struct slot *slot, __u32 size)
 	slot->piece += size * 2 - slot->piece / 8;
 }
 
+/* ---- heads that rules edit ---- */
+
+/* Whose edits a head gets: the virtual host's blob, and a place in it. */
+struct answer_edits {
+	__u32 rules;
+	__u32 program;
+	bool due; /* the final head has not come yet */
+};
+
+static __always_inline struct answer_edits edits_of(const struct slot *slot, __u64 life)
+{
+	struct answer_edits edits = {};
+
+	if (!(life & SLOT_EDITS) || slot->frame.state >= FRAME_BODY)
+		return edits;
+	edits.rules = slot->edit_rules;
+	edits.program = slot->edit_program;
+	edits.due = true;
+	return edits;
+}
+
+/* Is the head not all there? `head`: where in the message a final one ends, 0: nowhere. An interim one may be. */
+static __always_inline bool head_in_pieces(const struct slot *slot, __u32 head)
+{
+	return !head && !(slot->frame.state == FRAME_VERSION && slot->frame.count == 0);
+}
+
+/* The daemon edits the head, and hands on all that follows: it reads the answer from its first byte. */
+static __always_inline int edit_late(struct slot *slot, __u32 id)
+{
+	frame_reset(&slot->frame);
+	bypass(slot, id);
+	return leave(REASON_RESPONSE_EDITED_LATE, SK_PASS);
+}
+
+/* Does an interim head come before the final one? Of a head that was followed to its end. */
+static __always_inline bool begins_interim(__u64 base)
+{
+	__u32 status = (__u32)eight_bytes(base + 9) & 0xffffff;
+
+	return (__u8)status == '1' && status != ('1' | '0' << 8 | '1' << 16);
+}
+
+/* By how many bytes the head became longer; less than 0: shorter. */
+#define NOT_EDITED (-0x10000)
+
+/* The message begins with a final head of `head` bytes. NOT_EDITED: it is as it was. */
+static __always_inline int edit_message(struct sk_msg_md *msg, const struct answer_edits *edits, __u32 head)
+{
+	struct edit_plan *plan;
+
+	if (head > XLB_MAX_HEAD || bpf_msg_pull_data(msg, 0, head, 0))
+		return NOT_EDITED;
+	plan = bpf_sk_storage_get(&edit_plans, msg->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!plan)
+		return NOT_EDITED;
+	set_base(plan, msg->data);
+	if (begins_interim(plan->base) || plan_answer_edits(plan, head, edits->rules, edits->program) ||
+	    !write_edits(msg, plan))
+		return NOT_EDITED;
+	if (drop_old_head(msg, plan))
+		return (int)plan->length - (int)head;
+	take_back(msg, plan);
+	return NOT_EDITED;
+}
+
 /* ---- same host: the server's own writes ---- */
 
 /* The message lies open from the byte that is due. A function of its own to the verifier too. */
@@ -205,7 +271,8 @@ SEC("sk_msg")
 int xlb_response(struct sk_msg_md *msg)
 {
 	struct bpf_sock *sk = msg->sk;
-	__u32 *found, id, size = msg->size, at = from(0), keep_alive = from(0);
+	__u32 *found, id, size = msg->size, at = from(0), keep_alive = from(0), head = from(0);
+	struct answer_edits edits;
 	struct slot *slot;
 	bool head_request;
 	__u64 owner, followed, life;
@@ -239,6 +306,7 @@ int xlb_response(struct sk_msg_md *msg)
 		return leave(REASON_RESPONSE_BYPASS, SK_PASS);
 	}
 	owner = slot->owner;
+	edits = edits_of(slot, life);
 	head_request = life & SLOT_HEAD;
 	/* The owner may be another's already, if the daemon has ended this request meanwhile. */
 	if (life_of(slot) >> 32 != life >> 32)
@@ -266,14 +334,18 @@ int xlb_response(struct sk_msg_md *msg)
 			}
 		}
 		followed = follow_message(msg, &slot->frame, n, head_request);
-		if (followed >> 32)
-			keep_alive = at + (followed >> 32);
-		at += (__u32)followed;
+		if (FOLLOWED_KEEP_ALIVE(followed))
+			keep_alive = at + FOLLOWED_KEEP_ALIVE(followed);
+		if (FOLLOWED_HEAD(followed))
+			head = at + FOLLOWED_HEAD(followed);
+		at += FOLLOWED_BYTES(followed);
 	}
 	if (slot->frame.state == FRAME_FAULT || head_too_large(slot)) {
 		fault(slot, id);
 		return leave(REASON_RESPONSE_FAULT, SK_PASS);
 	}
+	if (edits.due && head_in_pieces(slot, head))
+		return edit_late(slot, id);
 	if (at < size) {
 		/* More than the answer: the client gets its own part only. */
 		__sync_fetch_and_or(&slot->flags, SLOT_RETIRE);
@@ -284,6 +356,13 @@ int xlb_response(struct sk_msg_md *msg)
 	}
 	if (keep_alive && slot->flags & SLOT_CLOSE_CLIENT)
 		say_close(msg, keep_alive - 1);
+	if (edits.due && head) {
+		int more = edit_message(msg, &edits, head);
+
+		if (more == NOT_EDITED)
+			return edit_late(slot, id);
+		at += more;
+	}
 	if (bpf_msg_redirect_hash(msg, &p_socks, &owner, BPF_F_INGRESS) != SK_PASS) {
 		/* The client has gone. Its end has been told to the daemon, which closes the i-sock. */
 		__sync_fetch_and_or(&slot->flags, SLOT_RETIRE);
@@ -342,11 +421,56 @@ static __always_inline bool request_arrived(const struct slot *slot)
 	return at_address(struct tcp_sock, slot->target_sk)->bytes_acked > slot->relayed + 1;
 }
 
+/* Scratch, which has to be given back. NULL: all of it is in use. */
+static __always_inline struct edit_room *take_room(void)
+{
+	__u32 first = bpf_get_smp_processor_id() * 4, turn;
+
+	for (turn = 0; turn < 4; turn++) {
+		__u32 key = (first + turn) % XLB_EDIT_ROOMS;
+		struct edit_room *room = bpf_map_lookup_elem(&edit_rooms, &key);
+
+		if (room && !__sync_val_compare_and_swap(&room->taken, 0, 1))
+			return room;
+	}
+	return NULL;
+}
+
+static __always_inline void leave_room(struct edit_room *room)
+{
+	__sync_fetch_and_and(&room->taken, 0);
+}
+
+/*
+ * Can the head of `head` bytes, with which the skb begins, be edited? Not here: what a verdict leaves of an skb is what
+ * the kernel takes for read, and a connection of which more was read than has come wakes up nobody any more. It is
+ * handed over as a message, which can be; so it has to lie in one piece.
+ */
+static __always_inline bool can_be_edited(struct __sk_buff *skb, const struct answer_edits *edits, __u32 head)
+{
+	struct edit_room *room;
+	bool can;
+	__u64 packet;
+
+	if (head > XLB_MAX_HEAD || bpf_skb_pull_data(skb, head))
+		return false;
+	room = take_room();
+	if (!room)
+		return false;
+	packet = (__u64)bpf_cast_to_kern_ctx(skb);
+	room->plan.base = (__u64)at_address(struct sk_buff, packet)->data;
+	can = !begins_interim(room->plan.base) && !plan_answer_edits(&room->plan, head, edits->rules, edits->program);
+	leave_room(room);
+	return can;
+}
+
 SEC("sk_skb")
 int xlb_response_skb(struct __sk_buff *skb)
 {
 	__u64 cookie = bpf_get_socket_cookie(skb), owner, followed;
 	__u32 *found = bpf_map_lookup_elem(&isock_slots, &cookie), id, size, at = from(0), keep_alive = from(0);
+	__u32 head = from(0);
+	struct answer_edits edits;
 	struct stash *window;
 	struct slot *slot;
 	bool head_request, first;
@@ -384,6 +508,7 @@ int xlb_response_skb(struct __sk_buff *skb)
 		return leave(REASON_RESPONSE_BYPASS, SK_PASS);
 	}
 	owner = slot->owner;
+	edits = edits_of(slot, life);
 	head_request = life & SLOT_HEAD;
 	/* The owner may be another's already, if the daemon has ended this request meanwhile. */
 	if (life_of(slot) >> 32 != life >> 32)
@@ -410,14 +535,18 @@ int xlb_response_skb(struct __sk_buff *skb)
 			break;
 		}
 		followed = follow(&slot->frame, window, n, head_request);
-		if (followed >> 32)
-			keep_alive = at + (followed >> 32);
-		at += (__u32)followed;
+		if (FOLLOWED_KEEP_ALIVE(followed))
+			keep_alive = at + FOLLOWED_KEEP_ALIVE(followed);
+		if (FOLLOWED_HEAD(followed))
+			head = at + FOLLOWED_HEAD(followed);
+		at += FOLLOWED_BYTES(followed);
 	}
 	if (slot->frame.state == FRAME_FAULT || head_too_large(slot)) {
 		fault(slot, id);
 		return leave(REASON_RESPONSE_FAULT, SK_PASS);
 	}
+	if (edits.due && head_in_pieces(slot, head))
+		return edit_late(slot, id);
 	if (at < size) {
 		__sync_fetch_and_or(&slot->flags, SLOT_RETIRE);
 		if (bpf_skb_change_tail(skb, at, 0)) {
@@ -433,12 +562,20 @@ int xlb_response_skb(struct __sk_buff *skb)
 			bpf_skb_store_bytes(skb, keep_alive - 1, "close     ", 10, 0);
 	}
 	/* A server that closes before it has read a body resets, and what the i-sock's worker holds would be lost. */
-	if (first && life & SLOT_BLOCKING && life & SLOT_UPLOAD &&
+	if (first && life & SLOT_HAND_OVER && life & SLOT_UPLOAD &&
 	    (server_closes(&slot->frame) || !(life & SLOT_REQUEST_DONE))) {
-		__sync_fetch_and_and(&slot->flags, ~SLOT_BLOCKING);
-		life &= ~(__u64)SLOT_BLOCKING;
+		if (life & SLOT_EDITS)
+			return edit_late(slot, id);
+		__sync_fetch_and_and(&slot->flags, ~SLOT_HAND_OVER);
+		life &= ~(__u64)SLOT_HAND_OVER;
 	}
-	if (life & SLOT_BLOCKING ? bpf_sk_redirect_map(skb, &i_socks, id, 0) != SK_PASS :
+	if (edits.due && head) {
+		if (!can_be_edited(skb, &edits, head))
+			return edit_late(slot, id);
+		slot->edit_at = slot->response_bytes;
+		slot->edit_head = head;
+	}
+	if (life & SLOT_HAND_OVER ? bpf_sk_redirect_map(skb, &i_socks, id, 0) != SK_PASS :
 				   bpf_sk_redirect_hash(skb, &p_socks, &owner, BPF_F_INGRESS) != SK_PASS) {
 		__sync_fetch_and_or(&slot->flags, SLOT_RETIRE);
 		if (slot->frame.state == FRAME_DONE)
@@ -455,7 +592,7 @@ int xlb_response_skb(struct __sk_buff *skb)
 	if (slot->frame.state != FRAME_DONE)
 		return leave(REASON_RESPONSE, SK_PASS);
 	/* A full barrier: who sees the flag sees how many bytes there are. */
-	if (life & SLOT_BLOCKING)
+	if (life & SLOT_HAND_OVER)
 		__sync_fetch_and_or(&slot->flags, SLOT_ANSWERED);
 	else
 		complete(slot, id, life >> 32);
@@ -463,10 +600,10 @@ int xlb_response_skb(struct __sk_buff *skb)
 }
 
 /*
- * An answer for a client whose reads block goes by the i-sock's worker, as if it were to be sent, so that this hook
- * moves it to the client as a message: under the client's lock. A worker that fills a receive queue (what is redirected
- * there from an skb) first appends the bytes and then wakes the reader, without that lock. A reader that was awake may
- * have taken them and sleep again by then, and one that wakes up to nothing is told EAGAIN.
+ * An answer for a client whose reads block, or one whose head is edited, goes by the i-sock's worker, as if it were to
+ * be sent, so that this hook moves it to the client as a message: under the client's lock. A worker that fills a queue
+ * (what is redirected there from an skb) first appends the bytes and then wakes the reader, without that lock. A reader
+ * that was awake may have taken them and sleep again by then, and one that wakes up to nothing is told EAGAIN.
  *
  * The daemon writes nothing to an i-sock: whatever comes here is an answer.
  */
@@ -474,9 +611,10 @@ SEC("sk_msg")
 int xlb_hand_over(struct sk_msg_md *msg)
 {
 	struct bpf_sock *sk = msg->sk;
+	__u32 *found, size = msg->size, head;
+	struct answer_edits edits = {};
 	struct slot *slot;
 	__u64 owner, life;
-	__u32 *found;
 
 	if (!sk)
 		return SK_DROP;
@@ -486,15 +624,27 @@ int xlb_hand_over(struct sk_msg_md *msg)
 		return SK_DROP;
 	life = life_of(slot);
 	owner = slot->owner;
-	if (!in_service(life) || !(life & SLOT_BLOCKING) || life_of(slot) >> 32 != life >> 32)
+	head = life & SLOT_EDITS ? slot->edit_head : 0;
+	if (head) {
+		edits.rules = slot->edit_rules;
+		edits.program = slot->edit_program;
+	}
+	if (!in_service(life) || !(life & SLOT_HAND_OVER) || life_of(slot) >> 32 != life >> 32)
 		return leave(REASON_RESPONSE_UNASKED, SK_DROP);
+	if (head && (__u32)slot->handed_over == slot->edit_at) {
+		slot->edit_head = 0;
+		if (size < head || edit_message(msg, &edits, head) == NOT_EDITED) {
+			fault(slot, *found);
+			return leave(REASON_RESPONSE_FAULT, SK_DROP);
+		}
+	}
 	if (bpf_msg_redirect_hash(msg, &p_socks, &owner, BPF_F_INGRESS) != SK_PASS) {
 		__sync_fetch_and_or(&slot->flags, SLOT_RETIRE);
 		if (life & SLOT_ANSWERED)
 			complete(slot, *found, life >> 32);
 		return leave(REASON_RESPONSE_ORPHAN, SK_DROP);
 	}
-	slot->handed_over += msg->size;
+	slot->handed_over += size;
 	if (life_of(slot) & SLOT_ANSWERED && slot->handed_over == slot->response_bytes)
 		complete(slot, *found, life >> 32);
 	return leave(REASON_RESPONSE_HANDED_OVER, SK_PASS);
@@ -529,7 +679,7 @@ static __always_inline bool isock_has_bytes(const struct p_state *p)
 	struct slot *slot = slot_at(p->slot);
 
 	return slot && p->generation && *(volatile __u32 *)&slot->generation == p->generation &&
-	       slot->flags & SLOT_BLOCKING && slot->handed_over != slot->response_bytes;
+	       slot->flags & SLOT_HAND_OVER && slot->handed_over != slot->response_bytes;
 }
 
 /*

@@ -288,6 +288,7 @@ struct choice {
 	__u32 vhost; /* whose rules they were */
 	__u32 action; /* the place of what their route does */
 	__u32 edits; /* the place of the edits in them, 0: none; or of the answer */
+	__u32 answer_edits; /* that of the edits of a server's answer, 0: none */
 	struct request_hash hash; /* looked for where the route or its cluster asks for it */
 };
 

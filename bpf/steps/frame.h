@@ -19,8 +19,10 @@
 #define VERSION_TEXT 0x2e312f50545448ULL /* "HTTP/1." */
 #define CHUNKED_TEXT 0x64656b6e756863ULL /* "chunked" */
 
+/* What was met in this window. */
 struct follow_note {
-	__u32 keep_alive; /* where, in this window, a value `keep-alive` of Connection begins, plus one */
+	__u32 keep_alive; /* where a value `keep-alive` of Connection begins, plus one */
+	__u32 head;       /* where a final head ends */
 };
 
 static __always_inline void frame_reset(struct framing *f)
@@ -212,7 +214,11 @@ static __always_inline __u32 follow_byte(struct framing *f, __u8 c, __u32 at, bo
 		f->count++;
 		return FRAME_CODING;
 	case FRAME_HEAD_LF:
-		return c == '\n' ? after_head(f, head_request) : FRAME_FAULT;
+		if (c != '\n')
+			return FRAME_FAULT;
+		if (f->status >= 200 || f->status == 101)
+			note->head = at + 1;
+		return after_head(f, head_request);
 	case FRAME_CHUNK_SIZE:
 		digit = hex_digit(c);
 		if (digit >= 0) {
@@ -332,11 +338,18 @@ static __always_inline const __u8 *open_at(const __u8 *data, const __u8 *end, bo
 	return packet && here + n > end ? NULL : here;
 }
 
+/* How many bytes were eaten, with the notes' places, in one number. */
+#define FOLLOWED(at, note) ((__u64)(note).head << 48 | (__u64)(note).keep_alive << 32 | (at))
+#define FOLLOWED_BYTES(followed) ((__u32)(followed))
+#define FOLLOWED_KEEP_ALIVE(followed) ((__u32)((followed) >> 32) & 0xffff)
+#define FOLLOWED_HEAD(followed) ((__u32)((followed) >> 48))
+
 /*
- * Eats bytes until there are no more or until a state is reached that need not look at bytes. Returns how many were
- * eaten, with the note's place in the upper half. `length` is at most XLB_STASH_BYTES. `end`: a packet's, which the
- * verifier wants asked for each time; NULL for memory of XLB_STASH_BYTES.
+ * Eats bytes until there are no more or until a state is reached that need not look at bytes. Returns a FOLLOWED.
+ * `length` is at most XLB_STASH_BYTES. `end`: a packet's, which the verifier wants asked for each time; NULL for memory
+ * of XLB_STASH_BYTES.
  */
+
 static __always_inline __u64 follow_bytes(struct framing *f, const __u8 *data, const __u8 *end, bool packet,
 					  __u32 length, bool head_request)
 {
@@ -395,7 +408,7 @@ static __always_inline __u64 follow_bytes(struct framing *f, const __u8 *data, c
 		f->state = follow_byte(f, *here, at, head_request, &note);
 		at++;
 	}
-	return (__u64)note.keep_alive << 32 | at;
+	return FOLLOWED(at, note);
 }
 
 /* A function of its own to the verifier too. */

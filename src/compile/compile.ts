@@ -28,7 +28,7 @@ import { isAscii } from "../tables/text.ts";
 import { type AnswerProgram, answerProgramOf, writeAnswer } from "./answers.ts";
 import { type Balancing, compileCluster } from "./cluster.ts";
 import { conditionsOf, isKept, MAX_CONDITIONS, whyNotHeader, whyNotQuery } from "./conditions.ts";
-import { type EditProgram, programOf, writeProgram } from "./edits.ts";
+import { answerEditsOf, type Edits, programOf, writeEdits } from "./edits.ts";
 import { chainFacts, type Entry, type Facts, recognise, withoutIdle } from "./facts.ts";
 import { ANY_PATH, GO_SLOW, guardsOf } from "./guards.ts";
 import { hashingClusters, whyNotHash, writePolicies } from "./hash.ts";
@@ -328,7 +328,7 @@ function compileVirtualHost(chain: HttpChain, vhost: VirtualHost, context: Conte
     const program = programs.get(route)?.get(entry);
     if (program === undefined) return 0;
     const key = JSON.stringify(program);
-    const place = written.get(key) ?? writeProgram(blob, program);
+    const place = written.get(key) ?? writeEdits(blob, program);
     written.set(key, place);
     return place;
   };
@@ -430,12 +430,12 @@ function whyNotConditions({ path, fraction, grpc, fault }: Route): string | unde
 /** The hook hashes the request as it came. */
 function whyNotHashing({ action }: Route, programs: Programs, names: NameIndex): string | undefined {
   if (action.kind !== "forward" || action.hashPolicies === undefined) return undefined;
-  if (programs.size > 0) return "its hash policy sees what it edits";
+  if ([...programs.values()].some(({ request }) => request !== undefined)) return "its hash policy sees what it edits";
   return whyNotHash(action, (name) => (isKept(name) ? names.index(name) : undefined));
 }
 
-/** What becomes of a route's requests on their way, by the entry of its clusters. */
-type Programs = ReadonlyMap<WeightedCluster, EditProgram>;
+/** What becomes of a route's requests on their way, and of their answers, by the entry of its clusters. */
+type Programs = ReadonlyMap<WeightedCluster, Edits>;
 
 function programsOf(
   routes: RouteConfig,
@@ -443,7 +443,7 @@ function programsOf(
   route: Route,
 ): { readonly programs: Programs; readonly answer?: AnswerProgram; readonly whyNot?: string } {
   const { action } = route;
-  const programs = new Map<WeightedCluster, EditProgram>();
+  const programs = new Map<WeightedCluster, Edits>();
   if (action.kind !== "forward") {
     const answer = answerProgramOf(routes, vhost, route, action);
     return "whyNot" in answer ? { programs, ...answer } : { programs, answer };
@@ -452,12 +452,12 @@ function programsOf(
     return { programs, whyNot: "a header says which cluster" };
   const limited = whyNotLimits(action);
   if (limited !== undefined) return { programs, whyNot: limited };
-  if ([routes, vhost, route, ...action.clusters].some(({ responseEdits }) => responseEdits !== undefined))
-    return { programs, whyNot: "it edits headers of responses" };
   for (const entry of action.clusters) {
-    const program = programOf(routes, vhost, route, action, entry);
-    if (program && "whyNot" in program) return { programs, ...program };
-    if (program) programs.set(entry, program);
+    const request = programOf(routes, vhost, route, action, entry);
+    if (request && "whyNot" in request) return { programs, ...request };
+    const answer = answerEditsOf(routes, vhost, route, action, entry);
+    if (answer && "whyNot" in answer) return { programs, ...answer };
+    if (request || answer) programs.set(entry, { request, answer });
   }
   return { programs };
 }

@@ -9,7 +9,7 @@ import type {
   WeightedCluster,
 } from "../model/config.ts";
 import type { BlobBuilder } from "../tables/blob.ts";
-import { JOINED_IN_REQUESTS } from "../tables/joined.ts";
+import { JOINED_IN_REQUESTS, JOINED_IN_RESPONSES } from "../tables/joined.ts";
 import {
   EDIT_AUTHORITY,
   EDIT_DROP,
@@ -22,26 +22,26 @@ import {
 } from "../tables/layout.gen.ts";
 
 /**
- * Edits of request heads, made ready for the hook. Whatever levels of configuration there are and in what order they
- * edit (src/route/edit.ts says so): of each name that they are about, all that a request can change in the outcome is
- * whether it has that name. So both outcomes are worked out here, and the hook chooses by name.
+ * Edits of heads, of requests or of their answers, made ready for the hook. Whatever levels of configuration there are
+ * and in what order they edit (src/route/edit.ts says so): of each name that they are about, all that a head can change
+ * in the outcome is whether it has that name. So both outcomes are worked out here, and the hook chooses by name.
  */
 export interface EditProgram {
   readonly names: readonly EditedName[];
-  /** The lines that go behind those of the request, in their order. */
+  /** The lines that go behind those of the head, in their order. */
   readonly additions: readonly Addition[];
   readonly path?: { readonly text: string; readonly drop: number | "path" };
 }
 
 interface EditedName {
   readonly name: string;
-  /** What becomes of the request's own lines of that name: a text goes behind the value of the last one. */
+  /** What becomes of the head's own lines of that name: a text goes behind the value of the last one. */
   readonly own: { readonly kind: "kept" | "dropped" } | { readonly kind: "suffix" | "host"; readonly text: string };
 }
 
 interface Addition {
   readonly name: string;
-  /** Does the request have to have that name, or lack it? Missing: it makes no difference. */
+  /** Does the head have to have that name, or lack it? Missing: it makes no difference. */
   readonly present?: boolean;
   readonly value: Value;
 }
@@ -90,9 +90,49 @@ export function programOf(
   if (tells && action.path !== undefined) steps.push(setting("x-envoy-original-path", [{ kind: "target" }]));
   if (steps.length === 0 && host === undefined && action.path === undefined) return undefined;
   const program: EditProgram = {
-    ...outcomes(steps, host),
+    ...outcomes(steps, JOINED_IN_REQUESTS, host),
     ...(action.path && { path: { text: action.path.value, drop: droppedOf(route) } }),
   };
+  return tooMuchOf(program) ?? program;
+}
+
+/** The names whose lines tell where a message ends, or what becomes of its connection. */
+const FRAMING: ReadonlySet<string> = new Set([
+  "connection",
+  "content-length",
+  "keep-alive",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+]);
+
+/** What becomes of a server's answers to the requests that go to this entry; undefined: they go on as they came. */
+export function answerEditsOf(
+  routes: RouteConfig,
+  vhost: VirtualHost,
+  route: Route,
+  action: ForwardAction,
+  entry: WeightedCluster,
+): EditProgram | Unable | undefined {
+  const steps: Step[] = [];
+  /* On the kernel path it is the first attempt. */
+  if (action.tellsAttempts) steps.push(setting("x-envoy-attempt-count", ["1"]));
+  const levels = [route, vhost, routes];
+  if (routes.mostSpecificWins) levels.reverse();
+  for (const { responseEdits } of [entry, ...levels]) {
+    const made = responseEdits && stepOf(responseEdits, [{ kind: "authority" }]);
+    if (made && "whyNot" in made) return made;
+    if (made) steps.push(made);
+  }
+  if (steps.length === 0) return undefined;
+  for (const { name, value } of steps.flatMap(({ add }) => add))
+    if (value.some((part) => typeof part !== "string"))
+      return { whyNot: `the value of ${name} in its responses holds a part of the request` };
+  const program = outcomes(steps, JOINED_IN_RESPONSES, undefined);
+  const framing = [...program.names, ...program.additions].find(({ name }) => FRAMING.has(name));
+  if (framing !== undefined) return { whyNot: `it edits ${framing.name} of responses` };
   return tooMuchOf(program) ?? program;
 }
 
@@ -170,7 +210,7 @@ export function simulate(
   name: string,
   isPresent: boolean,
   steps: readonly Step[],
-  joined: ReadonlySet<string> = JOINED_IN_REQUESTS,
+  joined: ReadonlySet<string>,
 ): Simulated {
   let is: Simulated = { kept: isPresent, suffix: [], added: [] };
   let at = 0;
@@ -199,12 +239,16 @@ function append(is: Simulated, at: number, value: Value, joined: boolean): void 
 }
 
 /** Both outcomes of each name as one program. */
-function outcomes(steps: readonly Step[], host: string | undefined): Pick<EditProgram, "names" | "additions"> {
+function outcomes(
+  steps: readonly Step[],
+  joined: ReadonlySet<string>,
+  host: string | undefined,
+): Pick<EditProgram, "names" | "additions"> {
   const all = new Set(steps.flatMap(({ remove, add }) => [...remove, ...add.map(({ name }) => name)]));
   const names: EditedName[] = host === undefined ? [] : [{ name: "host", own: { kind: "host", text: host } }];
   const additions: (Addition & { readonly at: number })[] = [];
   for (const name of all) {
-    const [without, having] = [simulate(name, false, steps), simulate(name, true, steps)];
+    const [without, having] = [simulate(name, false, steps, joined), simulate(name, true, steps, joined)];
     const isSame = JSON.stringify(without.added) === JSON.stringify(having.added);
     const suffix = having.suffix;
     if (isSame) additions.push(...having.added.map((one) => ({ name, ...one })));
@@ -260,8 +304,27 @@ function rowsOf(name: string, value: Value): Row[] {
   return [...rows, { text: `${text}\r\n`, followedBy: EDIT_TEXT }];
 }
 
-/** Writes a program as `plan_edits` of bpf/hooks/edit.h reads it, and gives its first word: docs/tables.md. */
-export function writeProgram(blob: BlobBuilder, { names, additions, path }: EditProgram): number {
+/** What becomes of requests, and of their answers; one of them at least. */
+export interface Edits {
+  readonly request?: EditProgram | undefined;
+  readonly answer?: EditProgram | undefined;
+}
+
+const NOTHING: EditProgram = { names: [], additions: [] };
+
+/** Writes edits as bpf/hooks/edit.h reads them, and gives their first word: docs/tables.md. */
+export function writeEdits(blob: BlobBuilder, { request, answer }: Edits): number {
+  const place = answer === undefined ? 0 : writeProgram(blob, answer, 0, false);
+  return writeProgram(blob, request ?? NOTHING, place, request === undefined);
+}
+
+/** `answer`: the place of another; `idle`: this one has nothing to do. */
+function writeProgram(
+  blob: BlobBuilder,
+  { names, additions, path }: EditProgram,
+  answer: number,
+  idle: boolean,
+): number {
   const text = (value: string): readonly [first: number, length: number] => {
     const bytes = Buffer.from(value);
     return bytes.length === 0 ? [0, 0] : [blob.bytes(bytes), bytes.length];
@@ -286,7 +349,7 @@ export function writeProgram(blob: BlobBuilder, { names, additions, path }: Edit
     blob.put(firstRow + i, when, ...text(value), followedBy);
   });
   blob.put(head, names.length, firstName, rows.length, firstRow);
-  blob.put(head + 1, mask[0]! >>> 0, mask[1]! >>> 0, 0, 0);
+  blob.put(head + 1, mask[0]! >>> 0, mask[1]! >>> 0, answer, idle ? 1 : 0);
   if (path) {
     const whole = path.drop === "path";
     blob.put(head + 2, whole ? 1 : 0, ...text(path.text), whole ? 0 : Number(path.drop));

@@ -13,11 +13,10 @@ import {
  */
 
 /** Why a route's requests take the slow path; undefined: they need not. */
-export function whyNotLimits({ priority, retry, mirrors, stream, tellsAttempts }: ForwardAction): string | undefined {
+export function whyNotLimits({ priority, retry, mirrors, stream }: ForwardAction): string | undefined {
   if (priority === "high") return "its priority is HIGH";
   if (retry !== undefined && looksAtAnswers(retry)) return "its retry policy asks for more than connections that fail";
   if (mirrors !== undefined) return "it mirrors requests";
-  if (tellsAttempts) return "it tells clients how many attempts there were";
   if (stream?.idleTimeoutMs) return "it has an idle_timeout";
   if (stream?.duration?.maxMs) return "it has a max_stream_duration";
   return stream?.duration?.grpcHeaderMaxMs === undefined ? undefined : "it takes grpc-timeout for its duration";

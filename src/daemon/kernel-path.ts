@@ -4,6 +4,7 @@ import type { Datapath, Native } from "../kernel/datapath.ts";
 import type { ReactorEvent } from "../kernel/native.ts";
 import { defaultLimits, Pools } from "../pool/pools.ts";
 import type { EndpointTarget } from "../pool/ports.ts";
+import type { Field } from "../slowpath/http1.ts";
 import type { Lost as LostRequest } from "../slowpath/ports.ts";
 import type { Event, Slot } from "../tables/layout.gen.ts";
 import {
@@ -17,9 +18,10 @@ import {
 } from "../tables/layout.gen.ts";
 import type { Anchor } from "./connections.ts";
 import { Connections } from "./connections.ts";
+import { followFrom } from "./follow.ts";
 import { KernelISocks } from "./isocks.ts";
-import type { TailEnd } from "./tail.ts";
-import { followFrom, Tail } from "./tail.ts";
+import { LateHead } from "./late-head.ts";
+import { Tail, type TailEnd } from "./tail.ts";
 
 /** Reactor tags from here on are tails'; below it they are slots'. */
 const TAIL_TAG = 1 << 24;
@@ -49,6 +51,9 @@ const CLAIM_TIME = 10;
 /** Why a request that the kernel path took ended without its server's answer. */
 export type Lost = "terminated" | "timeout" | "protocol";
 
+/** What rules make of the fields of an answer. */
+export type EditAnswer = (fields: readonly Field[]) => readonly Field[];
+
 /** How an i-sock ended; what is neither for certain counts as a reset. */
 type ISockEnd = "fin" | "reset";
 
@@ -57,8 +62,10 @@ export interface KernelPathPorts {
   serve(anchor: Anchor, stream: NonNullable<Anchor["stream"]>, initial: LostRequest | undefined): Anchor["session"];
   /** Is a connection to this listener, and this port, to be served before its client has said a word? */
   waitsForNobody(listener: number, port: number): boolean;
-  /** Answers a request whose server failed before it said a word, and closes. */
-  refuse(anchor: Anchor, why: Lost): void;
+  /** Answers a request whose server failed before it said a word, and closes; the rules edit the answer so. */
+  refuse(anchor: Anchor, why: Lost, edit: EditAnswer): void;
+  /** What the edits at this place of these rules make of an answer's fields. */
+  editAnswer(rules: number, program: number, fields: readonly Field[]): readonly Field[];
   log(level: "debug" | "info" | "warn", fields: object, message: string): void;
   connectTimeout(endpoint: number): number;
 }
@@ -412,7 +419,7 @@ export class KernelPath {
     }
     if ((life.flags & SlotFlag.bypass) !== 0) return;
     /* What a blocking client has not got yet lies with this i-sock's worker, who can hand it over until a reset. */
-    const isHeld = (life.flags & SlotFlag.blocking) !== 0 && record.handedOver !== record.responseBytes;
+    const isHeld = (life.flags & SlotFlag.handOver) !== 0 && record.handedOver !== record.responseBytes;
     if (isHeld && end === "fin" && tries < HAND_OVER_TRIES) {
       setTimeout(() => this.#ended(slot, tries + 1), 1).unref();
       return;
@@ -435,8 +442,14 @@ export class KernelPath {
       else if (started) this.connections.reset(anchor);
       else if (stash)
         this.connections.takeOver(anchor, { request: stash, server: target?.address, cluster: target?.cluster });
-      else this.#ports.refuse(anchor, why);
+      else this.#ports.refuse(anchor, why, this.#editOf(flags, record));
     });
+  }
+
+  /** What rules make of the answer to the request that the slot serves. */
+  #editOf(flags: number, { editRules, editProgram }: Slot): EditAnswer {
+    if ((flags & SlotFlag.edits) === 0) return (fields) => fields;
+    return (fields) => this.#ports.editAnswer(editRules, editProgram, fields);
   }
 
   /** The response cannot be framed: nobody may guess. */
@@ -452,7 +465,7 @@ export class KernelPath {
     if ((flags & SlotFlag.requestDone) === 0) this.#fault(slot, generation, "terminated");
   }
 
-  /** The client reads too slowly: hand the rest of its answer on, as fast as it takes it. */
+  /** The client reads too slowly, or the head is to be edited: hand the rest of the answer on, as it is taken. */
   #bypass(slot: number, generation: number): void {
     const record = this.#datapath.slot(slot);
     const from = this.#isocks.fd(slot);
@@ -460,24 +473,41 @@ export class KernelPath {
     this.connections.when(record.client, record.owner, (anchor) => {
       if (this.#isocks.fd(slot) !== from || !this.#datapath.inService(slot, generation)) return;
       const to = this.#native.dupFd(anchor.fd);
-      const follower = followFrom(record.frame.state, record.frame.remaining);
-      const tail = new Tail(this.#native, from, to, follower, TAIL_TAG + slot, (end, bytes) => {
-        this.#tails.delete(slot);
-        anchor.beside += bytes;
-        this.#bypassed(slot, generation, anchor, end, record);
+      const head = this.#lateHead(record);
+      const stage = head ?? followFrom(record.frame.state, record.frame.remaining);
+      const tail = new Tail(this.#native, from, to, stage, TAIL_TAG + slot, {
+        begun: () => this.#datapath.mark(slot, generation, SlotFlag.started),
+        ended: (end, bytes) => {
+          this.#tails.delete(slot);
+          anchor.beside += bytes;
+          this.#bypassed(slot, generation, anchor, end, head?.closes ?? false);
+        },
       });
       this.#tails.set(slot, tail);
       this.connections.whenDrained(anchor, () => tail.start());
     });
   }
 
-  #bypassed(slot: number, generation: number, anchor: Anchor, end: TailEnd, record: Slot): void {
+  /** Where it is the head that the hook has left to us. */
+  #lateHead(record: Slot): LateHead | undefined {
+    const { flags, frame } = record;
+    if ((flags & SlotFlag.edits) === 0 || frame.state >= FramingState.body) return undefined;
+    const method = (flags & SlotFlag.head) !== 0 ? "HEAD" : "GET";
+    return new LateHead(this.#editOf(flags, record), method, (flags & SlotFlag.closeClient) !== 0);
+  }
+
+  /** `closes`: the server ends its connection behind the answer. */
+  #bypassed(slot: number, generation: number, anchor: Anchor, end: TailEnd, closes: boolean): void {
     const life = this.#datapath.life(slot);
-    const clean =
-      end === "complete" || end === "extra" || (end === "eof" && record.frame.state === FramingState.untilClose);
-    const retire = end !== "complete" || (life.flags & (SlotFlag.retire | SlotFlag.aborted | SlotFlag.fault)) !== 0;
-    const close = retire || (life.flags & SlotFlag.closeClient) !== 0;
     if (life.generation !== generation || (life.flags & SlotFlag.responseDone) !== 0) return;
+    if (end === "headCut" || end === "badHead") {
+      const why = end === "badHead" ? "protocol" : "terminated";
+      this.#lose(slot, generation, life.flags, this.#datapath.slot(slot), why);
+      return;
+    }
+    const clean = end === "complete" || end === "extra" || end === "closed";
+    const retire = end !== "complete" || closes || (life.flags & NOT_GIVEN_BACK) !== 0;
+    const close = retire || (life.flags & SlotFlag.closeClient) !== 0;
     if (!clean) {
       this.#datapath.conclude(slot, generation);
       this.#bury(slot, true);

@@ -4,6 +4,7 @@ import { type Logger, pino } from "pino";
 import { readNamed } from "../admin/files.ts";
 import { AdminSocketError, serveAdmin } from "../admin/server.ts";
 import { holdRoot, leaveRoot } from "../admin/workloads.ts";
+import { editFields } from "../compile/apply-edits.ts";
 import { compile, withEndpoints } from "../compile/compile.ts";
 import { formatRejections, parseBootstrap } from "../envoy/parse.ts";
 import { Datapath, type Native } from "../kernel/datapath.ts";
@@ -12,7 +13,7 @@ import { allChains, httpChains } from "../model/chains.ts";
 import type { Config, Listener } from "../model/config.ts";
 import { entranceOf, inspectedOf } from "../route/chain.ts";
 import { withAddresses } from "../route/names.ts";
-import { apply, diff, type Installed } from "../sync/sync.ts";
+import { apply, blobOf, diff, type Installed } from "../sync/sync.ts";
 import { type Address, addrKey, addrKeyBytes } from "../tables/address.ts";
 import type { Ids, Tables } from "../tables/compiled.ts";
 import type { AddrKey } from "../tables/layout.gen.ts";
@@ -263,7 +264,12 @@ class Daemon {
       serve: (anchor, stream, initial) =>
         this.#slow.serveAnchor(anchor, stream, initial, listenerOf(anchor.info.listener)),
       waitsForNobody: (id, port) => this.#startsAtOnce(listenerOf(id), port),
-      refuse: (anchor, why) => this.#slow.refuse(path.connections, anchor, why, listenerOf(anchor.info.listener)),
+      refuse: (anchor, why, edit) =>
+        this.#slow.refuse(path.connections, anchor, why, edit, listenerOf(anchor.info.listener)),
+      editAnswer: (rules, program, fields) => {
+        const blob = blobOf(this.#kernel?.installed, rules);
+        return blob === undefined ? fields : editFields(blob, program, fields);
+      },
       log: (level, fields, message) => this.#log[level](fields, message),
       connectTimeout: (endpoint) => this.#connectTimeouts.get(endpoint) ?? 5_000,
     });

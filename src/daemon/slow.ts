@@ -25,7 +25,7 @@ import { addrKeyRow } from "../tables/layout.gen.ts";
 import type { Anchor, Connections } from "./connections.ts";
 import type { SlowCounters } from "./counters.ts";
 import { endpointName } from "./endpoints.ts";
-import type { KernelPath, Lost } from "./kernel-path.ts";
+import type { EditAnswer, KernelPath, Lost } from "./kernel-path.ts";
 import { machineIp } from "./machine.ts";
 import type { Choice, ReferenceRouter } from "./router.ts";
 
@@ -150,12 +150,13 @@ export class SlowSide {
   }
 
   /** Answers for a server that failed a request of the kernel path before it said a word. */
-  refuse(connections: Connections, anchor: Anchor, why: Lost, listener: Listener | undefined): void {
+  refuse(connections: Connections, anchor: Anchor, why: Lost, edit: EditAnswer, listener: Listener | undefined): void {
     const { status, flag, body } = LOST[why];
+    const fields = edit([]);
     this.#counters.flag(flag);
     if (listener) this.#counters.listener(listener.name).requests++;
-    if (anchor.session?.refuse(status, body)) return;
-    connections.answer(anchor, (stream) => void this.#slowPath.refuse(stream, status, body));
+    if (anchor.session?.refuse(status, body, fields)) return;
+    connections.answer(anchor, (stream) => void this.#slowPath.refuse(stream, status, body, fields));
   }
 
   async drain(graceMs: number): Promise<void> {

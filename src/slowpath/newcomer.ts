@@ -1,6 +1,7 @@
 import type { Duplex } from "node:stream";
 import type { Address, FilterChain, Listener } from "../model/config.ts";
 import { type Connection, chooseChain, inspectedOf, protocolsOfHttp } from "../route/chain.ts";
+import type { Field } from "./http1.ts";
 import { hear, type Known, NOTHING } from "./inspect.ts";
 import type { Lost, Served } from "./ports.ts";
 import { breakOff } from "./source.ts";
@@ -62,13 +63,13 @@ export class Newcomer implements Served {
     return true;
   }
 
-  refuse(status: number, body: string): boolean {
-    if (this.#served !== undefined) return this.#served.refuse(status, body);
+  refuse(status: number, body: string, extra: readonly Field[]): boolean {
+    if (this.#served !== undefined) return this.#served.refuse(status, body, extra);
     this.#settle(this.#http);
     this.#tell(this.#http);
     /* It can say so when it waits for a request, which it will. */
     setImmediate(() => {
-      if (!this.#served?.refuse(status, body)) breakOff(this.#stream);
+      if (!this.#served?.refuse(status, body, extra)) breakOff(this.#stream);
     });
     return true;
   }

@@ -193,7 +193,7 @@ export interface Session {
    */
   inject(lost: Lost): boolean;
   /** Answers a request that is lost to its server, and closes. False, and nothing happens, as above. */
-  refuse(status: number, body: string): boolean;
+  refuse(status: number, body: string, extra: readonly Field[]): boolean;
   /** Nothing of this connection is read or served from now on; the caller ends it. */
   discard(): void;
 }

@@ -78,9 +78,9 @@ export class SlowPath {
   }
 
   /** Answers a request that is lost to its server, and closes. */
-  async refuse(stream: Duplex, status: number, body: string): Promise<void> {
+  async refuse(stream: Duplex, status: number, body: string, extra: readonly Field[]): Promise<void> {
     stream.on("error", () => {});
-    stream.end(localReply(status, body, { close: true, head: false, extra: [] }));
+    stream.end(localReply(status, body, { close: true, head: false, extra }));
     stream.resume();
     setTimeout(() => stream.destroy(), LINGER_MS).unref();
   }
@@ -164,10 +164,10 @@ class Connection implements Served {
     return true;
   }
 
-  refuse(status: number, body: string): boolean {
+  refuse(status: number, body: string, extra: readonly Field[]): boolean {
     if (!this.#waits) return false;
     this.#waits = false;
-    this.#refusal = localReply(status, body, { close: true, head: false, extra: [] });
+    this.#refusal = localReply(status, body, { close: true, head: false, extra });
     void this.#source.discard();
     return true;
   }

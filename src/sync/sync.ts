@@ -125,6 +125,12 @@ export function diff(before: Installed | undefined, wanted: Tables): { ops: Op[]
   return { ops: [...leaves, ...puts, ...switches, ...drops, ...unread], installed: { rules, clusters, entries } };
 }
 
+/** The blob of rules at an index. */
+export function blobOf(installed: Installed | undefined, index: number): Uint32Array | undefined {
+  for (const rule of installed?.rules.values() ?? []) if (rule.index === index) return rule.words;
+  return undefined;
+}
+
 /** The only effect. Throws at the first operation that the kernel refuses. */
 export function apply(store: MapStore, ops: readonly Op[]): void {
   /* Each change of a map of maps waits until no hook runs any more, some milliseconds: those in a row wait together. */

@@ -39,6 +39,7 @@ export const XLB_WEIGHED = 16;
 export const XLB_CURSORS = 8;
 export const XLB_MAX_EDIT_NAMES = 16;
 export const XLB_MAX_EDIT_PIECES = 64;
+export const XLB_EDIT_ROOMS = 64;
 export const XLB_MAX_HASH_POLICIES = 16;
 export const XLB_MAX_HOST = 255;
 export const XLB_USERSPACE_TENANT = 2147483648;
@@ -375,6 +376,10 @@ export interface Slot {
   readonly listener: number;
   readonly stashLength: number;
   readonly tenant: number;
+  readonly editRules: number;
+  readonly editProgram: number;
+  readonly editAt: number;
+  readonly editHead: number;
 }
 
 export const slotOffsets = {
@@ -402,6 +407,10 @@ export const slotOffsets = {
   listener: 156,
   stashLength: 160,
   tenant: 164,
+  editRules: 168,
+  editProgram: 172,
+  editAt: 176,
+  editHead: 180,
 } as const;
 
 export const slotRow: Row<Slot> = row({
@@ -431,6 +440,10 @@ export const slotRow: Row<Slot> = row({
     listener: view.getUint32(at + 156, true),
     stashLength: view.getUint32(at + 160, true),
     tenant: view.getUint32(at + 164, true),
+    editRules: view.getUint32(at + 168, true),
+    editProgram: view.getUint32(at + 172, true),
+    editAt: view.getUint32(at + 176, true),
+    editHead: view.getUint32(at + 180, true),
   }),
   write: (view, at, value) => {
     view.setUint32(at + 0, value.flags, true);
@@ -457,6 +470,10 @@ export const slotRow: Row<Slot> = row({
     view.setUint32(at + 156, value.listener, true);
     view.setUint32(at + 160, value.stashLength, true);
     view.setUint32(at + 164, value.tenant, true);
+    view.setUint32(at + 168, value.editRules, true);
+    view.setUint32(at + 172, value.editProgram, true);
+    view.setUint32(at + 176, value.editAt, true);
+    view.setUint32(at + 180, value.editHead, true);
   },
 });
 
@@ -916,9 +933,10 @@ export const SlotFlag = {
   stashed: 1024,
   young: 2048,
   stray: 4096,
-  blocking: 8192,
+  handOver: 8192,
   answered: 16384,
   upload: 32768,
+  edits: 65536,
 } as const;
 
 export const slotFlagWords: Readonly<Record<number, string>> = {
@@ -935,9 +953,10 @@ export const slotFlagWords: Readonly<Record<number, string>> = {
   1024: "stashed",
   2048: "young",
   4096: "stray",
-  8192: "blocking",
+  8192: "hand_over",
   16384: "answered",
   32768: "upload",
+  65536: "edits",
 };
 
 export const FramingState = {
@@ -1088,7 +1107,8 @@ export const Reason = {
   answered: 46,
   ownHeaders: 47,
   responseHandedOver: 48,
-  count: 49,
+  responseEditedLate: 49,
+  count: 50,
 } as const;
 
 export const reasonWords: Readonly<Record<number, string>> = {
@@ -1141,5 +1161,6 @@ export const reasonWords: Readonly<Record<number, string>> = {
   46: "answered",
   47: "own_headers",
   48: "response_handed_over",
-  49: "count",
+  49: "response_edited_late",
+  50: "count",
 };

@@ -66,7 +66,7 @@ const chain: HttpChain = {
         domains: ["slow"],
         routes: [
           { ...route("asks", "/q", ["fair", 1]), fraction: { share: 1, outOf: 2 } },
-          { ...route("edits", "/e", ["fair", 1]), responseEdits: { remove: ["x"], add: [] } },
+          { ...route("edits", "/e", ["fair", 1]), responseEdits: { remove: ["te"], add: [] } },
           route("plain", "/", ["fair", 1]),
         ],
       },

@@ -22,7 +22,7 @@ const at = (port: number) => ({ ip: "10.0.0.1", port });
 function parsed(hosts: readonly object[], clusters: readonly (object | undefined)[]): Config {
   const whole = bootstrap(
     CLUSTERS.map((name, i) => ({ name, listen: at(i + 1), backend: at(i + 4) })),
-    { route_config: { name: "r", validate_clusters: false, virtual_hosts: hosts } },
+    () => ({ route_config: { name: "r", validate_clusters: false, virtual_hosts: hosts } }),
   ) as Bootstrap;
   const all = whole.static_resources.clusters.flatMap((cluster, i) => {
     const more = clusters[i];

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { editFields } from "../../src/compile/apply-edits.ts";
 import type { RequestHead } from "../../src/route/match.ts";
 import type { HostBlob } from "../../src/tables/compiled.ts";
 import {
@@ -9,8 +10,6 @@ import {
   ConditionKind,
   EDIT_AUTHORITY,
   EDIT_DATE,
-  EDIT_DROP,
-  EDIT_HOST,
   EDIT_HOST_ALONE,
   EDIT_HOST_UNLESS_80,
   EDIT_PATH,
@@ -352,54 +351,14 @@ export function interpretEdits(words: Uint32Array, program: number, request: Req
   const blob = new Blob(words);
   const text = (first: number, length: number) =>
     Buffer.from(Array.from({ length }, (_, i) => blob.byte(first, i))).toString("latin1");
-  const [count, firstName, rows, firstRow] = blob.word(program)!;
-  const mask = blob.word(program + 1)!;
   const [whole, pathText, pathLength, dropped] = blob.word(program + 2)!;
-  let { path, authority } = request;
+  let { path } = request;
   if (pathLength > 0)
     path = text(pathText, pathLength) + path.slice(whole ? path.replace(/[?#].*$/s, "").length : dropped);
-  const names = Array.from({ length: count }, (_, i) => {
-    const [flags, first, suffix, length] = blob.word(firstName + i)!;
-    return { name: text(first, flags & 0xff), flags, text: text(suffix, length), last: -1 };
-  });
-  const isAsked = (name: string) => {
-    const bit = (name.length ^ (name.charCodeAt(0) ?? 0)) & 63;
-    return ((mask[bit >> 5]! >>> (bit & 31)) & 1) === 1;
-  };
-  const present = new Set<number>();
-  const lines: (readonly [string, string])[] = [];
-  for (const [written, value] of request.headers) {
-    const name = written.toLowerCase();
-    const index = isAsked(name) ? names.findIndex((one) => one.name === name) : -1;
-    const own = names[index];
-    if (own === undefined) {
-      lines.push([written, value]);
-      continue;
-    }
-    present.add(index + 1);
-    if (own.flags & EDIT_DROP) continue;
-    if (own.flags & EDIT_HOST) authority = own.text;
-    else if (own.text !== "") own.last = lines.length;
-    lines.push([written, own.flags & EDIT_HOST ? own.text : value]);
-  }
-  for (const { last, text } of names) {
-    if (last === -1) continue;
-    const [written, value] = lines[last]!;
-    lines[last] = [written, value + text.slice(value === "" ? 1 : 0)];
-  }
-  let added = "";
-  for (let i = 0; i < rows; i++) {
-    const [when, first, length, followedBy] = blob.word(firstRow + i)!;
-    const name = when & 0xff;
-    if (name !== 0 && present.has(name) !== ((when >> 8) & 1) > 0) continue;
-    const { method } = request;
-    added += text(first, length) + ["", request.path, request.authority, method][followedBy]!;
-  }
-  for (const line of added.split("\r\n").slice(0, -1)) {
-    const colon = line.indexOf(": ");
-    lines.push([line.slice(0, colon), line.slice(colon + 2)]);
-  }
-  return { ...request, path, authority, headers: lines };
+  const parts = ["", request.path, request.authority, request.method];
+  const headers = editFields(words, program, request.headers, (part) => parts[part]!);
+  const authority = headers.find(([name]) => name.toLowerCase() === "host")?.[1] ?? request.authority;
+  return { ...request, path, authority, headers };
 }
 
 /** The place of the answer that an action gives by itself; undefined: it goes to a cluster. */

@@ -69,5 +69,4 @@ test("those that it does not", () => {
     { request_mirror_policies: [{ cluster: "c" }] },
   ])
     assert.equal(slowLines({}, route).length, 1, JSON.stringify(route));
-  assert.equal(slowLines({}, {}, { include_attempt_count_in_response: true }).length, 1);
 });

@@ -30,9 +30,9 @@ const listen = { ip: "10.0.0.1", port: 80 };
 
 /** One listener with these virtual hosts as Envoy has them, whose heads are normalised so, and the cluster c. */
 export function configOf(hosts: readonly object[], normalisation?: Normalisation): Config {
-  const text = bootstrap([{ name: "c", listen, backend: listen }], {
+  const text = bootstrap([{ name: "c", listen, backend: listen }], () => ({
     route_config: { name: "r", virtual_hosts: hosts },
-  });
+  }));
   const parsed = parseBootstrap(JSON.stringify(text));
   assert.ok(parsed.ok, JSON.stringify(parsed));
   const { config } = parsed.value;

@@ -202,6 +202,7 @@ export interface Response {
   readonly status: number;
   readonly interim: readonly number[];
   readonly headers: Readonly<Record<string, string>>;
+  readonly head: string;
   readonly trailers: readonly string[];
   readonly length: number;
   readonly crc: number;
@@ -376,6 +377,7 @@ export interface VirtualHostSpec extends EditsSpec {
   readonly domains: readonly string[];
   readonly routes: readonly RouteSpec[];
   readonly include_request_attempt_count?: boolean;
+  readonly include_attempt_count_in_response?: boolean;
 }
 
 export interface ListenerSpec {

@@ -180,6 +180,7 @@ def read_response(reader, method):
     fields = headers_of(head)
     body = Sum()
     out = {"status": status, "interim": interim, "headers": fields, "trailers": []}
+    out["head"] = head.decode("latin-1")
     try:
         if method == "HEAD" or status in (204, 304, 101):
             pass
