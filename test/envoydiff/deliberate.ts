@@ -69,6 +69,15 @@ export const DELIBERATE: readonly Deliberate[] = [
     explains: (_, expected, envoy) => refuses(expected) && envoy.status === 400 && envoy.body === "",
   },
   {
+    id: "named-by-then",
+    why: "A bad body: Envoy has put the endpoint's name in the place of the host by then, if it had a connection to it.",
+    explains: (request, expected, { status, headers = [] }) =>
+      refuses(expected) &&
+      status === 400 &&
+      valuesOf(request, "transfer-encoding").length > 0 &&
+      headers.some(([name, value]) => name === "x-told" && valuesOf(request, "host").includes(value)),
+  },
+  {
     id: "grpc-replies",
     why: "What XLB answers by itself goes to gRPC clients as it is; Envoy makes a 200 with a grpc-status of it.",
     explains: (request, expected, { status, body }) =>
