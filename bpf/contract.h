@@ -186,6 +186,12 @@ enum policy {
 	POLICY_MAGLEV = 7,
 };
 
+/* The bound of a cluster's requests. */
+struct cluster_limit {
+	__u32 breaker;      /* the row of breaker_states, which a cluster's subsets share; 0: there is no bound */
+	__u32 max_requests;
+};
+
 enum {
 	ACTION_BY_HASH = 0x80000000, /* beside the number of clusters: the request's hash picks one of them */
 	ACTION_ANSWER = 0x40000000,  /* no cluster: the route answers by itself */
@@ -269,6 +275,7 @@ enum slot_flag {
 	SLOT_ANSWERED = 16384,   /* ... and all of the answer lies with the i-sock's worker, or is handed over already */
 	SLOT_UPLOAD = 32768,     /* the request has a body */
 	SLOT_EDITS = 65536,      /* the head of the answer is edited */
+	SLOT_LIMITED = 131072,   /* its cluster's requests are counted, by slot.breaker */
 };
 
 #define SLOT_SPOILED (SLOT_ABORTED | SLOT_FAULT | SLOT_RETIRE | SLOT_STRAY) /* not for another request */
@@ -357,7 +364,8 @@ struct slot {
 	__u32 edit_program;
 	__u32 edit_at;      /* ... across hosts: at which of response_bytes (its lower half) that head begins, */
 	__u32 edit_head;    /* and its bytes; 0: it was not seen yet, or is edited */
-	__u32 pad[2];
+	__u32 breaker;      /* SLOT_LIMITED: the row of breaker_states */
+	__u32 pad;
 };
 
 /* A request kept whole, so that it can be served again when its server dies without an answer. */
@@ -580,7 +588,9 @@ enum reason {
 	/* responses */
 	REASON_RESPONSE_HANDED_OVER = 48,
 	REASON_RESPONSE_EDITED_LATE = 49,
-	REASON_COUNT = 50,
+	/* slow path, by the rules */
+	REASON_MAX_REQUESTS = 50,
+	REASON_COUNT = 51,
 };
 
 /* ---- counters, one row per CPU ---- */
@@ -627,6 +637,12 @@ struct endpoint_state {
 
 struct cluster_state {
 	__u64 cursor[XLB_CURSORS];
+};
+
+/* Requests of a cluster in service, by both paths, where it has a bound. A cache line each. */
+struct breaker_state {
+	__u64 active;
+	__u64 pad[7];
 };
 
 #endif

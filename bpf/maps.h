@@ -44,6 +44,13 @@ struct {
 	__array(values, struct blob);
 } clusters SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct cluster_limit);
+} cluster_limits SEC(".maps");
+
 /* endpoint -> where it is: for connections that are made to it */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -253,5 +260,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct cluster_state);
 } cluster_states SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct breaker_state);
+} breaker_states SEC(".maps");
 
 #endif

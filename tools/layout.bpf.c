@@ -26,6 +26,8 @@ struct layout {
 	struct listener_stats listener_stats;
 	struct reason_stats reason_stats;
 	struct endpoint_state endpoint_state;
+	struct cluster_limit cluster_limit;
+	struct breaker_state breaker_state;
 	struct cluster_state cluster_state;
 	enum entry_flag entry_flag;
 	enum switch_kind switch_kind;

@@ -304,9 +304,14 @@ static __always_inline bool plan_additions(const struct request_head *r, struct 
 /* Which edits are for the request, which for its answer. 0, or the reason to decline. */
 static __always_inline int split_edits(struct choice *choice)
 {
-	void *blob = bpf_map_lookup_elem(&rules, &choice->vhost);
-	struct word *mask = blob ? word_at(blob, choice->edits + 1) : NULL;
+	struct word *mask;
+	void *blob;
 
+	choice->answer_edits = 0;
+	if (!choice->edits)
+		return 0;
+	blob = bpf_map_lookup_elem(&rules, &choice->vhost);
+	mask = blob ? word_at(blob, choice->edits + 1) : NULL;
 	if (!mask)
 		return REASON_EDITS;
 	choice->answer_edits = mask->c;

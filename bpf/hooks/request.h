@@ -377,6 +377,7 @@ static __always_inline bool fill_slot(struct slot *slot, struct p_state *p, stru
 		slot->edit_program = choice->answer_edits;
 		slot->edit_head = 0;
 	}
+	slot->breaker = choice->breaker;
 	frame_reset(&slot->frame);
 	now_active(choice->endpoint);
 	if (__sync_val_compare_and_swap((__u64 *)&slot->flags, life, served) == life)
@@ -452,7 +453,7 @@ static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *
 		declined = choose_cluster_by_hash(msg, p, &choice);
 	if (declined == PICK_BY_HASH)
 		declined = choose_by_hash(msg, p, &choice);
-	if (!declined && choice.edits)
+	if (!declined)
 		declined = split_edits(&choice);
 	if (!declined && choice.edits) {
 		plan = bpf_sk_storage_get(&edit_plans, msg->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
@@ -504,7 +505,18 @@ static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *
 		}
 		size += plan->length - plan->replaced;
 	}
+	choice.breaker = enter_breaker(choice.cluster);
+	if (choice.breaker == BREAKER_OPEN) {
+		release(id);
+		if (plan)
+			take_back(msg, plan);
+		return instead(msg, p, tp, flags, REASON_MAX_REQUESTS);
+	}
+	if (choice.breaker)
+		flags |= SLOT_LIMITED;
 	if (!fill_slot(slot, p, tp, &choice, life, flags, size)) {
+		if (choice.breaker)
+			leave_breaker(choice.breaker);
 		give_up(slot, id);
 		if (plan)
 			take_back(msg, plan);
@@ -512,6 +524,8 @@ static __always_inline int relay_request(struct sk_msg_md *msg, struct p_state *
 	}
 	if (redirect(msg, slot, id) != SK_PASS) {
 		no_longer_active(choice.endpoint);
+		if (choice.breaker)
+			leave_breaker(choice.breaker);
 		give_up(slot, id);
 		if (plan)
 			take_back(msg, plan);

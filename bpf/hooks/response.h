@@ -101,6 +101,8 @@ __noinline int complete(struct slot *slot, __u32 id, __u32 generation)
 	flags = old | ended;
 	count_response(slot, took);
 	no_longer_active(slot->endpoint);
+	if (flags & SLOT_LIMITED)
+		leave_breaker(slot->breaker);
 	/* Short connections come in crowds, and most of their clients close by themselves: no wake-up for each. */
 	if (flags & SLOT_CLOSE_CLIENT)
 		slot_event_how(flags & SLOT_RETIRE ? EVENT_CLOSE : EVENT_END, id, slot,

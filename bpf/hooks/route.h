@@ -286,10 +286,16 @@ struct choice {
 	__u32 route;
 	__u32 timeout_ms;
 	__u32 vhost; /* whose rules they were */
-	__u32 action; /* the place of what their route does */
 	__u32 edits; /* the place of the edits in them, 0: none; or of the answer */
-	__u32 answer_edits; /* that of the edits of a server's answer, 0: none */
-	struct request_hash hash; /* looked for where the route or its cluster asks for it */
+	/* What the stack has room for: this is wanted until there is an endpoint, ... */
+	union {
+		__u32 action; /* the place of what their route does */
+		__u32 answer_edits; /* ... and this then: the place of the edits of a server's answer, 0: none */
+	};
+	union {
+		struct request_hash hash; /* looked for where the route or its cluster asks for it */
+		int breaker; /* where the request is counted among its cluster's, 0: nowhere */
+	};
 };
 
 /* To the cluster of an action's entry. 0, PICK_BY_HASH, or the reason to decline. */

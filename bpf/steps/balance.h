@@ -61,6 +61,40 @@ static __always_inline __u32 list_of(void *blob, __u32 first, __u32 n, __u32 tic
 	return 0;
 }
 
+/* Functions of their own to the verifier too. */
+__noinline int leave_breaker(__u32 breaker)
+{
+	struct breaker_state *state = bpf_map_lookup_elem(&breaker_states, &breaker);
+
+	if (state)
+		__sync_fetch_and_add(&state->active, -1);
+	return 0;
+}
+
+#define BREAKER_OPEN (-1)
+
+/*
+ * Has the cluster room for one more request? Then it is counted in the row that this gives, 0 where nobody counts. The
+ * slow path counts its own too, and answers those that are over (BREAKER_OPEN), as Envoy's ResourceManager would.
+ */
+__noinline int enter_breaker(__u32 cluster)
+{
+	const struct cluster_limit *limit = bpf_map_lookup_elem(&cluster_limits, &cluster);
+	struct breaker_state *state;
+	__u32 row;
+
+	if (!limit || !limit->breaker)
+		return 0;
+	row = limit->breaker;
+	state = bpf_map_lookup_elem(&breaker_states, &row);
+	if (!state)
+		return 0;
+	if (__sync_fetch_and_add(&state->active, 1) < limit->max_requests)
+		return row;
+	__sync_fetch_and_add(&state->active, -1);
+	return BREAKER_OPEN;
+}
+
 /* The one with the fewest active requests; of several each is as likely: the n-th takes the place with chance 1/n. */
 static __always_inline struct word *scan(void *blob, __u32 first, __u32 n)
 {

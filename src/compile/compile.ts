@@ -16,7 +16,16 @@ import type {
 import type { Metadata } from "../model/metadata.ts";
 import { addressText } from "../tables/address.ts";
 import { BlobBuilder } from "../tables/blob.ts";
-import type { ConnectWay, Ids, LongRule, OtherWay, SlowRoute, SlowRule, Tables } from "../tables/compiled.ts";
+import type {
+  CompiledCluster,
+  ConnectWay,
+  Ids,
+  LongRule,
+  OtherWay,
+  SlowRoute,
+  SlowRule,
+  Tables,
+} from "../tables/compiled.ts";
 import {
   ACTION_ANSWER,
   ACTION_BY_HASH,
@@ -33,7 +42,7 @@ import { chainFacts, type Entry, type Facts, recognise, withoutIdle } from "./fa
 import { ANY_PATH, GO_SLOW, guardsOf } from "./guards.ts";
 import { hashingClusters, whyNotHash, writePolicies } from "./hash.ts";
 import { HostTable } from "./hosts.ts";
-import { whyNotDownstream, whyNotLimits } from "./limits.ts";
+import { isBound, whyNotDownstream, whyNotLimits } from "./limits.ts";
 import { type NameIndex, Names } from "./names.ts";
 import { cut, hasAutomaton, TOO_LARGE } from "./pattern.ts";
 import { MOST_WORDS, Planner } from "./plan.ts";
@@ -106,9 +115,16 @@ export function withEndpoints(
   return { ...previous, ids, clusters, endpoints: directEndpoints(config, ids) };
 }
 
-const compiledCluster = ({ key, title, cluster, criteria }: ClusterRecord, balancing: BalancingOf, ids: Ids) => ({
+const compiledCluster = (
+  { key, title, cluster, criteria }: ClusterRecord,
+  balancing: BalancingOf,
+  ids: Ids,
+): CompiledCluster => ({
   name: title,
   id: ids.clusters.get(key)!,
+  ...(isBound(cluster) && {
+    limit: { breaker: ids.clusters.get(cluster.name)!, maxRequests: cluster.breakers!.default.maxRequests },
+  }),
   blob: compileCluster(
     balancing(cluster, criteria),
     (endpoint) => ids.endpoints.get(`${cluster.name} ${addressText(endpoint.address)}`)!,

@@ -59,14 +59,16 @@ export function whyNotDownstream({ limits = DEFAULT_DOWNSTREAM }: HttpOptions): 
 const MOST_SERVED = 32_768;
 
 /**
- * The hook counts no cluster's requests. It has none to count that nothing asked for, for a pool is bounded by as many
- * as Envoy's default (and that is there to protect Envoy), nor where there are never that many.
+ * Does the hook have to count a cluster's requests? Not where nothing asked for it, for a pool is bounded by as many as
+ * Envoy's default (and that is there to protect Envoy), nor where there are never that many.
  */
-const isBound = (maxRequests: number) => maxRequests !== DEFAULT_THRESHOLDS.maxRequests && maxRequests < MOST_SERVED;
+export function isBound({ breakers }: Cluster): boolean {
+  const maxRequests = breakers?.default.maxRequests ?? DEFAULT_THRESHOLDS.maxRequests;
+  return maxRequests !== DEFAULT_THRESHOLDS.maxRequests && maxRequests < MOST_SERVED;
+}
 
 /** The same for what goes to a cluster. */
-export function whyNotUpstream({ upstream, breakers }: Cluster): string | undefined {
-  if (breakers !== undefined && isBound(breakers.default.maxRequests)) return "max_requests bounds its requests";
+export function whyNotUpstream({ upstream }: Cluster): string | undefined {
   if (upstream === undefined) return undefined;
   if (upstream.perClient) return "connection_pool_per_downstream_connection keeps its clients' connections apart";
   if (upstream.maxRequestsPerConnection > 0) return "max_requests_per_connection bounds its connections";

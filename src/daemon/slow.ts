@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import { hostname } from "node:os";
 import type { Logger } from "pino";
+import { isBound } from "../compile/limits.ts";
 import type { Datapath } from "../kernel/datapath.ts";
 import * as shim from "../kernel/native.ts";
 import type { Address, Cluster, Endpoint, HttpChain, Listener, TcpChain } from "../model/config.ts";
@@ -89,6 +90,7 @@ export class SlowSide {
         if (flag !== undefined) counters.flag(flag);
       },
       active: (cluster) => router.active(cluster),
+      counted: (cluster) => this.#counted(cluster),
       countCluster: (cluster, what) => counters.count(counters.clusters, cluster, what),
       countListener: ({ listener }, what) => counters.count(counters.ends, listener, what),
       log: (fields, message) => log.debug(fields, message),
@@ -229,7 +231,7 @@ export class SlowSide {
       const choice = pick();
       if (choice.kind !== "endpoint") return { kind: "close", flag: choice.kind === "noCluster" ? "NC" : "UH" };
       const { cluster, endpoint } = choice;
-      const { address, started, ended } = this.#try(cluster, endpoint, 0);
+      const { address, started, ended } = this.#try(cluster, endpoint, 0, false);
       return {
         kind: "forward",
         ...destination(cluster),
@@ -242,6 +244,7 @@ export class SlowSide {
 
   #forward(choice: Extract<Choice, { kind: "endpoint" }>, { tenant, original }: Circumstances): Decision {
     const { cluster, endpoint, action, editor, cookies } = choice;
+    const limited = action.priority !== "high";
     const attempts = action.retry?.avoidsTried ? action.retry.hostAttempts : 0;
     return {
       kind: "forward",
@@ -249,27 +252,33 @@ export class SlowSide {
       action,
       edits: editor,
       added: cookies.map((cookie) => ["set-cookie", cookie] as const),
-      first: this.#try(cluster, endpoint, tenant),
+      first: this.#try(cluster, endpoint, tenant, limited),
       again: (tried, head) => {
         const other = this.#router.again(choice, head, tried, attempts, original);
-        return other && this.#try(cluster, other, tenant);
+        return other && this.#try(cluster, other, tenant, limited);
       },
       mirrors: (head) =>
         this.#router.mirrors(action, head, original).map(({ to, endpoint, marksHost }) => ({
           ...destination(to),
-          to: this.#try(to, endpoint, tenant),
+          to: this.#try(to, endpoint, tenant, limited),
           marksHost,
         })),
     };
   }
 
-  /** One request, or one connection of tcp_proxy, at an endpoint. */
-  #try(cluster: Cluster, endpoint: Endpoint, tenant: number): Try {
+  #counted(cluster: string): number {
+    const breaker = this.#kernel?.ids.clusters.get(cluster);
+    return breaker === undefined ? 0 : this.#kernel!.datapath.inBreaker(breaker);
+  }
+
+  /** One request, or one connection of tcp_proxy, at an endpoint. `limited`: max_requests is about it. */
+  #try(cluster: Cluster, endpoint: Endpoint, tenant: number, limited: boolean): Try {
     /* Where clients want to go is without end: one row for all of it. */
     const asked = cluster.discovery?.kind === "originalDst";
     const name = asked ? `${cluster.name} original destination` : endpointName(cluster.name, endpoint);
     const counts = this.#counters.endpoint(name);
     const id = this.#kernel?.ids.endpoints.get(name);
+    const breaker = limited && isBound(cluster) ? this.#kernel?.ids.clusters.get(cluster.name) : undefined;
     let since = 0;
     return {
       address: endpoint.address,
@@ -279,12 +288,14 @@ export class SlowSide {
         counts.requests++;
         counts.active++;
         if (id !== undefined) this.#kernel?.datapath.nowActive(id);
+        if (breaker !== undefined) this.#kernel?.datapath.enterBreaker(breaker);
         /* The kernel may lack an i-sock for the next one too. */
         if (id !== undefined && tenant !== 0) this.#kernel?.path.wanted(tenant, id);
       },
       ended: (status, requestBytes, responseBytes) => {
         counts.active--;
         if (id !== undefined) this.#kernel?.datapath.noLongerActive(id);
+        if (breaker !== undefined) this.#kernel?.datapath.leaveBreaker(breaker);
         counts.requestBytes += requestBytes;
         counts.responseBytes += responseBytes;
         if (status === undefined) return;

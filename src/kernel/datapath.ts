@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import type { HashMap } from "../sync/sync.ts";
 import type { AddrKey, Conn, EndpointStats, ListenerStats, Row, Slot } from "../tables/layout.gen.ts";
 import {
+  breakerStateRow,
   clockOffsets,
   connOffsets,
   connRow,
@@ -120,6 +121,7 @@ export class Datapath {
   readonly #chunkMemory: ArrayBuffer;
   readonly #stashMemory: ArrayBuffer;
   readonly #endpointMemory: ArrayBuffer;
+  readonly #breakerMemory: ArrayBuffer;
   readonly #clockMemory: ArrayBuffer;
   readonly #cpus: number;
 
@@ -142,6 +144,7 @@ export class Datapath {
     this.#chunkMemory = this.#mmap("chunks");
     this.#stashMemory = this.#mmap("stashes");
     this.#endpointMemory = this.#mmap("endpoint_states");
+    this.#breakerMemory = this.#mmap("breaker_states");
     this.#clockMemory = this.#mmap("clocks");
     for (const [map, prog, type] of MAP_PROGRAMS) native.progAttach(this.#prog(prog), this.#fd(map), type);
   }
@@ -306,7 +309,9 @@ export class Datapath {
       if (life.generation !== generation || (life.flags & SlotFlag.responseDone) !== 0) return false;
       const at = this.#slotAt(slot) + slotOffsets.flags;
       if (!this.#native.casU64(this.#slotMemory, at, life.word, life.word | BigInt(flags))) continue;
-      this.noLongerActive(this.slot(slot).endpoint);
+      const { endpoint, breaker } = this.slot(slot);
+      this.noLongerActive(endpoint);
+      if ((life.flags & SlotFlag.limited) !== 0) this.leaveBreaker(breaker);
       return true;
     }
   }
@@ -437,11 +442,35 @@ export class Datapath {
 
   /** One request less in service at the endpoint. */
   noLongerActive(endpoint: number): void {
-    const at = endpoint * endpointStateRow.size;
+    this.#countDown(this.#endpointMemory, endpoint * endpointStateRow.size);
+  }
+
+  #countDown(memory: ArrayBuffer, at: number): void {
     for (;;) {
-      const active = this.#native.load64(this.#endpointMemory, at);
-      if (active === 0n || this.#native.casU64(this.#endpointMemory, at, active, active - 1n)) return;
+      const active = this.#native.load64(memory, at);
+      if (active === 0n || this.#native.casU64(memory, at, active, active - 1n)) return;
     }
+  }
+
+  #countUp(memory: ArrayBuffer, at: number): void {
+    for (;;) {
+      const active = this.#native.load64(memory, at);
+      if (this.#native.casU64(memory, at, active, active + 1n)) return;
+    }
+  }
+
+  /** Of a cluster whose requests have a bound, the slow path's requests count for the hook, too. */
+  enterBreaker(breaker: number): void {
+    this.#countUp(this.#breakerMemory, breaker * breakerStateRow.size);
+  }
+
+  /** How many of such a cluster's requests are in service, by both paths; 0 for others. */
+  inBreaker(breaker: number): number {
+    return Number(this.#native.load64(this.#breakerMemory, breaker * breakerStateRow.size));
+  }
+
+  leaveBreaker(breaker: number): void {
+    this.#countDown(this.#breakerMemory, breaker * breakerStateRow.size);
   }
 
   active(endpoint: number): number {
@@ -457,11 +486,7 @@ export class Datapath {
 
   /** The slow path takes part in LEAST_REQUEST too. */
   nowActive(endpoint: number): void {
-    const at = endpoint * endpointStateRow.size;
-    for (;;) {
-      const active = this.#native.load64(this.#endpointMemory, at);
-      if (this.#native.casU64(this.#endpointMemory, at, active, active + 1n)) return;
-    }
+    this.#countUp(this.#endpointMemory, endpoint * endpointStateRow.size);
   }
 
   // ---- connections ----

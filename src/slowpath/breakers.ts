@@ -29,10 +29,15 @@ export interface InUse {
 export class Resources {
   readonly #inUse = new Map<string, InUse>();
   readonly #active: (cluster: string) => number;
+  readonly #counted: (cluster: string) => number;
 
-  /** `active`: requests of both paths that a cluster has in service. */
-  constructor(active: (cluster: string) => number) {
+  /**
+   * `active`: what of both paths a cluster has in service, connections of tcp_proxy included. `counted`: its requests,
+   * of default priority, where the kernel path counts them; else 0.
+   */
+  constructor(active: (cluster: string) => number, counted: (cluster: string) => number = () => 0) {
     this.#active = active;
+    this.#counted = counted;
   }
 
   of(cluster: string, priority: Priority): InUse {
@@ -45,9 +50,9 @@ export class Resources {
     return found;
   }
 
-  /** Where the kernel path serves the cluster too, there is no limit that needs its requests: src/compile/limits.ts. */
   mayRequest(cluster: string, priority: Priority, { maxRequests }: Thresholds): boolean {
-    return this.of(cluster, priority).requests < maxRequests;
+    const { requests } = this.of(cluster, priority);
+    return Math.max(requests, priority === "high" ? 0 : this.#counted(cluster)) < maxRequests;
   }
 
   mayRetry(cluster: string, priority: Priority, { maxRetries, retryBudget }: Thresholds): boolean {

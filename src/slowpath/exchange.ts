@@ -211,6 +211,8 @@ export class Exchange {
     } finally {
       this.#response.stop();
       this.#forgetTries();
+      /* No server was there to wait for a body that its client has sent all the same: mirrors may have all of it. */
+      if (this.#expects && this.#to.action.mirrors !== undefined) await this.#upload.readAtHand().catch(() => {});
       this.#upload.end();
       if (!this.#upload.whole) this.#copies.abort();
       stream.off("close", gone);

@@ -152,6 +152,8 @@ export interface Ports {
   finished(listener: HttpChain, flag: Flag | undefined, details: string): void;
   /** Requests that a cluster has in service, by both paths. */
   active(cluster: string): number;
+  /** The requests among them, of default priority, where the kernel path counts those of a cluster; else 0. */
+  counted(cluster: string): number;
   countCluster(cluster: string, what: ClusterCounter): void;
   countListener(listener: HttpChain, what: ListenerCounter): void;
   log(fields: object, message: string): void;

@@ -36,7 +36,10 @@ export class SlowPath {
 
   constructor(ports: Ports) {
     this.#ports = ports;
-    this.#resources = new Resources((cluster) => ports.active(cluster));
+    this.#resources = new Resources(
+      (cluster) => ports.active(cluster),
+      (cluster) => ports.counted(cluster),
+    );
     this.#upstreams = new Upstreams(this.#resources, (cluster, what) => ports.countCluster(cluster, what), ports);
   }
 

@@ -1,7 +1,14 @@
 import { addrKeyBytes } from "../tables/address.ts";
 import type { Tables } from "../tables/compiled.ts";
 import { fnv1a64 } from "../tables/hash.ts";
-import { ConnectWay, headerNameRow, listenerEntryRow, RULES_SLOW, XLB_MAX_HEADER_NAME } from "../tables/layout.gen.ts";
+import {
+  ConnectWay,
+  clusterLimitRow,
+  headerNameRow,
+  listenerEntryRow,
+  RULES_SLOW,
+  XLB_MAX_HEADER_NAME,
+} from "../tables/layout.gen.ts";
 
 export interface Blob {
   readonly index: number;
@@ -9,7 +16,7 @@ export interface Blob {
 }
 
 export type Outer = "rules" | "clusters";
-export type HashMap = "listeners" | "listener_rules" | "header_names" | "endpoint_addresses";
+export type HashMap = "listeners" | "listener_rules" | "header_names" | "endpoint_addresses" | "cluster_limits";
 
 /** The kernel's configuration maps, as sync sees them. */
 export interface MapStore {
@@ -85,8 +92,10 @@ export function diff(before: Installed | undefined, wanted: Tables): { ops: Op[]
     const was = old.entries.get(name);
     if (was && Buffer.compare(was.value, value) === 0) return;
     /* Clusters lead to endpoints. */
-    (map === "endpoint_addresses" ? leaves : switches).push({ op: "set", map, key, value });
+    (map === "endpoint_addresses" || map === "cluster_limits" ? leaves : switches).push({ op: "set", map, key, value });
   };
+  for (const { id, limit } of wanted.clusters)
+    if (limit !== undefined) entry("cluster_limits", u32(id), clusterLimitRow.encode(limit));
   for (const { id, address } of wanted.endpoints) entry("endpoint_addresses", u32(id), addrKeyBytes(address));
   for (const { name, index } of wanted.headerNames) entry("header_names", u64(fnv1a64(name)), headerName(name, index));
   for (const listener of wanted.listeners) {
@@ -112,7 +121,7 @@ export function diff(before: Installed | undefined, wanted: Tables): { ops: Op[]
   for (const [name, { map, key, value }] of [...old.entries].reverse()) {
     if (entries.has(name)) continue;
     /* An array has no holes: an index of 0 is what a hook understands as "no rules". */
-    if (map === "listener_rules" || map === "endpoint_addresses")
+    if (map === "listener_rules" || map === "endpoint_addresses" || map === "cluster_limits")
       drops.push({ op: "set", map, key, value: new Uint8Array(value.length) });
     /* Rules ask for headers: a header's name goes when no rule that may be in use asks for it. */ else
       (map === "header_names" ? unread : drops).push({ op: "remove", map, key });

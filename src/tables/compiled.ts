@@ -71,10 +71,18 @@ export type ConnectWay =
   /** It goes to an endpoint that the hook picks by this blob of clusters, and to the anchor where there is none. */
   | { readonly kind: "direct"; readonly blob: Uint32Array };
 
+export interface CompiledCluster {
+  readonly name: string;
+  readonly id: number;
+  readonly blob: Uint32Array;
+  /** The bound of the requests that are in service at a time, and the row in which they are counted. */
+  readonly limit?: { readonly breaker: number; readonly maxRequests: number };
+}
+
 export interface Tables {
   readonly ids: Ids;
   readonly listeners: readonly CompiledListener[];
-  readonly clusters: readonly { readonly name: string; readonly id: number; readonly blob: Uint32Array }[];
+  readonly clusters: readonly CompiledCluster[];
   /** Where endpoints are that connections are made to. */
   readonly endpoints: readonly { readonly id: number; readonly address: Address }[];
   /** Ordinary header names that the rules ask for, and `?name` for parameters of the query, with their indexes. */

@@ -380,6 +380,7 @@ export interface Slot {
   readonly editProgram: number;
   readonly editAt: number;
   readonly editHead: number;
+  readonly breaker: number;
 }
 
 export const slotOffsets = {
@@ -411,6 +412,7 @@ export const slotOffsets = {
   editProgram: 172,
   editAt: 176,
   editHead: 180,
+  breaker: 184,
 } as const;
 
 export const slotRow: Row<Slot> = row({
@@ -444,6 +446,7 @@ export const slotRow: Row<Slot> = row({
     editProgram: view.getUint32(at + 172, true),
     editAt: view.getUint32(at + 176, true),
     editHead: view.getUint32(at + 180, true),
+    breaker: view.getUint32(at + 184, true),
   }),
   write: (view, at, value) => {
     view.setUint32(at + 0, value.flags, true);
@@ -474,6 +477,7 @@ export const slotRow: Row<Slot> = row({
     view.setUint32(at + 172, value.editProgram, true);
     view.setUint32(at + 176, value.editAt, true);
     view.setUint32(at + 180, value.editHead, true);
+    view.setUint32(at + 184, value.breaker, true);
   },
 });
 
@@ -795,6 +799,46 @@ export const endpointStateRow: Row<EndpointState> = row({
   },
 });
 
+export interface ClusterLimit {
+  readonly breaker: number;
+  readonly maxRequests: number;
+}
+
+export const clusterLimitOffsets = {
+  breaker: 0,
+  maxRequests: 4,
+} as const;
+
+export const clusterLimitRow: Row<ClusterLimit> = row({
+  size: 8,
+  read: (view, at) => ({
+    breaker: view.getUint32(at + 0, true),
+    maxRequests: view.getUint32(at + 4, true),
+  }),
+  write: (view, at, value) => {
+    view.setUint32(at + 0, value.breaker, true);
+    view.setUint32(at + 4, value.maxRequests, true);
+  },
+});
+
+export interface BreakerState {
+  readonly active: bigint;
+}
+
+export const breakerStateOffsets = {
+  active: 0,
+} as const;
+
+export const breakerStateRow: Row<BreakerState> = row({
+  size: 64,
+  read: (view, at) => ({
+    active: view.getBigUint64(at + 0, true),
+  }),
+  write: (view, at, value) => {
+    view.setBigUint64(at + 0, value.active, true);
+  },
+});
+
 export interface ClusterState {
   readonly cursor: readonly bigint[];
 }
@@ -937,6 +981,7 @@ export const SlotFlag = {
   answered: 16384,
   upload: 32768,
   edits: 65536,
+  limited: 131072,
 } as const;
 
 export const slotFlagWords: Readonly<Record<number, string>> = {
@@ -957,6 +1002,7 @@ export const slotFlagWords: Readonly<Record<number, string>> = {
   16384: "answered",
   32768: "upload",
   65536: "edits",
+  131072: "limited",
 };
 
 export const FramingState = {
@@ -1108,7 +1154,8 @@ export const Reason = {
   ownHeaders: 47,
   responseHandedOver: 48,
   responseEditedLate: 49,
-  count: 50,
+  maxRequests: 50,
+  count: 51,
 } as const;
 
 export const reasonWords: Readonly<Record<number, string>> = {
@@ -1162,5 +1209,6 @@ export const reasonWords: Readonly<Record<number, string>> = {
   47: "own_headers",
   48: "response_handed_over",
   49: "response_edited_late",
-  50: "count",
+  50: "max_requests",
+  51: "count",
 };

@@ -2,12 +2,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { explainConfig } from "../../src/daemon/explain.ts";
 import { parseBootstrap } from "../../src/envoy/parse.ts";
+import type { Config } from "../../src/model/config.ts";
+import { compileConfig } from "./tables.ts";
 
 const at = (port_value: number) => ({ socket_address: { address: "127.0.0.1", port_value } });
 const EXTENSION = "type.googleapis.com/envoy.extensions.filters";
 
-/** What `xlb validate` says of the slow path, of one cluster with these fields, one route and one virtual host. */
-function slowLines(cluster: object, route: object = {}, host: object = {}): string[] {
+/** One cluster with these fields, one route and one virtual host. */
+function parsed(cluster: object, route: object = {}, host: object = {}): Config {
   const manager = {
     "@type": `${EXTENSION}.network.http_connection_manager.v3.HttpConnectionManager`,
     stat_prefix: "web",
@@ -19,7 +21,7 @@ function slowLines(cluster: object, route: object = {}, host: object = {}): stri
     http_filters: [{ name: "router", typed_config: { "@type": `${EXTENSION}.http.router.v3.Router` } }],
   };
   const endpoints = [{ lb_endpoints: [{ endpoint: { address: at(9_000) } }] }];
-  const parsed = parseBootstrap(
+  const read = parseBootstrap(
     JSON.stringify({
       static_resources: {
         listeners: [
@@ -29,21 +31,28 @@ function slowLines(cluster: object, route: object = {}, host: object = {}): stri
       },
     }),
   );
-  assert.ok(parsed.ok, JSON.stringify(parsed));
-  return explainConfig(parsed.value.config).filter((line) => line.includes("needs the slow path"));
+  assert.ok(read.ok, JSON.stringify(read));
+  return read.value.config;
 }
+
+/** What `xlb validate` says of the slow path. */
+const slowLines = (cluster: object, route: object = {}, host: object = {}): string[] =>
+  explainConfig(parsed(cluster, route, host)).filter((line) => line.includes("needs the slow path"));
 
 const thresholds = (fields: object) => ({ circuit_breakers: { thresholds: [fields] } });
 
-test("max_requests takes a cluster to the slow path where it is neither the default nor out of reach", () => {
+test("max_requests is the hook's to count where it is neither the default nor out of reach", () => {
+  const limitOf = (fields: object) => {
+    const config = parsed(thresholds(fields));
+    return compileConfig(config).clusters.map(({ limit }) => limit?.maxRequests);
+  };
   for (const max_requests of [0, 1, 1_023, 1_025, 32_767]) {
-    const lines = slowLines(thresholds({ max_requests }));
-    assert.equal(lines.length, 1, `${max_requests}: ${lines}`);
-    assert.match(lines[0]!, /max_requests bounds its requests/);
+    assert.deepEqual(limitOf({ max_requests }), [max_requests]);
+    assert.deepEqual(slowLines(thresholds({ max_requests })), [], `${max_requests}`);
   }
   for (const max_requests of [1_024, 32_768, 4_294_967_295])
-    assert.deepEqual(slowLines(thresholds({ max_requests })), [], `${max_requests}`);
-  assert.deepEqual(slowLines({}), []);
+    assert.deepEqual(limitOf({ max_requests }), [undefined], `${max_requests}`);
+  assert.deepEqual(limitOf({ priority: "HIGH", max_requests: 1 }), [undefined]);
 });
 
 test("of priority HIGH it is the route that takes the slow path", () => {

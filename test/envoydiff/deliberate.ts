@@ -70,7 +70,7 @@ export const DELIBERATE: readonly Deliberate[] = [
   },
   {
     id: "named-by-then",
-    why: "A bad body: Envoy has put the endpoint's name in the place of the host by then, if it had a connection to it.",
+    why: "A bad body: Envoy has put the endpoint's name in the host's place by then, if it had a connection to it.",
     explains: (request, expected, { status, headers = [] }) =>
       refuses(expected) &&
       status === 400 &&

@@ -142,7 +142,7 @@ export function expect(
   const chain = chooseChain(listener, connectionOf(listener, text, destination));
   if (chain === undefined) return { outcomes: [CLOSED], by: "no filter chain" };
   if (chain.kind === "tcp") return { outcomes: proxied(config, chain, text, ports), by: `tcp_proxy ${chain.label}` };
-  const expected = routedBy(config, chain, listener.address, text, ports);
+  const expected = routedBy(config, chain, destination, text, ports);
   return chain.http.own === undefined ? expected : { ...expected, own: true };
 }
 
