@@ -419,6 +419,7 @@ struct p_state {
 	__u64 cgroup;
 	__u64 born_ns;        /* when it reached the anchor */
 	__u64 body_remaining; /* request body bytes that still belong to the slot's request */
+	__u64 due_by_tcp;     /* bytes_received when all that the daemon handed on has come */
 	struct addr_key key;  /* its entry in conns */
 	struct addr_key destination;
 	__u32 listener;

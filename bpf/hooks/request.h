@@ -591,5 +591,8 @@ int xlb_request(struct sk_msg_md *msg)
 		p->pipeliner = 1;
 		return to_slow_path(msg, p, tp, REASON_PIPELINED);
 	}
+	/* The daemon has written all of the last answer, and TCP still has some of it: another one would overtake that. */
+	if (tp->bytes_received < p->due_by_tcp)
+		return to_slow_path(msg, p, tp, REASON_SLOW_BUSY);
 	return relay_request(msg, p, tp);
 }

@@ -711,6 +711,30 @@ int xlb_drained(struct __sk_buff *skb)
 }
 
 /*
+ * Told by the daemon in the same way, when it has written the rest of an answer but the kernel still has some of it:
+ * how many bytes the client has to get by TCP before the next answer may go into its queue.
+ */
+SEC("tc")
+int xlb_await(struct __sk_buff *skb)
+{
+	struct p_state *p;
+	struct bpf_sock *sk;
+	__u64 cookie, due;
+
+	if (bpf_skb_load_bytes(skb, 14, &cookie, sizeof(cookie)) ||
+	    bpf_skb_load_bytes(skb, 14 + sizeof(cookie), &due, sizeof(due)))
+		return 0;
+	sk = bpf_map_lookup_elem(&p_socks, &cookie);
+	if (!sk)
+		return 0;
+	p = bpf_sk_storage_get(&p_states, sk, 0, 0);
+	if (p)
+		p->due_by_tcp = due;
+	bpf_sk_release(sk);
+	return p != NULL;
+}
+
+/*
  * Asked by the daemon in the same way, when a connection is over: forgets it, unless its client's port is another one's
  * by now. Here, because between a look and a deletion by the daemon the port could become that.
  */

@@ -480,6 +480,7 @@ export class KernelPath {
         ended: (end, bytes) => {
           this.#tails.delete(slot);
           anchor.beside += bytes;
+          this.#datapath.awaitBytes(record.owner, record.bypassBase + BigInt(bytes));
           this.#bypassed(slot, generation, anchor, end, head?.closes ?? false);
         },
       });

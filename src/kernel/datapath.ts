@@ -517,6 +517,11 @@ export class Datapath {
     return answer === 1 ? "drained" : answer === 2 ? "queued" : "gone";
   }
 
+  /** The client's next request waits for bytes that TCP is still to bring it, until it has got so many in all. */
+  awaitBytes(cookie: bigint, received: bigint): void {
+    this.#ask("xlb_await", Buffer.concat([u64(cookie), u64(received)]));
+  }
+
   /** What a program that is never attached says to a question. */
   #ask(program: string, question: Buffer): number {
     const packet = Buffer.alloc(64);

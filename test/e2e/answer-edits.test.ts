@@ -410,6 +410,35 @@ function messages(name: string, kernel: boolean, ways: readonly Way[]): void {
         assert.equal(responses[0]?.text, "ok");
         assertEdited(responses[0]!);
       });
+
+      test(`${way}: no answer overtakes one that the daemon has written`, { timeout: PATIENCE }, async () => {
+        await warm(way);
+        for (const [size, sizes, prefix] of [
+          [600_000, [9, 50, 65_536], "edited-"],
+          [1_000_000, [9, 50, 65_536], "edited-"],
+          [1_000_000, [65_536], ""],
+          [3_000_000, [65_536], ""],
+        ] as const) {
+          const header = `${HEAD}Content-Length: ${size}\r\n\r\n`;
+          await bed.script("/large", [
+            ["split", header, sizes, 1],
+            ["fill", size],
+          ]);
+          const { end, responses } = await bed.client.play(
+            [
+              ...send(way, `GET /large HTTP/1.1\r\nHost: ${prefix}${hostFor(way)}\r\n\r\n`),
+              ["pause", 500],
+              ...get(way, "/warm"),
+              ["pause", 200],
+              ["response"],
+              ["response"],
+            ],
+            { rcvbuf: 300_000 },
+          );
+          const seen = responses.map(({ length, pattern }) => [length, pattern])[0];
+          assert.deepEqual([end, seen, responses[1]?.text], ["open", [size, true], "ok"], `${prefix}${size}`);
+        }
+      });
     }
   });
 }
