@@ -10,6 +10,7 @@ import type { Event, Slot } from "../tables/layout.gen.ts";
 import {
   EventType,
   eventRow,
+  FramingFlag,
   FramingState,
   SlotFlag,
   XLB_CHUNK_SLOTS,
@@ -53,6 +54,10 @@ export type Lost = "terminated" | "timeout" | "protocol";
 
 /** What rules make of the fields of an answer. */
 export type EditAnswer = (fields: readonly Field[]) => readonly Field[];
+
+/** Does the server end its connection behind the answer, as the head says that a hook has followed? */
+const saysClose = ({ frame: { flags } }: Slot) =>
+  (flags & FramingFlag.close) !== 0 || (flags & (FramingFlag.http10 | FramingFlag.keepAlive)) === FramingFlag.http10;
 
 /** How an i-sock ended; what is neither for certain counts as a reset. */
 type ISockEnd = "fin" | "reset";
@@ -472,6 +477,8 @@ export class KernelPath {
     if (record.generation !== generation || from === undefined) return;
     this.connections.when(record.client, record.owner, (anchor) => {
       if (this.#isocks.fd(slot) !== from || !this.#datapath.inService(slot, generation)) return;
+      /* It was asked for once more, while the connection was still to be accepted. */
+      if (this.#tails.has(slot)) return;
       const to = this.#native.dupFd(anchor.fd);
       const head = this.#lateHead(record);
       const stage = head ?? followFrom(record.frame.state, record.frame.remaining);
@@ -481,7 +488,7 @@ export class KernelPath {
           this.#tails.delete(slot);
           anchor.beside += bytes;
           this.#datapath.awaitBytes(record.owner, record.bypassBase + BigInt(bytes));
-          this.#bypassed(slot, generation, anchor, end, head?.closes ?? false);
+          this.#bypassed(slot, generation, anchor, end, head?.closes ?? saysClose(record));
         },
       });
       this.#tails.set(slot, tail);
@@ -508,21 +515,24 @@ export class KernelPath {
     }
     const clean = end === "complete" || end === "extra" || end === "closed";
     const retire = end !== "complete" || closes || (life.flags & NOT_GIVEN_BACK) !== 0;
-    const close = retire || (life.flags & SlotFlag.closeClient) !== 0;
+    /* What a server says behind its answer is no affair of the client's. */
+    const close = end === "closed" || closes || (life.flags & SlotFlag.closeClient) !== 0;
     if (!clean) {
       this.#datapath.conclude(slot, generation);
       this.#bury(slot, true);
       this.connections.reset(anchor);
       return;
     }
-    if (retire || (life.flags & SlotFlag.requestDone) === 0) {
+    if (retire) {
       this.#datapath.conclude(slot, generation);
       this.#bury(slot, false);
-    } else if (this.#datapath.conclude(slot, generation, SlotFlag.responseDone)) {
-      this.#isocks.watchEnd(slot);
-      this.#datapath.publish(slot);
+    } else {
+      const was = this.#datapath.conclude(slot, generation, SlotFlag.responseDone);
+      if (was) this.#isocks.watchEnd(slot);
+      /* Where more of the request is to come, the hook gives the i-sock back behind it. */
+      if (was && (was.flags & SlotFlag.requestDone) !== 0) this.#datapath.publish(slot);
     }
-    if (close && end !== "extra") this.connections.end(anchor);
+    if (close) this.connections.end(anchor);
   }
 
   /**

@@ -300,19 +300,19 @@ export class Datapath {
   }
 
   /**
-   * Ends the slot's request, if it is that generation's and not over. True for the one who did it, for no other. What
-   * it leaves behind is not used again, unless `flags` say otherwise.
+   * Ends the slot's request, if it is that generation's and not over. The one who did it, and no other, gets the flags
+   * that it had. What it leaves behind is not used again, unless `flags` say otherwise.
    */
-  conclude(slot: number, generation: number, flags: number = OVER): boolean {
+  conclude(slot: number, generation: number, flags: number = OVER): { readonly flags: number } | undefined {
     for (;;) {
       const life = this.life(slot);
-      if (life.generation !== generation || (life.flags & SlotFlag.responseDone) !== 0) return false;
+      if (life.generation !== generation || (life.flags & SlotFlag.responseDone) !== 0) return undefined;
       const at = this.#slotAt(slot) + slotOffsets.flags;
       if (!this.#native.casU64(this.#slotMemory, at, life.word, life.word | BigInt(flags))) continue;
       const { endpoint, breaker } = this.slot(slot);
       this.noLongerActive(endpoint);
       if ((life.flags & SlotFlag.limited) !== 0) this.leaveBreaker(breaker);
-      return true;
+      return life;
     }
   }
 

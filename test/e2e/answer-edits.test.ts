@@ -271,6 +271,12 @@ function messages(name: string, kernel: boolean, ways: readonly Way[]): void {
       return played;
     }
 
+    /** Plays behind a first request, whose connection was accepted meanwhile: so a body may come in pieces. */
+    async function onKernelPath(way: Way, steps: () => readonly Step[]) {
+      const before = await bed.paths();
+      return { before, played: await bed.client.play([...get(way, "/warm"), ["response"], ["pause", 300], ...steps()]) };
+    }
+
     const texts = ({ responses }: Outcome) => responses.map(({ text }) => text);
 
     for (const way of ways) {
@@ -397,18 +403,48 @@ function messages(name: string, kernel: boolean, ways: readonly Way[]): void {
       });
 
       test(`${way}: an answer before all of its request`, { timeout: PATIENCE }, async () => {
-        await bed.script("/early", [["send", WHOLE], ["body"]], { early: true });
         await warm(way);
-        const { responses } = await bed.client.play([
-          ...get(way, "/early", "POST", "Content-Length: 20\r\n"),
-          ["pause", 30],
-          ["send", "0123456789"],
-          ["pause", 30],
-          ["send", "0123456789"],
-          ["response"],
-        ]);
-        assert.equal(responses[0]?.text, "ok");
-        assertEdited(responses[0]!);
+        for (const sizes of [[65_536], [20, 10]]) {
+          await bed.script("/early", [["split", WHOLE, sizes, 1], ["body"]], { early: true });
+          const { before, played } = await onKernelPath(way, () => [
+            ...get(way, "/early", "POST", "Content-Length: 20\r\n"),
+            ["pause", 50],
+            ["send", "0123456789"],
+            ["pause", 50],
+            ["send", "0123456789"],
+            ["response"],
+            ["pause", 20],
+            ...get(way, "/warm"),
+            ["response"],
+          ]);
+          assert.deepEqual([played.end, texts(played)], ["open", ["ok", "ok", "ok"]]);
+          for (const response of played.responses) assertEdited(response);
+          /* The i-sock is given back behind such a request, too. */
+          if (way === "same_host" || way === "cross_host") assert.equal((await bed.paths())[way] - before[way], 3);
+        }
+      });
+
+      test(`${way}: the client's wish to close, and more than the answer`, { timeout: PATIENCE }, async () => {
+        await warm(way);
+        for (const sizes of [[65_536], [20, 10, 20, 500]]) {
+          await bed.script("/more", [["split", `${WHOLE}more`, sizes, 1]]);
+          const wish = await bed.client.play([
+            ...get(way, "/more", "GET", "Connection: close\r\n"),
+            ["response"],
+            ["eof", 5_000],
+          ]);
+          assert.deepEqual([wish.end, texts(wish)], ["eof", ["ok"]]);
+        }
+      });
+
+      test(`${way}: a server that closes behind a body that is read slowly`, { timeout: PATIENCE }, async () => {
+        const size = 6_000_000;
+        const header = `${HEAD}Connection: close\r\nContent-Length: ${size}\r\n\r\n`;
+        await warm(way);
+        await bed.script("/closes", [["send", header], ["fill", size], ["close"]]);
+        const steps: Step[] = [...get(way, "/closes"), ["pause", 300], ["response"], ["eof", 5_000]];
+        const { end, responses } = await bed.client.play(steps, { rcvbuf: 100_000 });
+        assert.deepEqual([end, responses[0]!.length, responses[0]!.pattern], ["eof", size, true]);
       });
 
       test(`${way}: no answer overtakes one that the daemon has written`, { timeout: PATIENCE }, async () => {
