@@ -510,7 +510,8 @@ export class KernelPath {
     if (life.generation !== generation || (life.flags & SlotFlag.responseDone) !== 0) return;
     if (end === "headCut" || end === "badHead") {
       const why = end === "badHead" ? "protocol" : "terminated";
-      this.#lose(slot, generation, life.flags, this.#datapath.slot(slot), why);
+      /* An answer that has begun is no reason to ask again; and where it began, the stash is the parser's window. */
+      this.#lose(slot, generation, life.flags & ~SlotFlag.stashed, this.#datapath.slot(slot), why);
       return;
     }
     const clean = end === "complete" || end === "extra" || end === "closed";
