@@ -53,6 +53,8 @@ export class LateHead {
         const follower = this.#follower(
           answer.status === 101 ? { kind: "untilClose" } : responseBody(answer, this.#method),
         );
+        /* It outlives its head, with what it says of it. */
+        this.#bytes = Buffer.alloc(0);
         return { out: Buffer.concat([...interim, written]), body: { follower, rest } };
       }
       interim.push(head);

@@ -274,7 +274,10 @@ function messages(name: string, kernel: boolean, ways: readonly Way[]): void {
     /** Plays behind a first request, whose connection was accepted meanwhile: so a body may come in pieces. */
     async function onKernelPath(way: Way, steps: () => readonly Step[]) {
       const before = await bed.paths();
-      return { before, played: await bed.client.play([...get(way, "/warm"), ["response"], ["pause", 300], ...steps()]) };
+      return {
+        before,
+        played: await bed.client.play([...get(way, "/warm"), ["response"], ["pause", 300], ...steps()]),
+      };
     }
 
     const texts = ({ responses }: Outcome) => responses.map(({ text }) => text);
