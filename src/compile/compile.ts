@@ -469,9 +469,10 @@ function programsOf(
   const limited = whyNotLimits(action);
   if (limited !== undefined) return { programs, whyNot: limited };
   for (const entry of action.clusters) {
-    const request = programOf(routes, vhost, route, action, entry);
+    const leading = { routes, vhost, route, action, entry };
+    const request = programOf(leading);
     if (request && "whyNot" in request) return { programs, ...request };
-    const answer = answerEditsOf(routes, vhost, route, action, entry);
+    const answer = answerEditsOf(leading);
     if (answer && "whyNot" in answer) return { programs, ...answer };
     if (request || answer) programs.set(entry, { request, answer });
   }

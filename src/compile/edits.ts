@@ -1,4 +1,5 @@
 import type {
+  Edited,
   FormatPart,
   ForwardAction,
   HeaderAddition,
@@ -56,23 +57,31 @@ export interface Unable {
   readonly whyNot: string;
 }
 
-/** What becomes of the requests that go to this entry of a route; undefined: they go on as they came. */
-export function programOf(
-  routes: RouteConfig,
-  vhost: VirtualHost,
-  route: Route,
-  action: ForwardAction,
-  entry: WeightedCluster,
-): EditProgram | Unable | undefined {
+/** Where requests go: to this entry of a route's clusters. */
+export interface Leading {
+  readonly routes: RouteConfig;
+  readonly vhost: VirtualHost;
+  readonly route: Route;
+  readonly action: ForwardAction;
+  readonly entry: WeightedCluster;
+}
+
+/** In the order in which they edit: `#levels` of src/route/edit.ts. */
+function levelsOf({ routes, vhost, route, entry }: Leading): readonly Edited[] {
+  const levels = [route, vhost, routes];
+  return [entry, ...(routes.mostSpecificWins ? levels.reverse() : levels)];
+}
+
+/** What becomes of these requests; undefined: they go on as they came. */
+export function programOf(leading: Leading): EditProgram | Unable | undefined {
+  const { routes, route, action, entry } = leading;
   const steps: Step[] = [];
   let authority: Value = [{ kind: "authority" }];
   let host: string | undefined;
   /* Only the slow path tries again, and counts on from there. */
   if (action.countsAttempts) steps.push(setting("x-envoy-attempt-count", ["1"]));
   const tells = routes.suppressesOwn !== true;
-  const levels = [route, vhost, routes];
-  if (routes.mostSpecificWins) levels.reverse();
-  for (const level of [entry, ...levels]) {
+  for (const level of levelsOf(leading)) {
     const made = level.requestEdits && stepOf(level.requestEdits, authority);
     if (made && "whyNot" in made) return made;
     if (made) steps.push(made);
@@ -108,20 +117,12 @@ const FRAMING: ReadonlySet<string> = new Set([
   "upgrade",
 ]);
 
-/** What becomes of a server's answers to the requests that go to this entry; undefined: they go on as they came. */
-export function answerEditsOf(
-  routes: RouteConfig,
-  vhost: VirtualHost,
-  route: Route,
-  action: ForwardAction,
-  entry: WeightedCluster,
-): EditProgram | Unable | undefined {
+/** What becomes of servers' answers to these requests; undefined: they go on as they came. */
+export function answerEditsOf(leading: Leading): EditProgram | Unable | undefined {
   const steps: Step[] = [];
   /* On the kernel path it is the first attempt. */
-  if (action.tellsAttempts) steps.push(setting("x-envoy-attempt-count", ["1"]));
-  const levels = [route, vhost, routes];
-  if (routes.mostSpecificWins) levels.reverse();
-  for (const { responseEdits } of [entry, ...levels]) {
+  if (leading.action.tellsAttempts) steps.push(setting("x-envoy-attempt-count", ["1"]));
+  for (const { responseEdits } of levelsOf(leading)) {
     const made = responseEdits && stepOf(responseEdits, [{ kind: "authority" }]);
     if (made && "whyNot" in made) return made;
     if (made) steps.push(made);

@@ -1,7 +1,5 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { parseBootstrap } from "../../src/envoy/parse.ts";
-import { httpChains } from "../../src/model/chains.ts";
 import type { RouteConfig } from "../../src/model/config.ts";
 import { decide } from "../../src/route/outcome.ts";
 import { Dice } from "../dice.ts";
@@ -23,6 +21,7 @@ import {
   type Way,
   withoutKernel,
 } from "./harness.ts";
+import { ACTIONS, routesOf, spaced } from "./routes.ts";
 
 /**
  * Edits of servers' answers: what the client gets must be what the reference says, whatever way the request took and in
@@ -34,7 +33,6 @@ const HOSTS = Number(process.env.EDITS_HOSTS ?? 40);
 const ANSWERS = Number(process.env.EDITS_REQUESTS ?? 60);
 
 const NAMES = ["x-a", "x-b", "x-much-longer-name", "vary", "server", "set-cookie", "via", "location"];
-const ACTIONS = ["APPEND_IF_EXISTS_OR_ADD", "ADD_IF_ABSENT", "OVERWRITE_IF_EXISTS_OR_ADD", "OVERWRITE_IF_EXISTS"];
 const VALUES = ["v", "", "some, value", "x".repeat(33), "over %PROTOCOL%", "ä"];
 
 function editsOf(dice: Dice): EditsSpec {
@@ -121,11 +119,8 @@ function answerOf(dice: Dice): Answered {
   return { ...made, interim: hinted.length > 0 ? [103] : [], isWhole, acts };
 }
 
-const linesOf = (lines: readonly string[]) =>
-  lines.map((line, at) => (at === 0 ? line : line.replace(/^([^:]*):[ \t]*(.*?)[ \t]*$/, "$1: $2")));
-
 const fieldsOf = (lines: readonly string[]) =>
-  linesOf(lines)
+  spaced(lines)
     .slice(1)
     .map((line): [string, string] => [line.slice(0, line.indexOf(": ")), line.slice(line.indexOf(": ") + 2)]);
 
@@ -141,13 +136,7 @@ function expected(routes: RouteConfig, authority: string, { lines }: Answered): 
   return [lines[0]!, ...outcome.responseHeaders.map(([name, value]) => `${name}: ${value}`)];
 }
 
-const routesOf = (bed: Bed): RouteConfig => {
-  const read = parseBootstrap(bed.config);
-  assert.ok(read.ok, JSON.stringify(read));
-  return httpChains(read.value.config.listeners[0]!)[0]!.routes;
-};
-
-const headOf = ({ head }: Response) => linesOf(head.split("\r\n").filter((line) => line !== ""));
+const headOf = ({ head }: Response) => spaced(head.split("\r\n").filter((line) => line !== ""));
 
 /** How often the daemon has edited a head, for want of a whole one. */
 const editedLate = async (bed: Bed) => (await bed.stats()).reasons.response_edited_late ?? 0;

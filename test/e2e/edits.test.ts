@@ -1,7 +1,5 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { parseBootstrap } from "../../src/envoy/parse.ts";
-import { httpChains } from "../../src/model/chains.ts";
 import type { RouteConfig } from "../../src/model/config.ts";
 import { decide } from "../../src/route/outcome.ts";
 import { Dice } from "../dice.ts";
@@ -20,6 +18,7 @@ import {
   type Way,
   withoutKernel,
 } from "./harness.ts";
+import { ACTIONS, routesOf, spaced } from "./routes.ts";
 
 /**
  * Random edits and rewrites of random requests: what the server saw must be what the reference says, whatever way the
@@ -31,7 +30,6 @@ const HOSTS = Number(process.env.EDITS_HOSTS ?? 60);
 const REQUESTS = Number(process.env.EDITS_REQUESTS ?? 4);
 
 const NAMES = ["x-a", "x-b", "x-much-longer-name", "via", "accept", "user-agent", "x-envoy-original-path"];
-const ACTIONS = ["APPEND_IF_EXISTS_OR_ADD", "ADD_IF_ABSENT", "OVERWRITE_IF_EXISTS_OR_ADD", "OVERWRITE_IF_EXISTS"];
 const VALUES = ["v", "", "some, value", "x".repeat(33), "%REQ(:path)%", "by %REQ(:METHOD)% for %REQ(:authority)%", "ä"];
 
 function editsOf(dice: Dice): EditsSpec {
@@ -103,11 +101,12 @@ const textOf = ({ method, target, headers }: Asked) =>
 const CONNECTION = /^connection:/i;
 
 const linesOf = (head: string) =>
-  head
-    .split("\r\n")
-    .slice(0, -2)
-    .filter((line) => !CONNECTION.test(line))
-    .map((line, at) => (at === 0 ? line : line.replace(/^([^:]*):[ \t]*(.*?)[ \t]*$/, "$1: $2")));
+  spaced(
+    head
+      .split("\r\n")
+      .slice(0, -2)
+      .filter((line) => !CONNECTION.test(line)),
+  );
 
 /** What the reference says that the server gets. */
 function expected(routes: RouteConfig, { method, target, headers }: Asked): string[] {
@@ -121,12 +120,6 @@ function expected(routes: RouteConfig, { method, target, headers }: Asked): stri
     ...sent.filter(([name]) => name !== "Connection").map(([name, value]) => `${name}: ${value}`),
   ];
 }
-
-const routesOf = (bed: Bed): RouteConfig => {
-  const read = parseBootstrap(bed.config);
-  assert.ok(read.ok, JSON.stringify(read));
-  return httpChains(read.value.config.listeners[0]!)[0]!.routes;
-};
 
 function suite(name: string, kernel: boolean, ways: readonly Way[]): void {
   describe(`edits, ${name}`, { skip: kernel && withoutKernel(), timeout: 180_000 }, () => {
