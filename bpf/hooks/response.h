@@ -182,16 +182,16 @@ struct answer_edits {
 	bool due; /* the final head has not come yet */
 };
 
+static __always_inline struct answer_edits edits_in(const struct slot *slot)
+{
+	return (struct answer_edits){.rules = slot->edit_rules, .program = slot->edit_program, .due = true};
+}
+
 static __always_inline struct answer_edits edits_of(const struct slot *slot, __u64 life)
 {
-	struct answer_edits edits = {};
+	struct answer_edits none = {};
 
-	if (!(life & SLOT_EDITS) || slot->frame.state >= FRAME_BODY)
-		return edits;
-	edits.rules = slot->edit_rules;
-	edits.program = slot->edit_program;
-	edits.due = true;
-	return edits;
+	return life & SLOT_EDITS && slot->frame.state < FRAME_BODY ? edits_in(slot) : none;
 }
 
 /* Is the head not all there? `head`: where in the message a final one ends, 0: nowhere. An interim one may be. */
@@ -627,10 +627,8 @@ int xlb_hand_over(struct sk_msg_md *msg)
 	life = life_of(slot);
 	owner = slot->owner;
 	head = life & SLOT_EDITS ? slot->edit_head : 0;
-	if (head) {
-		edits.rules = slot->edit_rules;
-		edits.program = slot->edit_program;
-	}
+	if (head)
+		edits = edits_in(slot);
 	if (!in_service(life) || !(life & SLOT_HAND_OVER) || life_of(slot) >> 32 != life >> 32)
 		return leave(REASON_RESPONSE_UNASKED, SK_DROP);
 	if (head && (__u32)slot->handed_over == slot->edit_at) {

@@ -349,7 +349,6 @@ static __always_inline const __u8 *open_at(const __u8 *data, const __u8 *end, bo
  * `length` is at most XLB_STASH_BYTES. `end`: a packet's, which the verifier wants asked for each time; NULL for memory
  * of XLB_STASH_BYTES.
  */
-
 static __always_inline __u64 follow_bytes(struct framing *f, const __u8 *data, const __u8 *end, bool packet,
 					  __u32 length, bool head_request)
 {

@@ -42,7 +42,7 @@ import { chainFacts, type Entry, type Facts, recognise, withoutIdle } from "./fa
 import { ANY_PATH, GO_SLOW, guardsOf } from "./guards.ts";
 import { hashingClusters, whyNotHash, writePolicies } from "./hash.ts";
 import { HostTable } from "./hosts.ts";
-import { isBound, whyNotDownstream, whyNotLimits } from "./limits.ts";
+import { boundOf, whyNotDownstream, whyNotLimits } from "./limits.ts";
 import { type NameIndex, Names } from "./names.ts";
 import { cut, hasAutomaton, TOO_LARGE } from "./pattern.ts";
 import { MOST_WORDS, Planner } from "./plan.ts";
@@ -115,21 +115,22 @@ export function withEndpoints(
   return { ...previous, ids, clusters, endpoints: directEndpoints(config, ids) };
 }
 
-const compiledCluster = (
+function compiledCluster(
   { key, title, cluster, criteria }: ClusterRecord,
   balancing: BalancingOf,
   ids: Ids,
-): CompiledCluster => ({
-  name: title,
-  id: ids.clusters.get(key)!,
-  ...(isBound(cluster) && {
-    limit: { breaker: ids.clusters.get(cluster.name)!, maxRequests: cluster.breakers!.default.maxRequests },
-  }),
-  blob: compileCluster(
-    balancing(cluster, criteria),
-    (endpoint) => ids.endpoints.get(`${cluster.name} ${addressText(endpoint.address)}`)!,
-  ),
-});
+): CompiledCluster {
+  const maxRequests = boundOf(cluster);
+  return {
+    name: title,
+    id: ids.clusters.get(key)!,
+    ...(maxRequests !== undefined && { limit: { breaker: ids.clusters.get(cluster.name)!, maxRequests } }),
+    blob: compileCluster(
+      balancing(cluster, criteria),
+      (endpoint) => ids.endpoints.get(`${cluster.name} ${addressText(endpoint.address)}`)!,
+    ),
+  };
+}
 
 type BalancingOf = (cluster: Cluster, criteria?: Metadata) => Balancing;
 

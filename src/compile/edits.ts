@@ -105,18 +105,6 @@ export function programOf(leading: Leading): EditProgram | Unable | undefined {
   return tooMuchOf(program) ?? program;
 }
 
-/** The names whose lines tell where a message ends, or what becomes of its connection. */
-const FRAMING: ReadonlySet<string> = new Set([
-  "connection",
-  "content-length",
-  "keep-alive",
-  "proxy-connection",
-  "te",
-  "trailer",
-  "transfer-encoding",
-  "upgrade",
-]);
-
 /** What becomes of servers' answers to these requests; undefined: they go on as they came. */
 export function answerEditsOf(leading: Leading): EditProgram | Unable | undefined {
   const steps: Step[] = [];
@@ -132,8 +120,6 @@ export function answerEditsOf(leading: Leading): EditProgram | Unable | undefine
     if (value.some((part) => typeof part !== "string"))
       return { whyNot: `the value of ${name} in its responses holds a part of the request` };
   const program = outcomes(steps, JOINED_IN_RESPONSES, undefined);
-  const framing = [...program.names, ...program.additions].find(({ name }) => FRAMING.has(name));
-  if (framing !== undefined) return { whyNot: `it edits ${framing.name} of responses` };
   return tooMuchOf(program) ?? program;
 }
 

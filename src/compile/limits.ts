@@ -59,12 +59,12 @@ export function whyNotDownstream({ limits = DEFAULT_DOWNSTREAM }: HttpOptions): 
 const MOST_SERVED = 32_768;
 
 /**
- * Does the hook have to count a cluster's requests? Not where nothing asked for it, for a pool is bounded by as many as
- * Envoy's default (and that is there to protect Envoy), nor where there are never that many.
+ * The bound by which the hook has to count a cluster's requests. There is none where nothing asked for it, for a pool
+ * is bounded by as many as Envoy's default (and that is there to protect Envoy), nor where there are never that many.
  */
-export function isBound({ breakers }: Cluster): boolean {
+export function boundOf({ breakers }: Cluster): number | undefined {
   const maxRequests = breakers?.default.maxRequests ?? DEFAULT_THRESHOLDS.maxRequests;
-  return maxRequests !== DEFAULT_THRESHOLDS.maxRequests && maxRequests < MOST_SERVED;
+  return maxRequests === DEFAULT_THRESHOLDS.maxRequests || maxRequests >= MOST_SERVED ? undefined : maxRequests;
 }
 
 /** The same for what goes to a cluster. */

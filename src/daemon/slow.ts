@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import { hostname } from "node:os";
 import type { Logger } from "pino";
-import { isBound } from "../compile/limits.ts";
+import { boundOf } from "../compile/limits.ts";
 import type { Datapath } from "../kernel/datapath.ts";
 import * as shim from "../kernel/native.ts";
 import type { Address, Cluster, Endpoint, HttpChain, Listener, TcpChain } from "../model/config.ts";
@@ -278,7 +278,8 @@ export class SlowSide {
     const name = asked ? `${cluster.name} original destination` : endpointName(cluster.name, endpoint);
     const counts = this.#counters.endpoint(name);
     const id = this.#kernel?.ids.endpoints.get(name);
-    const breaker = limited && isBound(cluster) ? this.#kernel?.ids.clusters.get(cluster.name) : undefined;
+    const breaker =
+      limited && boundOf(cluster) !== undefined ? this.#kernel?.ids.clusters.get(cluster.name) : undefined;
     let since = 0;
     return {
       address: endpoint.address,

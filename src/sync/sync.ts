@@ -47,6 +47,9 @@ export interface Installed {
   >;
 }
 
+/** What clusters lead to: arrays that refer to nothing. */
+const LEAVES: ReadonlySet<HashMap> = new Set(["endpoint_addresses", "cluster_limits"]);
+
 const nothing: Installed = { rules: new Map(), clusters: new Map(), entries: new Map() };
 
 /**
@@ -91,8 +94,7 @@ export function diff(before: Installed | undefined, wanted: Tables): { ops: Op[]
     entries.set(name, { map, key, value });
     const was = old.entries.get(name);
     if (was && Buffer.compare(was.value, value) === 0) return;
-    /* Clusters lead to endpoints. */
-    (map === "endpoint_addresses" || map === "cluster_limits" ? leaves : switches).push({ op: "set", map, key, value });
+    (LEAVES.has(map) ? leaves : switches).push({ op: "set", map, key, value });
   };
   for (const { id, limit } of wanted.clusters)
     if (limit !== undefined) entry("cluster_limits", u32(id), clusterLimitRow.encode(limit));
@@ -121,7 +123,7 @@ export function diff(before: Installed | undefined, wanted: Tables): { ops: Op[]
   for (const [name, { map, key, value }] of [...old.entries].reverse()) {
     if (entries.has(name)) continue;
     /* An array has no holes: an index of 0 is what a hook understands as "no rules". */
-    if (map === "listener_rules" || map === "endpoint_addresses" || map === "cluster_limits")
+    if (map === "listener_rules" || LEAVES.has(map))
       drops.push({ op: "set", map, key, value: new Uint8Array(value.length) });
     /* Rules ask for headers: a header's name goes when no rule that may be in use asks for it. */ else
       (map === "header_names" ? unread : drops).push({ op: "remove", map, key });

@@ -6,7 +6,7 @@ import { after, describe, test } from "node:test";
 import { type Explanation, explainRequest, formatExplanation, readQuestion } from "../../src/daemon/explain-request.ts";
 import { findListener } from "../../src/daemon/listener.ts";
 import { EVERYTHING } from "../../src/model/chains.ts";
-import type { Cluster, Config, Endpoint, HttpChain, Listener, Route } from "../../src/model/config.ts";
+import type { Cluster, Config, Endpoint, HeaderEdits, HttpChain, Listener, Route } from "../../src/model/config.ts";
 import { reasonWords } from "../../src/tables/layout.gen.ts";
 import { xlbFromSource } from "./source.ts";
 
@@ -22,6 +22,12 @@ const cluster = (name: string, endpoints: Endpoint[], policy: Cluster["policy"] 
   maxConnections: 1_024,
   endpoints,
 });
+/** A value that the hook has no part of a request for. */
+const OF_REQUEST: HeaderEdits = {
+  remove: [],
+  add: [{ name: "x", value: [{ kind: "request", name: ":path" }], action: "append", keepEmpty: false }],
+};
+
 const route = (name: string, prefix: string, ...clusters: [string, number][]): Route => ({
   name,
   path: { kind: "prefix", value: prefix, caseSensitive: true },
@@ -66,7 +72,7 @@ const chain: HttpChain = {
         domains: ["slow"],
         routes: [
           { ...route("asks", "/q", ["fair", 1]), fraction: { share: 1, outOf: 2 } },
-          { ...route("edits", "/e", ["fair", 1]), responseEdits: { remove: ["te"], add: [] } },
+          { ...route("edits", "/e", ["fair", 1]), responseEdits: OF_REQUEST },
           route("plain", "/", ["fair", 1]),
         ],
       },
