@@ -283,7 +283,7 @@ function suite(name: string, kernel: boolean, ways: readonly Way[]): void {
       };
       let share = await used();
       /* Some seconds after its start V8 tidies what the start has left: 20 to 30 ms, once. */
-      for (let more = 5; more > 0 && share >= 0.005; more--) share = await used();
+      for (let more = 2; more > 0 && share >= 0.005; more--) share = await used();
       const resident = residentKb(pid!) / 1024;
       const ready = `${bed.daemon.readyMs} ms, ${bed.daemon.readyCpuMs} ms of them at work`;
       const told = `ready after ${ready}; ${share * 100} % of a core; ${resident} MiB resident`;
