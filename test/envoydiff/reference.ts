@@ -416,9 +416,11 @@ function outcomesOf(
       const kept = isKept(content, action);
       const short = fieldOf(text, "x-short") !== undefined;
       const named = action.host?.kind === "endpoint";
+      /* Another try may go elsewhere, whatever the hash: with previous_hosts, or where its host is another one then. */
+      const others = named || action.retry?.avoidsTried ? [...lists, cluster.endpoints] : lists;
       const endings = endingsOf({
-        /* Where its host is another one then, another try's hash may lead elsewhere. */
-        kinds: kindsOf(named ? [...lists, cluster.endpoints] : lists, ports),
+        kinds: kindsOf(lists, ports),
+        otherKinds: kindsOf(others, ports),
         acts: short ? ["short"] : actsOf(sent),
         tries: () => (kept ? Tries.of(action.retry, new Headers(edited, "each")) : undefined),
         timeouts,
@@ -430,8 +432,6 @@ function outcomesOf(
         safe: ["GET", "HEAD", "OPTIONS"].includes(request.method),
       });
       const copies = content === undefined || short ? {} : copiesOf(config, action, head, sent);
-      /* With previous_hosts another try may go elsewhere, whatever the hash. */
-      const anyOther = () => (action.retry?.avoidsTried ? cluster.endpoints : lists.flat());
       const nextHosts = (last: RequestHead, nth: number) =>
         (nth > 0 && action.retry?.avoidsTried ? cluster.endpoints : hostsFor(last).lists.flat()).filter(
           (host) => kindOf(host, ports) !== "dead",
@@ -442,7 +442,7 @@ function outcomesOf(
           : [
               {
                 ending,
-                hosts: ending.count > 1 ? anyOther() : lists.flat(),
+                hosts: (ending.count > 1 ? others : lists).flat(),
                 heads: Array.from({ length: ending.went }, () => sent),
               },
             ],

@@ -29,6 +29,8 @@ export type Kind = "near" | "far" | "dead" | "none";
 
 export interface Trial {
   readonly kinds: readonly Kind[];
+  /** The same for tries behind the first, which may lead to others. */
+  readonly otherKinds: readonly Kind[];
   readonly acts: readonly string[];
   /** Its state is used up: each run has its own. */
   tries(): Tries | undefined;
@@ -104,6 +106,8 @@ class Play {
   readonly #tries: Tries | undefined;
   readonly #thresholds: Thresholds;
   readonly #seen = { near: 0, far: 0 };
+  /** Where the next try may go. */
+  #kinds: readonly Kind[];
   #count = 0;
   #went = 0;
   #repetition: number | undefined;
@@ -118,6 +122,7 @@ class Play {
     const { cluster, action } = trial;
     this.#trial = trial;
     this.#choose = choose;
+    this.#kinds = trial.kinds;
     this.#tries = trial.tries();
     this.#thresholds = (cluster.breakers ?? DEFAULT_BREAKERS)[action.priority ?? "default"];
   }
@@ -131,7 +136,8 @@ class Play {
 
   /** Undefined: there is another try. */
   #try(): Ending | undefined {
-    const at = this.#choose(this.#trial.kinds);
+    const at = this.#choose(this.#kinds);
+    this.#kinds = this.#trial.otherKinds;
     if (at === "none") return this.#failed(503, "no healthy upstream");
     this.#count++;
     if (this.#mayNotWait()) return this.#overflow(true);
@@ -173,7 +179,7 @@ class Play {
   #acted(act: string, at: "near" | "far"): Ending | undefined {
     if (act === "short") return this.#failed(SILENCE.status, SILENCE.body);
     if (/^(reset|close|hang)$/.test(act)) {
-      if (this.#again(this.#tries?.afterReset("reset")) || this.#repeats()) return undefined;
+      if (this.#again(this.#tries?.afterReset("reset")) || this.#repeats(at)) return undefined;
       return this.#failed(503, `${this.#because()}connection termination`);
     }
     const { status, fields } = answerTo(act);
@@ -185,11 +191,15 @@ class Play {
   }
 
   /** A safe request that its server lost without a word: of one that is long the kernel path cannot. */
-  #repeats(): boolean {
+  #repeats(at: Kind): boolean {
     const may = this.#trial.safe && !this.#repeated && !this.#stopped;
     this.#repeated = true;
     const does = may && this.#choose([true, false]);
-    if (does) this.#repetition = this.#went;
+    if (does) {
+      this.#repetition = this.#went;
+      /* There again, or, what the kernel path has lost, as if it were the first try. */
+      this.#kinds = [...new Set([...this.#trial.kinds, at])];
+    }
     return does;
   }
 
