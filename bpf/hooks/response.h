@@ -200,12 +200,17 @@ static __always_inline bool head_in_pieces(const struct slot *slot, __u32 head)
 	return !head && !(slot->frame.state == FRAME_VERSION && slot->frame.count == 0);
 }
 
-/* The daemon edits the head, and hands on all that follows: it reads the answer from its first byte. */
-static __always_inline int edit_late(struct slot *slot, __u32 id)
+/* The daemon reads the answer from its first byte, makes the head that the client gets, and hands on all of it. */
+static __always_inline int begin_late(struct slot *slot, __u32 id, enum reason reason)
 {
 	frame_reset(&slot->frame);
 	bypass(slot, id);
-	return leave(REASON_RESPONSE_EDITED_LATE, SK_PASS);
+	return leave(reason, SK_PASS);
+}
+
+static __always_inline int edit_late(struct slot *slot, __u32 id)
+{
+	return begin_late(slot, id, REASON_RESPONSE_EDITED_LATE);
 }
 
 /* Does an interim head come before the final one? Of a head that was followed to its end. */
@@ -563,11 +568,16 @@ int xlb_response_skb(struct __sk_buff *skb)
 		    is_keep_alive(word))
 			bpf_skb_store_bytes(skb, keep_alive - 1, "close     ", 10, 0);
 	}
-	/* A server that closes before it has read a body resets, and what the i-sock's worker holds would be lost. */
+	/*
+	 * A server that closes before it has read a body resets, and what the i-sock's worker holds would be lost. Does it
+	 * close? Without a final head nobody knows, and when it comes some of the answer may be with the worker.
+	 */
 	if (first && life & SLOT_HAND_OVER && life & SLOT_UPLOAD &&
-	    (server_closes(&slot->frame) || !(life & SLOT_REQUEST_DONE))) {
+	    (!head || server_closes(&slot->frame) || !(life & SLOT_REQUEST_DONE))) {
 		if (life & SLOT_EDITS)
 			return edit_late(slot, id);
+		if (!head && life & SLOT_REQUEST_DONE)
+			return begin_late(slot, id, REASON_RESPONSE_BYPASS);
 		__sync_fetch_and_and(&slot->flags, ~SLOT_HAND_OVER);
 		life &= ~(__u64)SLOT_HAND_OVER;
 	}

@@ -470,7 +470,7 @@ export class KernelPath {
     if ((flags & SlotFlag.requestDone) === 0) this.#fault(slot, generation, "terminated");
   }
 
-  /** The client reads too slowly, or the head is to be edited: hand the rest of the answer on, as it is taken. */
+  /** The client reads too slowly, or the hook leaves the head to us: hand the rest of the answer on, as it is taken. */
   #bypass(slot: number, generation: number): void {
     const record = this.#datapath.slot(slot);
     const from = this.#isocks.fd(slot);
@@ -499,7 +499,7 @@ export class KernelPath {
   /** Where it is the head that the hook has left to us. */
   #lateHead(record: Slot): LateHead | undefined {
     const { flags, frame } = record;
-    if ((flags & SlotFlag.edits) === 0 || frame.state >= FramingState.body) return undefined;
+    if (frame.state >= FramingState.body) return undefined;
     const method = (flags & SlotFlag.head) !== 0 ? "HEAD" : "GET";
     return new LateHead(this.#editOf(flags, record), method, (flags & SlotFlag.closeClient) !== 0);
   }

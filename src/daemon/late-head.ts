@@ -17,7 +17,7 @@ export interface Edited {
 }
 
 /**
- * The head of an answer that did not come to the hook in one piece, and that rules edit: it is kept until it is whole.
+ * The head of an answer that did not come to the hook in one piece: it is kept until it is whole, and edited by rules.
  * Interim heads before it go on as they came.
  */
 export class LateHead {

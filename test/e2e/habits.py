@@ -12,6 +12,7 @@ import http.client
 import json
 import mmap
 import os
+import re
 import select
 import signal
 import socket
@@ -83,10 +84,14 @@ class Answer:
         self.data = bytearray()
         self.head_length = 0
         self.whole = 0
+        self.interim = 0
 
     def feed(self, data):
         check(len(data) > 0, f"the connection ended after {len(self.data)} bytes of {self.whole or 'a head'}")
         self.data += data
+        while not self.head_length and self.data[9:10] == b"1" and b"\r\n\r\n" in self.data:
+            del self.data[: self.data.index(b"\r\n\r\n") + 4]
+            self.interim += 1
         if not self.head_length and b"\r\n\r\n" in self.data:
             self.head_length = self.data.index(b"\r\n\r\n") + 4
             fields = headers_of(bytes(self.data[: self.head_length]))
@@ -431,6 +436,34 @@ def read_in_time(trip):
         ask = trip.ask("/pieces")
         sock.sendall(ask.raw)
         receive(sock, ask)
+
+
+def hinted(trip):
+    """An interim answer before the final one; the connection goes on behind it."""
+    sock = trip.connect()
+    for size in (0, 10, 20_000) * 5:
+        same(trade(sock, trip.ask("/hinted", pattern(9, size))).interim, 1, "interim answers")
+
+
+def refused(trip):
+    """A server that refuses a body, of which it has read next to nothing, resets the connection behind its answer."""
+    for path in ("/refused", "/refused-hinted", "/refused-hinted-at-once", "/refused-in-pieces") * 4:
+        sock = trip.connect()
+        trade(sock, trip.ask())
+        # Until the daemon has accepted the connection, a body that comes behind its head takes the slow path.
+        time.sleep(0.02)
+        ask = trip.ask(path, pattern(3, 60_000))
+        begun = len(ask.head) + 10
+        sock.sendall(ask.raw[:begun])
+        time.sleep(0.002)
+        sock.sendall(ask.raw[begun:])
+        answer = Answer(ask)
+        while not answer.data.endswith(b"too large"):
+            more = read_some(sock, 65536, answer)
+            check(more, f"the end, {path}, after {bytes(answer.data)!r}")
+            answer.data += more
+            check(re.match(rb"HTTP/1.1 (103|413) ", answer.data), f"{path}: {bytes(answer.data)!r}")
+        sock.close()
 
 
 class Iovec(ctypes.Structure):

@@ -83,6 +83,8 @@ const habits: readonly Habit[] = [
   { play: "waitall_late", name: "MSG_WAITALL for an answer that comes in parts", todo: WAITALL },
   { play: "one_byte", name: "reads of one byte" },
   { play: "read_in_time", name: "blocking reads of an answer in many pieces" },
+  { play: "hinted", name: "blocking reads of an interim answer and a final one", mixed: true },
+  { play: "refused", name: "blocking reads of an answer that refuses the body", mixed: true },
   { play: "readv", name: "readv and recvmsg with several buffers" },
   { play: "mmsg", name: "sendmmsg and recvmmsg", mixed: true },
   { play: "rcvlowat", name: "SO_RCVLOWAT" },
@@ -144,6 +146,12 @@ const PARTS = ["HTTP/1.1 200 OK\r\nContent-Length: 20\r\nX-Nonce: {nonce}\r\n\r\
 /** Sends, each a packet of its own; habits.py knows how many. */
 const PIECES = 64;
 
+const HINT = "HTTP/1.1 103 Early Hints\r\n\r\n";
+const TOO_LARGE = "HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 9\r\n\r\ntoo large";
+
+/** Of a server that has not read the body; it is faster than whoever would bring the answer on before the reset. */
+const refusing = (...answer: readonly Act[]): Act[] => [["arrived"], ["hurry"], ...answer, ["close"]];
+
 const scripts: readonly (readonly [string, readonly Act[]])[] = [
   ["/echo", [["reply", "{name} {target} {nonce} {length} {crc}"]]],
   [
@@ -160,6 +168,18 @@ const scripts: readonly (readonly [string, readonly Act[]])[] = [
       ...Array.from({ length: PIECES }, (): Act => ["send", "0123456789"]),
     ],
   ],
+  [
+    "/hinted",
+    [
+      ["send", HINT],
+      ["pause", 2],
+      ["reply", "{name} {target} {nonce} {length} {crc}"],
+    ],
+  ],
+  ["/refused", refusing(["send", TOO_LARGE])],
+  ["/refused-hinted", refusing(["send", HINT], ["pause", 5], ["send", TOO_LARGE])],
+  ["/refused-hinted-at-once", refusing(["send", HINT], ["send", TOO_LARGE])],
+  ["/refused-in-pieces", refusing(["split", TOO_LARGE, [20, 30, 50], 1])],
   ["/peer", [["reply", "{peer}"]]],
   [
     "/slow",
@@ -327,7 +347,7 @@ function suite(title: string, kernel: boolean, ways: readonly Way[], plain = fal
       async () => {
         await bed.open({ listeners: listeners(bed), ...(plain ? { userspace: ["client"] } : {}) });
         if (kernel && !plain) first = await firstRequest(bed);
-        for (const [path, acts] of scripts) await bed.script(path, acts);
+        for (const [path, acts] of scripts) await bed.script(path, acts, { early: acts[0]?.[0] === "arrived" });
         player = new Player(plain ? bed.userspaceCgroups[0] : bed.cgroups[0]);
       },
       { timeout: PATIENCE },

@@ -268,7 +268,7 @@ export type Act =
   | readonly ["split", string, readonly number[], number]
   | readonly ["fill", number, number?]
   | readonly ["pause", number]
-  | readonly ["body" | "echo" | "eof" | "once" | "hold" | "shut" | "reset" | "close" | "die"];
+  | readonly ["body" | "arrived" | "hurry" | "echo" | "eof" | "once" | "hold" | "shut" | "reset" | "close" | "die"];
 
 export interface SeenRequest {
   /** As it came, with the empty line. */

@@ -7,7 +7,9 @@ peer.py crowd IP PORT     one loop for thousands of connections; tells which of 
 Text is latin-1 throughout, so that every byte can be said in JSON.
 """
 
+import contextlib
 import errno
+import fcntl
 import json
 import os
 import select
@@ -15,6 +17,7 @@ import socket
 import struct
 import sys
 import tempfile
+import termios
 import threading
 import time
 import zlib
@@ -64,6 +67,10 @@ def send_split(sock, data, sizes, pause):
         i += 1
         if pause and at < len(data):
             time.sleep(pause / 1000)
+
+
+def unread(sock):
+    return struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))[0]
 
 
 class Ended(Exception):
@@ -531,6 +538,14 @@ class Server:
                 time.sleep(args[0] / 1000)
             elif verb == "body":
                 read_body()
+            elif verb == "arrived":
+                # All of the body, unread or read with the head.
+                while len(reader.buffer) + unread(sock) < int(fields["content-length"]):
+                    time.sleep(0.001)
+            elif verb == "hurry":
+                # The kernel's workers wait until this thread sleeps. Without the right to it, they may.
+                with contextlib.suppress(PermissionError):
+                    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
             elif verb == "echo":
                 while True:
                     if reader.buffer:
