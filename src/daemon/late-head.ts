@@ -24,7 +24,9 @@ export class LateHead {
   readonly #edit: (fields: readonly Field[]) => readonly Field[];
   readonly #method: string;
   readonly #endsClient: boolean;
-  #bytes = Buffer.alloc(0);
+  /** Begins with what has come of the head that is due, so many bytes; with room for more, or each would be a copy. */
+  #room = Buffer.alloc(0);
+  #length = 0;
   #scanner = new HeadScanner(XLB_MAX_RESPONSE_HEAD);
   /** Does the server end its connection behind the answer? Known when the head is over. */
   closes = false;
@@ -38,13 +40,14 @@ export class LateHead {
 
   /** The next bytes of the answer. Throws Malformed. */
   take(bytes: Buffer): Edited {
-    this.#bytes = Buffer.concat([this.#bytes, bytes]);
+    this.#keep(bytes);
     const interim: Buffer[] = [];
     for (;;) {
-      const end = this.#scanner.scan(this.#bytes);
+      const all = this.#room.subarray(0, this.#length);
+      const end = this.#scanner.scan(all);
       if (end === undefined) return { out: Buffer.concat(interim) };
-      const head = this.#bytes.subarray(0, end);
-      const rest = this.#bytes.subarray(end);
+      const head = all.subarray(0, end);
+      const rest = all.subarray(end);
       const answer = parseResponse(head);
       if (answer.status >= 200 || answer.status === 101) {
         this.closes = closesAfter(answer);
@@ -54,13 +57,21 @@ export class LateHead {
           answer.status === 101 ? { kind: "untilClose" } : responseBody(answer, this.#method),
         );
         /* It outlives its head, with what it says of it. */
-        this.#bytes = Buffer.alloc(0);
+        this.#room = Buffer.alloc(0);
         return { out: Buffer.concat([...interim, written]), body: { follower, rest } };
       }
       interim.push(head);
-      this.#bytes = rest;
+      this.#room = rest;
+      this.#length = rest.length;
       this.#scanner = new HeadScanner(XLB_MAX_RESPONSE_HEAD);
     }
+  }
+
+  #keep(bytes: Buffer): void {
+    const length = this.#length + bytes.length;
+    if (length > this.#room.length) this.#room = Buffer.concat([this.#room.subarray(0, this.#length)], 2 * length);
+    bytes.copy(this.#room, this.#length);
+    this.#length = length;
   }
 
   #saidOf([name, value]: Field): Field {
