@@ -683,13 +683,17 @@ int xlb_client_skb(struct __sk_buff *skb)
 	return SK_PASS;
 }
 
-/* Does the worker of the i-sock that was used last still hold some of its answer? */
+/*
+ * Does the worker of the i-sock that was used last still hold some of its answer? After a reset it hands over nothing,
+ * nor does the daemon get what stands behind that.
+ */
 static __always_inline bool isock_has_bytes(const struct p_state *p)
 {
 	struct slot *slot = slot_at(p->slot);
 
 	return slot && p->generation && *(volatile __u32 *)&slot->generation == p->generation &&
-	       slot->flags & SLOT_HAND_OVER && slot->handed_over != slot->response_bytes;
+	       slot->flags & SLOT_HAND_OVER && slot->handed_over != slot->response_bytes &&
+	       at_address(struct sock, slot->target_sk)->__sk_common.skc_state != BPF_TCP_CLOSE;
 }
 
 /*

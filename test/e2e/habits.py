@@ -466,6 +466,29 @@ def refused(trip):
         sock.close()
 
 
+def cut_off(trip):
+    """A server that goes in the middle of its answer, which is more than the client has room for."""
+    for _ in range(8):
+        sock = trip.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        sock.connect(trip.to)
+        trade(sock, trip.ask())
+        time.sleep(0.02)
+        sock.sendall(trip.ask("/cut").raw)
+        got = b""
+        try:
+            while more := sock.recv(65536):
+                got += more
+        except (ConnectionResetError, BlockingIOError):
+            pass
+        else:
+            raise Wrong(f"the end after {len(got)} bytes, and no reset")
+        finally:
+            sock.close()
+        head, _, body = got.partition(b"\r\n\r\n")
+        same(body, pattern(0, len(body)), "the answer as far as it came")
+
+
 class Iovec(ctypes.Structure):
     _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
 

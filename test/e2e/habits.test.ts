@@ -85,6 +85,7 @@ const habits: readonly Habit[] = [
   { play: "read_in_time", name: "blocking reads of an answer in many pieces" },
   { play: "hinted", name: "blocking reads of an interim answer and a final one", mixed: true },
   { play: "refused", name: "blocking reads of an answer that refuses the body", mixed: true },
+  { play: "cut_off", name: "blocking reads of an answer that is cut off", mixed: true },
   { play: "readv", name: "readv and recvmsg with several buffers" },
   { play: "mmsg", name: "sendmmsg and recvmmsg", mixed: true },
   { play: "rcvlowat", name: "SO_RCVLOWAT" },
@@ -175,6 +176,10 @@ const scripts: readonly (readonly [string, readonly Act[]])[] = [
       ["pause", 2],
       ["reply", "{name} {target} {nonce} {length} {crc}"],
     ],
+  ],
+  [
+    "/cut",
+    [["hurry"], ["send", "HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n"], ["fill", 60_000, 4_096], ["reset"]],
   ],
   ["/refused", refusing(["send", TOO_LARGE])],
   ["/refused-hinted", refusing(["send", HINT], ["pause", 5], ["send", TOO_LARGE])],
