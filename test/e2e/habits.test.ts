@@ -181,6 +181,7 @@ const scripts: readonly (readonly [string, readonly Act[]])[] = [
     "/cut",
     [["hurry"], ["send", "HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n"], ["fill", 60_000, 4_096], ["reset"]],
   ],
+  ["/cut-late", [["hurry"], ["send", "HTTP/1.1 200 OK\r\n\r\n"], ["fill", 60_000, 4_096], ["pause", 60], ["reset"]]],
   ["/refused", refusing(["send", TOO_LARGE])],
   ["/refused-hinted", refusing(["send", HINT], ["pause", 5], ["send", TOO_LARGE])],
   ["/refused-hinted-at-once", refusing(["send", HINT], ["send", TOO_LARGE])],
