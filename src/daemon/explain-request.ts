@@ -143,8 +143,8 @@ export function explainRequest(config: Config, listener: Listener, asked: AskedR
     return { ...where, passedOver: [], clusters: [], answer: admission, servedBy };
   }
   const { request, upgrade } = admission;
-  const { head: admitted, isLost } = receive(own, chain.routes.internalOnly ?? [], admission.routed, NOBODY);
-  if (isLost) {
+  const { head: admitted } = receive(own, chain.routes.internalOnly ?? [], admission.routed, NOBODY);
+  if (admitted.isLost) {
     const answer = { status: 404, why: "its x-forwarded-proto is empty, and Envoy finds no route then" };
     return { ...where, passedOver: [], clusters: [], answer, servedBy: slowPath(declined("noRoute", answer.why)) };
   }

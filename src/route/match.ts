@@ -32,6 +32,8 @@ export interface RequestHead {
   readonly headers: HeaderList;
   /** Missing: http, as all that reaches a listener. */
   readonly scheme?: "http" | "https";
+  /** Its x-forwarded-proto is empty: Envoy finds no route for it. */
+  readonly isLost?: true;
 }
 
 export type HeaderList = readonly (readonly [name: string, value: string])[];
@@ -56,7 +58,7 @@ export function matchRoute(
   const virtualHost = matchVirtualHost(routes, request.authority);
   if (virtualHost === undefined) return { none: "no_virtual_host" };
   // A CONNECT request has no path, and only a connect_matcher (not supported) takes such requests.
-  if (request.method === "CONNECT") return { none: "no_route" };
+  if (request.method === "CONNECT" || request.isLost) return { none: "no_route" };
   const path = withoutQuery(request.path);
   const headers = new Headers(request, repeated);
   const routeIndex = virtualHost.routes.findIndex(

@@ -33,8 +33,6 @@ export interface Received {
   readonly head: RequestHead;
   /** Whom it comes from, as far as who handed it on is believed; its port is 0 then. */
   readonly client: Address | undefined;
-  /** An empty x-forwarded-proto: Envoy finds no route then. */
-  readonly isLost?: true;
 }
 
 /**
@@ -66,7 +64,7 @@ export function receive(
   if (isEdge && from !== undefined) lines.set("x-envoy-external-address", from.ip);
   if (own.makesRequestId) identify(own, lines, isEdge, ends);
   const lost = lines.get("x-forwarded-proto") === "" ? { isLost: true as const } : {};
-  return { head: { ...head, headers: lines.fields, scheme }, client: from, ...lost };
+  return { head: { ...head, headers: lines.fields, scheme, ...lost }, client: from };
 }
 
 /** Who is believed to be the client, and whether it may turn out to be an internal one. */

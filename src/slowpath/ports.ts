@@ -12,6 +12,8 @@ export interface RoutedHead {
   readonly headers: readonly Field[];
   /** Of an absolute target. Missing: http. */
   readonly scheme?: "http" | "https";
+  /** There is no route for it, whatever the rules say. */
+  readonly isLost?: true;
 }
 
 /** What of a request, beside its head, the rules may speak of. */

@@ -347,13 +347,7 @@ class Connection implements Served {
       await this.#reply(307, undefined, "", { close, head, extra: [["location", moved]], asked: routed });
       return !close;
     }
-    const received = receive(own, internalOnly, routed, ends);
-    const { head: asked, client } = received;
-    if (received.isLost) {
-      await this.#from.gate?.();
-      await this.#reply(404, "NR", "", { close: true, asked });
-      return false;
-    }
+    const { head: asked, client } = receive(own, internalOnly, routed, ends);
     let decision = this.#ports.decide(listener, asked, {
       tenant: this.#from.tenant,
       client,

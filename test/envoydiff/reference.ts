@@ -161,8 +161,7 @@ function routedBy(config: Config, chain: HttpChain, local: Address, text: string
     return { outcomes: [...faulty(chain.http.fault, chain, [undefined], head, undefined, true, () => none)] };
   }
   if (moved !== undefined) return { outcomes: [replyOf(own, 307, "", [["location", moved]], admitted.routed)] };
-  const { head: routed, client, isLost } = receive(own, internalOnly, admitted.routed, ends);
-  if (isLost) return refuse(own, 404, routed);
+  const { head: routed, client } = receive(own, internalOnly, admitted.routed, ends);
   const none = refuse(own, 404, routed).outcomes;
   const outcomes: Outcome[] = [];
   const by = new Set<string>();

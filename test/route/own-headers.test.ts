@@ -102,8 +102,8 @@ test("scheme and port are believed of trusted hops, and of whoever is before one
   assert.deepEqual(of({ ...EDGE, trustedHops: 1 }), ["https", "8443", "https"]);
   assert.deepEqual(of({ ...EDGE, trustedHops: 1 }, []), ["http", "80", "http"]);
   assert.deepEqual(of({ ...PLAIN, scheme: "http" }), ["http", "8443", "http"]);
-  assert.equal(received(PLAIN, [["x-forwarded-proto", ""]]).isLost, true);
-  assert.equal(received(EDGE, [["x-forwarded-proto", ""]]).isLost, undefined);
+  assert.equal(received(PLAIN, [["x-forwarded-proto", ""]]).head.isLost, true);
+  assert.equal(received(EDGE, [["x-forwarded-proto", ""]]).head.isLost, undefined);
 });
 
 test("only the first address of all can be internal", () => {
