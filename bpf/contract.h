@@ -509,6 +509,14 @@ enum event_type {
 	EVENT_CLOSE = 8,    /* the response is complete, its server is about to close, and the client is to be told */
 	EVENT_STALE = 9,    /* the slot's server spoke before it could have seen the request */
 	EVENT_END = 10,     /* like EVENT_CLOSE, but the server stays: the reactor passes it on if the client does too */
+	EVENT_OUTLIER = 11, /* the endpoint has given as many errors in a row as its cluster bears; reason: enum streak */
+	EVENT_UNREACHED = 12, /* a client's own connection to the endpoint was not made; reason: the errno */
+};
+
+/* Of what an endpoint has given too many in a row, a bit each: Envoy's consecutive_5xx, consecutive_gateway_failure. */
+enum streak {
+	STREAK_ERRORS = 1,
+	STREAK_GATEWAY_ERRORS = 2,
 };
 
 struct event {
@@ -633,7 +641,12 @@ struct endpoint_state {
 	__u64 active;
 	__u64 asked_ns; /* when a hook last asked for more i-socks */
 	__u64 missed;   /* requests that found no i-sock since the daemon last looked */
-	__u64 pad[5];
+	__u32 watched;  /* its cluster has outlier detection */
+	__u32 errors;   /* 5xx in a row, by both paths, and those of a gateway among them */
+	__u32 gateway_errors;
+	__u32 most_errors; /* how many are to be told of; 0: never */
+	__u32 most_gateway_errors;
+	__u32 pad[5];
 };
 
 struct cluster_state {

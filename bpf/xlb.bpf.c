@@ -9,6 +9,7 @@
 #include "steps/frame.h"
 #include "steps/match.h"
 #include "steps/hash.h"
+#include "steps/outlier.h"
 #include "steps/balance.h"
 
 #include "hooks/connect.h"

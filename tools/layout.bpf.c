@@ -40,5 +40,6 @@ struct layout {
 	enum framing_state framing_state;
 	enum framing_flag framing_flag;
 	enum event_type event_type;
+	enum streak streak;
 	enum reason reason;
 } layout;

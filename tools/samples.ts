@@ -88,6 +88,7 @@ export const SAMPLES: {
       ],
     ],
   },
+  "OutlierDetection.max_ejection_time": { values: ["500s"] },
   "RouteAction.request_mirror_policies": { values: [[{ cluster: "c" }]] },
   "RouteConfiguration.request_mirror_policies": { values: [[{ cluster: "c" }]] },
   "VirtualHost.request_mirror_policies": { values: [[{ cluster: "c" }]] },

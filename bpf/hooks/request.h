@@ -265,7 +265,7 @@ static __always_inline int rest_to_anchor(struct sk_msg_md *msg, struct p_state 
 /* `missed`: the pool was empty. Otherwise its last i-sock has just been taken. */
 static __always_inline void ask_to_grow(const struct p_state *p, __u32 endpoint, bool missed)
 {
-	struct endpoint_state *state = bpf_map_lookup_elem(&endpoint_states, &endpoint);
+	struct endpoint_state *state = state_of(endpoint);
 	__u64 now = bpf_ktime_get_ns();
 	struct event *e;
 

@@ -60,6 +60,20 @@ static __always_inline void count_response(const struct slot *slot, __u64 took)
 		add(&row->responses_1xx, 1);
 }
 
+/* The endpoint has one request less in service, and has answered it. */
+static __always_inline void leave_endpoint(const struct slot *slot)
+{
+	struct endpoint_state *state = state_of(slot->endpoint);
+	__u32 reached;
+
+	if (!state)
+		return;
+	__sync_fetch_and_add(&state->active, -1);
+	reached = count_outcome(state, slot->frame.status);
+	if (reached)
+		endpoint_event(EVENT_OUTLIER, slot->endpoint, reached);
+}
+
 /* RFC 9112 section 9.3: is this the last answer of its connection, as its head says? */
 static __always_inline bool server_closes(const struct framing *f)
 {
@@ -100,7 +114,7 @@ __noinline int complete(struct slot *slot, __u32 id, __u32 generation)
 		return 0;
 	flags = old | ended;
 	count_response(slot, took);
-	no_longer_active(slot->endpoint);
+	leave_endpoint(slot);
 	if (flags & SLOT_LIMITED)
 		leave_breaker(slot->breaker);
 	/* Short connections come in crowds, and most of their clients close by themselves: no wake-up for each. */

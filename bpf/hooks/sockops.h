@@ -45,6 +45,7 @@ static __always_inline void count_direct(struct bpf_sock_ops *ops, const struct 
 	__u32 endpoint = p->endpoint;
 	struct endpoint_stats *stats = bpf_map_lookup_elem(&endpoint_counts, &endpoint);
 	struct listener_stats *row = listener_row(p->listener);
+	struct endpoint_state *state = state_of(endpoint);
 
 	if (stats)
 		add(&stats->direct, 1);
@@ -52,8 +53,39 @@ static __always_inline void count_direct(struct bpf_sock_ops *ops, const struct 
 		add(&row->connections, 1);
 		add(&row->direct, 1);
 	}
-	now_active(endpoint);
+	if (state) {
+		__sync_fetch_and_add(&state->active, 1);
+		/* To outlier detection a connection is as good as an answer. */
+		count_outcome(state, 200);
+	}
 	bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+/* A connection that is balanced as a whole sets out for its endpoint: whether it arrives is of interest. */
+static __always_inline void watch_direct(struct bpf_sock_ops *ops)
+{
+	struct bpf_sock *sk = ops->sk;
+	struct endpoint_state *state;
+	struct p_state *p;
+
+	if (!sk)
+		return;
+	p = bpf_sk_storage_get(&p_states, sk, 0, 0);
+	if (!p || !p->endpoint)
+		return;
+	state = state_of(p->endpoint);
+	if (state && state->watched)
+		bpf_sock_ops_cb_flags_set(ops, ops->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+/* It is closed before it was there: by its client, or for a reason that its endpoint has to answer for. */
+static __always_inline void end_unreached(struct bpf_sock *sk, const struct p_state *p)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	__u32 why = tp ? ((struct sock *)tp)->sk_err : 0;
+
+	if (why)
+		endpoint_event(EVENT_UNREACHED, p->endpoint, why);
 }
 
 /* A tagged client has reached the anchor: from now on its writes are requests. */
@@ -220,7 +252,10 @@ static __always_inline void client_state(struct bpf_sock_ops *ops)
 		return;
 	if (p->endpoint) {
 		if (ops->args[1] == BPF_TCP_CLOSE) {
-			no_longer_active(p->endpoint);
+			if (ops->args[0] == BPF_TCP_SYN_SENT)
+				end_unreached(sk, p);
+			else
+				no_longer_active(p->endpoint);
 			p->endpoint = 0;
 		}
 		return;
@@ -252,6 +287,9 @@ SEC("sockops")
 int xlb_sockops(struct bpf_sock_ops *ops)
 {
 	switch (ops->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		watch_direct(ops);
+		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		adopt_client(ops);
 		break;

@@ -23,14 +23,14 @@ static __always_inline __u32 schedule_at(void *blob, __u32 first, __u32 at)
 
 static __always_inline __u64 active_on(__u32 endpoint)
 {
-	struct endpoint_state *state = bpf_map_lookup_elem(&endpoint_states, &endpoint);
+	struct endpoint_state *state = state_of(endpoint);
 
 	return state ? *(volatile __u64 *)&state->active : 0;
 }
 
 static __always_inline void now_active(__u32 endpoint)
 {
-	struct endpoint_state *state = bpf_map_lookup_elem(&endpoint_states, &endpoint);
+	struct endpoint_state *state = state_of(endpoint);
 
 	if (state)
 		__sync_fetch_and_add(&state->active, 1);
@@ -38,7 +38,7 @@ static __always_inline void now_active(__u32 endpoint)
 
 static __always_inline void no_longer_active(__u32 endpoint)
 {
-	struct endpoint_state *state = bpf_map_lookup_elem(&endpoint_states, &endpoint);
+	struct endpoint_state *state = state_of(endpoint);
 
 	if (state)
 		__sync_fetch_and_add(&state->active, -1);

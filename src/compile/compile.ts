@@ -14,7 +14,7 @@ import type {
   WeightedCluster,
 } from "../model/config.ts";
 import type { Metadata } from "../model/metadata.ts";
-import { addressText } from "../tables/address.ts";
+import { endpointName } from "../tables/address.ts";
 import { BlobBuilder } from "../tables/blob.ts";
 import type {
   CompiledCluster,
@@ -127,7 +127,7 @@ function compiledCluster(
     ...(maxRequests !== undefined && { limit: { breaker: ids.clusters.get(cluster.name)!, maxRequests } }),
     blob: compileCluster(
       balancing(cluster, criteria),
-      (endpoint) => ids.endpoints.get(`${cluster.name} ${addressText(endpoint.address)}`)!,
+      (endpoint) => ids.endpoints.get(endpointName(cluster.name, endpoint))!,
     ),
   };
 }
@@ -246,7 +246,7 @@ function directEndpoints({ listeners, clusters }: Config, ids: Ids): { id: numbe
   return clusters
     .filter(({ name }) => names.has(name))
     .flatMap(({ name, endpoints }) =>
-      endpoints.map(({ address }) => ({ id: ids.endpoints.get(`${name} ${addressText(address)}`)!, address })),
+      endpoints.map((one) => ({ id: ids.endpoints.get(endpointName(name, one))!, address: one.address })),
     );
 }
 
@@ -540,7 +540,7 @@ function assignIds(config: Config, previous: Ids | undefined): Ids {
 }
 
 function assignEndpoints({ clusters }: Config, previous: Ids | undefined): Map<string, number> {
-  const names = clusters.flatMap((c) => c.endpoints.map((e) => `${c.name} ${addressText(e.address)}`));
+  const names = clusters.flatMap((c) => c.endpoints.map((e) => endpointName(c.name, e)));
   return assign(names, previous?.endpoints, previous?.retired);
 }
 

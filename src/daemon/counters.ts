@@ -25,8 +25,15 @@ export class SlowCounters {
       requestBytes: 0,
       responseBytes: 0,
       timeMs: 0,
-      responses: 0,
     }));
+  }
+
+  /** Milliseconds. */
+  answered(endpoint: string, status: number, bytes: number, ms: number): void {
+    const counts = this.endpoint(endpoint);
+    counts.responseBytes += bytes;
+    counts.byClass[Math.min(5, Math.floor(status / 100)) - 1]!++;
+    counts.timeMs += ms;
   }
 
   route(name: string): void {
@@ -48,7 +55,6 @@ export interface EndpointCounts {
   requestBytes: number;
   responseBytes: number;
   timeMs: number;
-  responses: number;
 }
 
 function getOr<K, V>(map: Map<K, V>, key: K, make: () => V): V {

@@ -1,9 +1,6 @@
 import { httpChains } from "../model/chains.ts";
 import type { Cluster, Config, Endpoint } from "../model/config.ts";
-import { addressText } from "../tables/address.ts";
-
-/** How an endpoint is known across rooms: an address may serve in several clusters, and is another endpoint in each. */
-export const endpointName = (cluster: string, endpoint: Endpoint) => `${cluster} ${addressText(endpoint.address)}`;
+import { endpointName } from "../tables/address.ts";
 
 export function* allEndpoints(
   clusters: readonly Cluster[],

@@ -1,9 +1,11 @@
 import { existsSync } from "node:fs";
+import { constants } from "node:os";
 import { datapathOfLeaf, leavesOf, type WorkloadDatapath } from "../admin/workloads.ts";
 import type { Datapath, Native } from "../kernel/datapath.ts";
 import type { ReactorEvent } from "../kernel/native.ts";
 import { defaultLimits, Pools } from "../pool/pools.ts";
 import type { EndpointTarget } from "../pool/ports.ts";
+import { type Outcome, STREAKS, type StreakKind } from "../route/outlier.ts";
 import type { Field } from "../slowpath/http1.ts";
 import type { Lost as LostRequest } from "../slowpath/ports.ts";
 import type { Event, Slot } from "../tables/layout.gen.ts";
@@ -13,6 +15,7 @@ import {
   FramingFlag,
   FramingState,
   SlotFlag,
+  Streak,
   XLB_CHUNK_SLOTS,
   XLB_POOL_CHUNKS,
   XLB_USERSPACE_TENANT,
@@ -35,6 +38,11 @@ const MOVE_TIME = 5;
 
 /** When a connection is looked for that had not been accepted by then. Milliseconds. */
 const LATE_TIME = 5;
+
+const STREAK_BITS: Readonly<Record<StreakKind, number>> = {
+  errors: Streak.errors,
+  gatewayErrors: Streak.gatewayErrors,
+};
 
 /** Whoever ends a request with one of these leaves the i-sock to the daemon. */
 const NOT_GIVEN_BACK = SlotFlag.retire | SlotFlag.aborted | SlotFlag.fault;
@@ -71,6 +79,12 @@ export interface KernelPathPorts {
   refuse(anchor: Anchor, why: Lost, edit: EditAnswer): void;
   /** What the edits at this place of these rules make of an answer's fields. */
   editAnswer(rules: number, program: number, fields: readonly Field[]): readonly Field[];
+  /** What came of a request, or a client's own connection, whose end no hook has counted. */
+  came(endpoint: number, outcome: Outcome): void;
+  /** An answer is over, whole or not, that no hook has counted. Bytes, and milliseconds since its request was taken. */
+  answered(endpoint: number, status: number, bytes: number, ms: number): void;
+  /** Of an endpoint these streaks have become as long as they may be. */
+  grown(endpoint: number, streaks: readonly StreakKind[]): void;
   log(level: "debug" | "info" | "warn", fields: object, message: string): void;
   connectTimeout(endpoint: number): number;
 }
@@ -319,6 +333,18 @@ export class KernelPath {
       case EventType.end:
         this.#endClient(e);
         break;
+      case EventType.outlier:
+        this.#ports.grown(
+          e.endpoint,
+          STREAKS.filter((kind) => (e.reason & STREAK_BITS[kind]) !== 0),
+        );
+        break;
+      case EventType.unreached:
+        this.#ports.came(
+          e.endpoint,
+          e.reason === constants.errno.ETIMEDOUT ? { kind: "timedOut", status: 504 } : { kind: "failed" },
+        );
+        break;
     }
   }
 
@@ -429,17 +455,25 @@ export class KernelPath {
       setTimeout(() => this.#ended(slot, tries + 1), 1).unref();
       return;
     }
-    this.#lose(slot, life.generation, life.flags, record, "terminated", end);
+    this.#lose(slot, life.generation, life.flags, record, "terminated", { end });
   }
 
   /** A request of the kernel path will get no (more) answer from its server. */
-  #lose(slot: number, generation: number, flags: number, record: Slot, why: Lost, end: ISockEnd = "reset"): void {
+  #lose(
+    slot: number,
+    generation: number,
+    flags: number,
+    record: Slot,
+    why: Lost,
+    { end = "reset", isClients = false }: { readonly end?: ISockEnd; readonly isClients?: boolean } = {},
+  ): void {
     const stash = (flags & SlotFlag.stashed) !== 0 && why === "terminated" ? this.#datapath.stash(slot) : undefined;
     const clean = record.frame.state === FramingState.untilClose && end === "fin";
     const started = (flags & SlotFlag.started) !== 0;
     if (!this.#datapath.conclude(slot, generation)) return;
     this.#bury(slot, why !== "terminated");
     if ((flags & SlotFlag.aborted) !== 0) return;
+    if (!isClients) this.#cameToNothing(record, why, clean);
     this.#ports.log("debug", { slot, why, started, clean }, "a request of the kernel path lost its server");
     const target = this.#targets.get(record.endpoint);
     this.connections.when(record.client, record.owner, (anchor) => {
@@ -451,6 +485,21 @@ export class KernelPath {
     });
   }
 
+  /** Tells outlier detection of it. `clean`: the answer came to the end that it was to have. */
+  #cameToNothing(record: Slot, why: Lost, clean: boolean): void {
+    const { endpoint, frame } = record;
+    const hasHead = frame.state >= FramingState.body && frame.state !== FramingState.fault;
+    if (hasHead) this.#answered(record, frame.status, 0);
+    else if (why === "timeout") this.#ports.came(endpoint, { kind: "timedOut", status: 504 });
+    if (!clean && why !== "timeout") this.#ports.came(endpoint, { kind: "failed" });
+  }
+
+  /** `more`: bytes that did not come by the hook. */
+  #answered({ endpoint, responseBytes, startedNs }: Slot, status: number, more: number): void {
+    const ms = Number(process.hrtime.bigint() - startedNs) / 1e6;
+    this.#ports.answered(endpoint, status, Number(responseBytes) + more, ms);
+  }
+
   /** What rules make of the answer to the request that the slot serves. */
   #editOf(flags: number, { editRules, editProgram }: Slot): EditAnswer {
     if ((flags & SlotFlag.edits) === 0) return (fields) => fields;
@@ -458,16 +507,16 @@ export class KernelPath {
   }
 
   /** The response cannot be framed: nobody may guess. */
-  #fault(slot: number, generation: number, why: Lost): void {
+  #fault(slot: number, generation: number, why: Lost, isClients = false): void {
     const life = this.#datapath.life(slot);
     if (life.generation !== generation || this.#isocks.fd(slot) === undefined) return;
-    this.#lose(slot, generation, life.flags, this.#datapath.slot(slot), why);
+    this.#lose(slot, generation, life.flags, this.#datapath.slot(slot), why, { isClients });
   }
 
   /** A client that sends no more: if the body of its request is not whole, its server would wait for the rest. */
   #cutShort(slot: number, generation: number): void {
     const { flags } = this.#datapath.life(slot);
-    if ((flags & SlotFlag.requestDone) === 0) this.#fault(slot, generation, "terminated");
+    if ((flags & SlotFlag.requestDone) === 0) this.#fault(slot, generation, "terminated", true);
   }
 
   /** The client reads too slowly, or the hook leaves the head to us: hand the rest of the answer on, as it is taken. */
@@ -488,7 +537,8 @@ export class KernelPath {
           this.#tails.delete(slot);
           anchor.beside += bytes;
           this.#datapath.awaitBytes(record.owner, record.bypassBase + BigInt(bytes));
-          this.#bypassed(slot, generation, anchor, end, head?.closes ?? saysClose(record));
+          const status = head === undefined ? record.frame.status : head.status;
+          this.#bypassed(slot, generation, anchor, end, { closes: head?.closes ?? saysClose(record), status, bytes });
         },
       });
       this.#tails.set(slot, tail);
@@ -505,7 +555,17 @@ export class KernelPath {
   }
 
   /** `closes`: the server ends its connection behind the answer. */
-  #bypassed(slot: number, generation: number, anchor: Anchor, end: TailEnd, closes: boolean): void {
+  #bypassed(
+    slot: number,
+    generation: number,
+    anchor: Anchor,
+    end: TailEnd,
+    {
+      closes,
+      status,
+      bytes,
+    }: { readonly closes: boolean; readonly status: number | undefined; readonly bytes: number },
+  ): void {
     const life = this.#datapath.life(slot);
     if (life.generation !== generation || (life.flags & SlotFlag.responseDone) !== 0) return;
     if (end === "headCut" || end === "badHead") {
@@ -515,6 +575,9 @@ export class KernelPath {
       return;
     }
     const clean = end === "complete" || end === "extra" || end === "closed";
+    const record = this.#datapath.slot(slot);
+    if (status !== undefined) this.#answered(record, status, bytes);
+    if (!clean && end !== "clientGone") this.#ports.came(record.endpoint, { kind: "failed" });
     const retire = end !== "complete" || closes || (life.flags & NOT_GIVEN_BACK) !== 0;
     /* What a server says behind its answer is no affair of the client's. */
     const close = end === "closed" || closes || (life.flags & SlotFlag.closeClient) !== 0;

@@ -30,6 +30,8 @@ export class LateHead {
   #scanner = new HeadScanner(XLB_MAX_RESPONSE_HEAD);
   /** Does the server end its connection behind the answer? Known when the head is over. */
   closes = false;
+  /** Its status, then. */
+  status: number | undefined;
 
   /** `endsClient`: the client's connection ends with the answer, which says so. */
   constructor(edit: (fields: readonly Field[]) => readonly Field[], method: string, endsClient: boolean) {
@@ -51,6 +53,7 @@ export class LateHead {
       const answer = parseResponse(head);
       if (answer.status >= 200 || answer.status === 101) {
         this.closes = closesAfter(answer);
+        this.status = answer.status;
         const fields = this.#edit(answer.headers).map((field) => this.#saidOf(field));
         const written = writeHead(`HTTP/1.${answer.minor} ${answer.status} ${answer.reason}`, fields);
         const follower = this.#follower(

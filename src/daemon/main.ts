@@ -7,12 +7,14 @@ import { holdRoot, leaveRoot } from "../admin/workloads.ts";
 import { editFields } from "../compile/apply-edits.ts";
 import { compile, withEndpoints } from "../compile/compile.ts";
 import { formatRejections, parseBootstrap } from "../envoy/parse.ts";
+import { Outliers } from "../health/outliers.ts";
 import { Datapath, type Native } from "../kernel/datapath.ts";
 import * as shim from "../kernel/native.ts";
 import { allChains, httpChains } from "../model/chains.ts";
-import type { Config, Listener } from "../model/config.ts";
+import type { Cluster, Config, Listener } from "../model/config.ts";
 import { entranceOf, inspectedOf } from "../route/chain.ts";
 import { withAddresses } from "../route/names.ts";
+import { withEjections } from "../route/outlier.ts";
 import { apply, blobOf, diff, type Installed } from "../sync/sync.ts";
 import { type Address, addrKey, addrKeyBytes } from "../tables/address.ts";
 import type { Ids, Tables } from "../tables/compiled.ts";
@@ -23,6 +25,7 @@ import { Dates } from "./dates.ts";
 import { dumpMaps } from "./dump.ts";
 import { allEndpoints, requestClusters } from "./endpoints.ts";
 import { KernelPath } from "./kernel-path.ts";
+import { KernelTally } from "./kernel-tally.ts";
 import { Names } from "./names.ts";
 import type { RunOptions } from "./options.ts";
 import { openKernelPath } from "./probe.ts";
@@ -135,17 +138,20 @@ interface KernelSide {
 class Daemon {
   /** As it was told. */
   readonly #told: Config;
-  /** The same with the addresses that names stand for now. */
+  /** The same with the addresses that names stand for now, */
+  #addressed: Config;
+  /** ... and as it is while some of its endpoints are ejected. */
   #config: Config;
   readonly #names: Names;
   readonly #router: ReferenceRouter;
-  /** Milliseconds, by endpoint. */
-  readonly #connectTimeouts = new Map<number, number>();
+  /** By their numbers in the kernel. */
+  readonly #endpoints = new Map<number, { readonly cluster: Cluster; readonly name: string }>();
   readonly #log: Log;
   readonly #options: RunOptions;
   readonly #startedAt: number;
   readonly #counters = new SlowCounters();
   readonly #slow: SlowSide;
+  readonly #outliers: Outliers;
   #kernel: KernelSide | undefined;
   readonly #servers: Server[] = [];
   #state: "INITIALIZING" | "LIVE" | "DRAINING" = "INITIALIZING";
@@ -155,10 +161,11 @@ class Daemon {
   constructor(config: Config, log: Log, options: RunOptions, startedAt: number) {
     this.#told = config;
     this.#names = new Names({
-      changed: () => this.#resolved(),
+      changed: () => this.#changed(),
       log: (level, fields, message) => log[level](fields, message),
     });
-    this.#config = withAddresses(config, this.#names.lookup);
+    this.#addressed = withAddresses(config, this.#names.lookup);
+    this.#config = this.#addressed;
     this.#log = log;
     this.#options = options;
     this.#startedAt = startedAt;
@@ -167,7 +174,13 @@ class Daemon {
       (cluster, endpoint) => this.#slow.active(cluster, endpoint),
       Math.floor(Math.random() * 2 ** 32),
     );
-    this.#slow = new SlowSide(this.#router, this.#counters, log);
+    this.#outliers = new Outliers({
+      now: () => performance.now(),
+      changed: () => this.#changed(),
+      count: (cluster, what) => this.#counters.count(this.#counters.clusters, cluster, `outlier_detection.${what}`),
+      log: (fields, message) => log.info(fields, message),
+    });
+    this.#slow = new SlowSide(this.#router, this.#counters, this.#outliers, log);
   }
 
   async run(): Promise<number> {
@@ -183,6 +196,7 @@ class Daemon {
           startedAt: this.#startedAt,
           slow: this.#counters,
           openSlow: () => this.#slow.open,
+          outliers: this.#outliers,
           ...(this.#kernel ? { kernel: { ...this.#kernel, ids: this.#kernel.tables.ids } } : {}),
         }),
       config: () => this.#config,
@@ -270,8 +284,15 @@ class Daemon {
         const blob = blobOf(this.#kernel?.installed, rules);
         return blob === undefined ? fields : editFields(blob, program, fields);
       },
+      answered: (endpoint, status, bytes, ms) =>
+        this.#known(endpoint, (cluster, name) => {
+          this.#counters.answered(name, status, bytes, ms);
+          this.#outliers.outcome(cluster, name, { kind: "answered", status });
+        }),
+      came: (endpoint, outcome) => this.#known(endpoint, (...one) => this.#outliers.outcome(...one, outcome)),
+      grown: (endpoint, streaks) => this.#known(endpoint, (...one) => this.#outliers.grown(...one, streaks)),
       log: (level, fields, message) => this.#log[level](fields, message),
-      connectTimeout: (endpoint) => this.#connectTimeouts.get(endpoint) ?? 5_000,
+      connectTimeout: (endpoint) => this.#endpoints.get(endpoint)?.cluster.connectTimeoutMs ?? 5_000,
     });
     const dates = new Dates(datapath);
     this.#kernel = { datapath, path, dates, tables, installed: undefined };
@@ -287,8 +308,9 @@ class Daemon {
   /** Pools and the slow path go by the numbers of these tables. */
   #aim({ datapath, path, tables }: KernelSide): void {
     this.#slow.joinKernel(datapath, path, tables.ids);
+    this.#outliers.follow(this.#addressed.clusters, new KernelTally(datapath, tables.ids));
     for (const { cluster, name } of allEndpoints(this.#config.clusters))
-      this.#connectTimeouts.set(tables.ids.endpoints.get(name)!, cluster.connectTimeoutMs);
+      this.#endpoints.set(tables.ids.endpoints.get(name)!, { cluster, name });
     path.setTargets(
       [...allEndpoints(requestClusters(this.#config))].map(({ cluster, endpoint, name }) => ({
         endpoint: tables.ids.endpoints.get(name)!,
@@ -301,6 +323,12 @@ class Daemon {
     );
   }
 
+  /** Does something with a cluster's name and an endpoint's, which the kernel knows by its number. */
+  #known(endpoint: number, use: (cluster: string, name: string) => void): void {
+    const known = this.#endpoints.get(endpoint);
+    if (known) use(known.cluster.name, known.name);
+  }
+
   /** The hooks go by these tables from now on. */
   #install(kernel: KernelSide): void {
     const { ops, installed } = diff(kernel.installed, kernel.tables);
@@ -308,21 +336,23 @@ class Daemon {
     kernel.installed = installed;
   }
 
-  /** Names have other addresses. What goes wrong then leaves all as it was, until they change again. */
-  #resolved(): void {
+  /** Names have other addresses, or endpoints were ejected, or let in again. What goes wrong leaves all as it was. */
+  #changed(): void {
     try {
-      this.#takeAddresses();
+      this.#take(withAddresses(this.#told, this.#names.lookup, this.#addressed));
     } catch (error) {
-      this.#log.error({ err: error }, "the addresses that DNS tells could not be taken in");
+      this.#log.error({ err: error }, "what is new of endpoints could not be taken in");
     }
   }
 
-  #takeAddresses(): void {
+  #take(addressed: Config): void {
     const before = this.#config;
-    const config = withAddresses(this.#told, this.#names.lookup, before);
+    const config = withEjections(addressed, (...one) => this.#outliers.isEjected(...one), before);
     const kernel = this.#kernel;
     if (kernel === undefined) {
+      this.#addressed = addressed;
       this.#config = config;
+      this.#outliers.follow(addressed.clusters);
       this.#router.update(config);
       return;
     }
@@ -334,6 +364,7 @@ class Daemon {
       this.#log.warn({ most }, "DNS tells of more endpoints than the kernel path holds: they stay as they were");
       return;
     }
+    this.#addressed = addressed;
     this.#config = config;
     this.#router.update(config);
     kernel.tables = { ...tables, ids: { ...tables.ids, ...(ids.retired ? { retired: ids.retired } : {}) } };
@@ -362,6 +393,7 @@ class Daemon {
    * a port leaves none of them to be bound beside it: its socket takes the connections of the others there too.
    */
   async #startUserspace(): Promise<void> {
+    this.#outliers.follow(this.#addressed.clusters);
     const all = this.#config.listeners.flatMap((listener) =>
       [listener.address, ...(listener.more ?? [])].map((address) => ({ listener, address })),
     );
@@ -389,6 +421,7 @@ class Daemon {
 
   async stop(graceMs: number): Promise<void> {
     this.#names.stop();
+    this.#outliers.stop();
     this.#kernel?.dates.stop();
     for (const server of this.#servers) server.close();
     await Promise.all([this.#kernel?.path.stop(graceMs), this.#slow.drain(graceMs)]);

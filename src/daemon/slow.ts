@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import { hostname } from "node:os";
 import type { Logger } from "pino";
 import { boundOf } from "../compile/limits.ts";
+import type { Outliers } from "../health/outliers.ts";
 import type { Datapath } from "../kernel/datapath.ts";
 import * as shim from "../kernel/native.ts";
 import type { Address, Cluster, Endpoint, HttpChain, Listener, TcpChain } from "../model/config.ts";
@@ -20,12 +21,11 @@ import type {
   Try,
 } from "../slowpath/ports.ts";
 import { SlowPath } from "../slowpath/slowpath.ts";
-import { fromAddrKey, unmapped } from "../tables/address.ts";
+import { endpointName, fromAddrKey, unmapped } from "../tables/address.ts";
 import type { Ids } from "../tables/compiled.ts";
 import { addrKeyRow } from "../tables/layout.gen.ts";
 import type { Anchor, Connections } from "./connections.ts";
 import type { SlowCounters } from "./counters.ts";
-import { endpointName } from "./endpoints.ts";
 import type { EditAnswer, KernelPath, Lost } from "./kernel-path.ts";
 import { machineIp } from "./machine.ts";
 import type { Choice, ReferenceRouter } from "./router.ts";
@@ -71,13 +71,15 @@ function setKeepalive(socket: Socket, keepalive: Keepalive): void {
 export class SlowSide {
   readonly #router: ReferenceRouter;
   readonly #counters: SlowCounters;
+  readonly #outliers: Outliers;
   readonly #slowPath: SlowPath;
   readonly #hostname = hostname();
   #kernel: Kernel | undefined;
 
-  constructor(router: ReferenceRouter, counters: SlowCounters, log: Logger) {
+  constructor(router: ReferenceRouter, counters: SlowCounters, outliers: Outliers, log: Logger) {
     this.#router = router;
     this.#counters = counters;
+    this.#outliers = outliers;
     this.#slowPath = new SlowPath({
       machineIp: machineIp(),
       decide: (listener, head, circumstances) => this.#decide(listener, head, circumstances),
@@ -231,13 +233,14 @@ export class SlowSide {
       const choice = pick();
       if (choice.kind !== "endpoint") return { kind: "close", flag: choice.kind === "noCluster" ? "NC" : "UH" };
       const { cluster, endpoint } = choice;
-      const { address, started, ended } = this.#try(cluster, endpoint, 0, false);
+      const { address, started, ended, came } = this.#try(cluster, endpoint, 0, false);
       return {
         kind: "forward",
         ...destination(cluster),
         address,
         started,
         ended: (requestBytes, responseBytes) => ended(undefined, requestBytes, responseBytes),
+        came,
       };
     };
   }
@@ -298,12 +301,10 @@ export class SlowSide {
         if (id !== undefined) this.#kernel?.datapath.noLongerActive(id);
         if (breaker !== undefined) this.#kernel?.datapath.leaveBreaker(breaker);
         counts.requestBytes += requestBytes;
-        counts.responseBytes += responseBytes;
-        if (status === undefined) return;
-        counts.byClass[Math.min(5, Math.floor(status / 100)) - 1]!++;
-        counts.responses++;
-        counts.timeMs += performance.now() - since;
+        if (status === undefined) counts.responseBytes += responseBytes;
+        else this.#counters.answered(name, status, responseBytes, performance.now() - since);
       },
+      came: (outcome) => this.#outliers.outcome(cluster.name, name, outcome),
     };
   }
 }

@@ -1,13 +1,13 @@
 import type { ClusterStats, EndpointStats, ListenerStats, Stats } from "../admin/messages.ts";
+import type { Outliers } from "../health/outliers.ts";
 import type { Datapath } from "../kernel/datapath.ts";
 import { httpChains } from "../model/chains.ts";
 import type { Config } from "../model/config.ts";
-import { addressText } from "../tables/address.ts";
+import { addressText, endpointName } from "../tables/address.ts";
 import type { Ids } from "../tables/compiled.ts";
 import type { EndpointStats as EndpointRow } from "../tables/layout.gen.ts";
 import { reasonWords } from "../tables/layout.gen.ts";
 import type { EndpointCounts, SlowCounters } from "./counters.ts";
-import { endpointName } from "./endpoints.ts";
 import type { KernelPath } from "./kernel-path.ts";
 
 export interface Sources {
@@ -15,6 +15,7 @@ export interface Sources {
   readonly startedAt: number;
   readonly slow: SlowCounters;
   readonly openSlow: () => number;
+  readonly outliers: Outliers;
   readonly kernel?: { readonly datapath: Datapath; readonly path: KernelPath; readonly ids: Ids };
 }
 
@@ -56,7 +57,7 @@ export function collectStats(from: Sources): Stats {
     clusters: config.clusters.map(
       (cluster): ClusterStats => ({
         name: cluster.name,
-        ...counted(slow.clusters.get(cluster.name)),
+        ...countedOf(cluster.name, from),
         endpoints: cluster.endpoints.map((endpoint) => {
           const name = endpointName(cluster.name, endpoint);
           const id = kernel?.ids.endpoints.get(name);
@@ -65,7 +66,7 @@ export function collectStats(from: Sources): Stats {
           const idle = slots.filter((s) => kernel!.datapath.isIdle(s)).length;
           return {
             address: addressText(endpoint.address),
-            health: endpoint.health,
+            health: from.outliers.isEjected(cluster.name, endpoint) ? "ejected" : endpoint.health,
             active: kernel && id !== undefined ? kernel.datapath.active(id) : slow.endpoint(name).active,
             direct: Number(row?.direct ?? 0),
             pool: { total: slots.length, idle, busy: slots.length - idle },
@@ -79,6 +80,13 @@ export function collectStats(from: Sources): Stats {
       ...Object.fromEntries([...slow.flags].map(([flag, n]) => [`slow_path_${flag.toLowerCase()}`, n])),
     },
   };
+}
+
+/** With the gauge of what is ejected now, as long as anything is. */
+function countedOf(cluster: string, { slow, outliers }: Sources) {
+  const counts = new Map(slow.clusters.get(cluster));
+  if (outliers.active(cluster) > 0) counts.set("outlier_detection.ejections_active", outliers.active(cluster));
+  return counts.size === 0 ? {} : counted(counts);
 }
 
 const counted = (counts: ReadonlyMap<string, number> | undefined) =>

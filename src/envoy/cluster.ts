@@ -4,6 +4,7 @@ import { readDiscovery } from "./discovery.ts";
 import { readAssignment } from "./endpoints.ts";
 import type { Fields } from "./fields.ts";
 import { readBreakers, readUpstreamOptions } from "./limits.ts";
+import { readOutlierDetection } from "./outlier.ts";
 import { readSockets } from "./sockets.ts";
 
 /** There is one endpoint, whatever the policy. */
@@ -17,6 +18,7 @@ export function readCluster(cluster: Fields, sources: readonly string[]): Cluste
   const breakers = readBreakers(cluster);
   const sockets = readSockets(cluster, sources);
   const preconnectRatio = cluster.message("preconnect_policy")?.number("per_upstream_preconnect_ratio");
+  const outlierDetection = readOutlierDetection(cluster);
   const assignment = readAssignment(cluster, discovery?.kind === "dns");
   const count = assignment.endpoints.length;
   if (discovery?.kind === "dns" && discovery.logical && count !== 1)
@@ -30,6 +32,7 @@ export function readCluster(cluster: Fields, sources: readonly string[]): Cluste
     upstream: readUpstreamOptions(cluster),
     ...(sockets === undefined ? {} : { sockets }),
     ...(preconnectRatio === undefined ? {} : { preconnectRatio }),
+    ...(outlierDetection === undefined ? {} : { outlierDetection }),
     ...assignment,
     ...(discovery === undefined ? {} : { discovery }),
   };

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import type { StreakKind } from "../route/outlier.ts";
 import type { HashMap } from "../sync/sync.ts";
 import type { AddrKey, Conn, EndpointStats, ListenerStats, Row, Slot } from "../tables/layout.gen.ts";
 import {
@@ -475,6 +476,36 @@ export class Datapath {
 
   active(endpoint: number): number {
     return Number(this.#native.load64(this.#endpointMemory, endpoint * endpointStateRow.size));
+  }
+
+  // ---- errors in a row, which hooks count in the same place ----
+
+  #streakAt(endpoint: number, kind: StreakKind): number {
+    return endpoint * endpointStateRow.size + endpointStateOffsets[kind];
+  }
+
+  addError(endpoint: number, kind: StreakKind): number {
+    const at = this.#streakAt(endpoint, kind);
+    for (;;) {
+      const n = this.#native.load32(this.#endpointMemory, at);
+      if (this.#native.casU32(this.#endpointMemory, at, n, n + 1)) return n + 1;
+    }
+  }
+
+  endErrors(endpoint: number, kind: StreakKind): void {
+    this.#native.store32(this.#endpointMemory, this.#streakAt(endpoint, kind), 0);
+  }
+
+  errors(endpoint: number, kind: StreakKind): number {
+    return this.#native.load32(this.#endpointMemory, this.#streakAt(endpoint, kind));
+  }
+
+  /** From now on hooks count them, and tell when there are as many; 0: never. */
+  watchErrors(endpoint: number, most: Readonly<Record<StreakKind, number>>): void {
+    const at = endpoint * endpointStateRow.size;
+    this.#native.store32(this.#endpointMemory, at + endpointStateOffsets.mostErrors, most.errors);
+    this.#native.store32(this.#endpointMemory, at + endpointStateOffsets.mostGatewayErrors, most.gatewayErrors);
+    this.#native.store32(this.#endpointMemory, at + endpointStateOffsets.watched, 1);
   }
 
   /** How many requests have found no i-sock of the endpoint since this was last asked. */

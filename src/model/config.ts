@@ -10,6 +10,7 @@ import type {
   UpstreamOptions,
 } from "./limits.ts";
 import type { Metadata } from "./metadata.ts";
+import type { OutlierDetection } from "./outlier.ts";
 
 /**
  * What XLB was told to do, as plain data. `envoy/` makes it out of Envoy's API, `route/` gives it its meaning,
@@ -536,6 +537,8 @@ export interface Cluster {
   readonly sockets?: SocketOptions;
   /** `preconnect_policy.per_upstream_preconnect_ratio`: connections to an endpoint for each that is in use. */
   readonly preconnectRatio?: number;
+  /** Missing: whatever an endpoint does to requests, it gets more of them. */
+  readonly outlierDetection?: OutlierDetection;
   readonly endpoints: readonly Endpoint[];
   /** Where endpoints come from, if not from the configuration. */
   readonly discovery?: Discovery;

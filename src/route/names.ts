@@ -1,6 +1,6 @@
 import { isIP } from "node:net";
-import { isDeepStrictEqual } from "node:util";
 import type { Cluster, Config, Endpoint } from "../model/config.ts";
+import { withClusters } from "./clusters.ts";
 
 /** What is known of a name: its addresses in the order of the answer; undefined: nothing yet. */
 export type Lookup = (cluster: Cluster, name: string) => readonly string[] | undefined;
@@ -11,13 +11,7 @@ export type Lookup = (cluster: Cluster, name: string) => readonly string[] | und
  * same endpoints as in `before`, what this gave the last time, is the same object.
  */
 export function withAddresses(config: Config, lookup: Lookup, before?: Config): Config {
-  const known = new Map(before?.clusters.map((cluster) => [cluster.name, cluster]));
-  const clusters = config.clusters.map((cluster) => {
-    const now = resolved(cluster, lookup);
-    const was = known.get(cluster.name);
-    return was !== undefined && isDeepStrictEqual(was.endpoints, now.endpoints) ? was : now;
-  });
-  return { ...config, clusters };
+  return withClusters(config, (cluster) => resolved(cluster, lookup), before);
 }
 
 function resolved(cluster: Cluster, lookup: Lookup): Cluster {

@@ -29,7 +29,7 @@ export interface Hooks {
   mustContinue(): boolean;
   /** An answer that is not the final one is about to be handed on. */
   interim(): void;
-  /** The final answer has come, as the server wrote it. Throws where the client is not to get it. */
+  /** The head of the final answer has come, as the server wrote it. Throws where the client is not to get it. */
   final(status: number, fields: readonly Field[]): void;
   /** From here on the client sees this try. */
   started(): void;

@@ -239,13 +239,11 @@ export class Exchange {
   /** Undefined: there is no other try. */
   #afterFailure(error: unknown, to: Try): Next | undefined {
     const { request, body } = this.#asked;
-    const { stream, source } = this.#parties;
     const attempt = this.#attempt;
     this.#attempt = undefined;
     this.#tried.push(to.address);
     if (error instanceof AnotherTry) return this.#another();
-    const clientFails = (error instanceof Malformed && error.status < 500) || (source.over && !this.#upload.whole);
-    if (this.#started || this.#over !== undefined || stream.destroyed || clientFails) return undefined;
+    if (this.#started || this.#over !== undefined || this.#isOfClient(error)) return undefined;
     const again = this.#retry(this.#tries?.afterReset(howReset(error, attempt)) ?? "no");
     if (again !== undefined) return again;
     /* Also on a fresh connection: a server that ends every idle one may hit it before the request does. */
@@ -327,14 +325,14 @@ export class Exchange {
       this.#head = withField(this.#head, ATTEMPT_COUNT, String(this.#count));
     /* A refusal comes before that. */
     const soon = setImmediate(() => this.#goesOn());
-    const up = await upstreams.acquire(target, fresh, this.#cut.signal).finally(() => clearImmediate(soon));
+    const up = await this.#connect(to, target, fresh).finally(() => clearImmediate(soon));
     this.#goesOn();
     /* A repetition at the same endpoint is of the same request. */
     if (this.#at !== to) this.#head = edits.atEndpoint(this.#head, to.hostname);
     this.#at = to;
     to.started();
     const leave = once(() => upstreams.detach(target));
-    const attempt = this.#begin(up, () => {
+    const attempt = this.#begin(to, up, () => {
       /* Whoever waits for the connection needs the room as well. */
       leave();
       upstreams.giveBack(target, up);
@@ -345,6 +343,7 @@ export class Exchange {
       return { kind: "done", keep, flag: this.#flag };
     } catch (error) {
       up.socket.destroy();
+      this.#cameToNothing(to, attempt, error);
       throw attempt.expired ?? error;
     } finally {
       attempt.stop();
@@ -353,12 +352,43 @@ export class Exchange {
     }
   }
 
+  async #connect(to: Try, target: Target, fresh: boolean): Promise<Upstream> {
+    try {
+      const up = await this.#parties.upstreams.acquire(target, fresh, this.#cut.signal);
+      to.came({ kind: "connected", isAll: false });
+      return up;
+    } catch (error) {
+      if (error instanceof ConnectFailed) to.came({ kind: "failed" });
+      throw error;
+    }
+  }
+
+  /** Tells outlier detection of a try that failed, if it is the server's fault: Filter::onUpstreamReset of router.cc. */
+  #cameToNothing(to: Try, { expired, status }: Attempt, error: unknown): void {
+    const late = expired ?? this.#over;
+    if (late !== undefined) {
+      /* Time ends a whole answer too, and of that the server has told already; but for one without a sign of life. */
+      const isLate = late.flag === "UT" && (status === undefined || expired !== undefined);
+      if (isLate && !this.#cutOff) to.came({ kind: "timedOut", status: late.status });
+      return;
+    }
+    if (error instanceof AnotherTry || this.#isOfClient(error) || this.#parties.source.discarded) return;
+    to.came({ kind: "failed" });
+  }
+
+  /** Is it the client that failed, or has it gone? */
+  #isOfClient(error: unknown): boolean {
+    const { stream, source } = this.#parties;
+    if (error instanceof Malformed && error.status < 500) return true;
+    return stream.destroyed || (source.over && !this.#upload.whole);
+  }
+
   #targetOf({ address }: Try): Target {
     const { tenant, stream: client } = this.#parties;
     return { ...this.#to, tenant, client, address, priority: this.#priority };
   }
 
-  #begin(up: Upstream, giveBack: () => void): Attempt {
+  #begin(to: Try, up: Upstream, giveBack: () => void): Attempt {
     const { timeouts } = this.#asked;
     this.#upload.rewind();
     const { upstream } = this.#to;
@@ -375,6 +405,7 @@ export class Exchange {
         this.#repeated = true;
       },
       final: (status, fields) => {
+        to.came({ kind: "answered", status });
         if (this.#tries === undefined || status < 200) return;
         if (this.#admit(this.#tries.afterResponse(status, fields, Date.now()))) throw new AnotherTry();
       },

@@ -10,9 +10,9 @@ import {
   writeHead,
 } from "./http1.ts";
 import type { MirrorTo, RoutedHead } from "./ports.ts";
-import { BodyReader, chunk, lastChunk, write } from "./source.ts";
+import { BodyReader, Broken, chunk, lastChunk, write } from "./source.ts";
 import type { Place, Upload } from "./upload.ts";
-import { once, type Upstream, type Upstreams } from "./upstream.ts";
+import { ConnectFailed, once, type Upstream, type Upstreams } from "./upstream.ts";
 import { Deadline } from "./watch.ts";
 
 const MAX_RESPONSE_HEAD = 64 << 10;
@@ -43,26 +43,35 @@ export async function sendMirror(
   const { tenant, priority } = what;
   const target = { ...destination, tenant, priority, address: to.address };
   const place = upload.join();
-  const up = await upstreams.acquire(target, false, signal).catch(() => undefined);
+  const up = await upstreams.acquire(target, false, signal).catch((error) => {
+    if (error instanceof ConnectFailed) to.came({ kind: "failed" });
+  });
   if (up === undefined) {
     upload.leave(place);
     return;
   }
-  const copy = new Copy(what, upload, up);
+  to.came({ kind: "connected", isAll: false });
+  const copy = new Copy(what, upload, up, (status) => to.came({ kind: "answered", status }));
   const leave = once(() => upstreams.detach(target));
   const end = () => up.socket.destroy();
   const limit = new Deadline();
+  let isLate = false;
   signal.addEventListener("abort", end);
   to.started();
   try {
     await copy.send(place, marksHost);
-    limit.set(what.timeouts.wholeMs, end);
+    limit.set(what.timeouts.wholeMs, () => {
+      isLate = true;
+      end();
+    });
     const isGood = await copy.drop();
     leave();
     if (isGood) upstreams.giveBack(target, up);
     else end();
   } catch {
     end();
+    if (!isLate && !signal.aborted) to.came({ kind: "failed" });
+    else if (isLate && copy.status === undefined) to.came({ kind: "timedOut", status: what.timeouts.lateStatus });
   } finally {
     signal.removeEventListener("abort", end);
     upload.leave(place);
@@ -80,11 +89,13 @@ class Copy {
   readonly #what: Mirrored;
   readonly #upload: Upload;
   readonly #up: Upstream;
+  readonly #answered: (status: number) => void;
 
-  constructor(what: Mirrored, upload: Upload, up: Upstream) {
+  constructor(what: Mirrored, upload: Upload, up: Upstream, answered: (status: number) => void) {
     this.#what = what;
     this.#upload = upload;
     this.#up = up;
+    this.#answered = answered;
   }
 
   async send(place: Place, marksHost: boolean): Promise<void> {
@@ -106,12 +117,13 @@ class Copy {
   async drop(): Promise<boolean> {
     for (;;) {
       const head = await this.#up.source.head(MAX_RESPONSE_HEAD);
-      if (head === undefined) return false;
+      if (head === undefined) throw new Broken("the server closed");
       this.received += head.length;
       const response = parseResponse(head);
       if (response.status === 101) return false;
       if (response.status < 200) continue;
       this.status = response.status;
+      this.#answered(response.status);
       const body = responseBody(response, this.#what.request.method);
       const reader = new BodyReader(this.#up.source, body, 502);
       for (let data = await reader.next(); data; data = await reader.next()) this.received += data.length;

@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import type { Address, ForwardAction, HttpChain, TcpChain } from "../model/config.ts";
 import type { Breakers, Keepalive, SocketOptions, UpstreamOptions } from "../model/limits.ts";
+import type { Outcome } from "../route/outlier.ts";
 import type { ClusterCounter } from "./breakers.ts";
 import type { Field } from "./http1.ts";
 
@@ -89,6 +90,8 @@ export interface Try {
   /** Called once when the request leaves for the endpoint, and once when it is over. */
   started(): void;
   ended(status: number | undefined, requestBytes: number, responseBytes: number): void;
+  /** What came of it, as outlier detection has to know: of one try first a connection, or none, then an answer ... */
+  came(outcome: Outcome): void;
 }
 
 export type Decision =
@@ -134,6 +137,8 @@ export interface TcpForward extends Destination {
   /** Called once when the connection is there, and once when it is over. */
   started(): void;
   ended(requestBytes: number, responseBytes: number): void;
+  /** What came of an attempt to connect. */
+  came(outcome: Outcome): void;
 }
 
 export interface MirrorTo extends Destination {

@@ -80,12 +80,14 @@ export class TcpRelay implements Served {
       if (to.kind === "close") return to.flag;
       try {
         const up = await this.#upstreams.open({ tenant, priority: "default", ...to });
+        to.came({ kind: "connected", isAll: true });
         if (!stream.destroyed) return { up, to };
         up.socket.destroy();
         return "DC";
       } catch (error) {
         if (error instanceof Overflow) return "UO";
         if (!(error instanceof ConnectFailed)) throw error;
+        to.came(error.code === "ETIMEDOUT" ? { kind: "timedOut", status: 504 } : { kind: "failed" });
         failed = "UF";
       }
       if (stream.destroyed) return "DC";

@@ -87,3 +87,7 @@ export const unmapped = (ip: string) => ip.replace(/^::ffff:(?=\d+\.)/, "");
 export function addressText(address: Address): string {
   return address.ip.includes(":") ? `[${address.ip}]:${address.port}` : `${address.ip}:${address.port}`;
 }
+
+/** How an endpoint is known across rooms: an address may serve in several clusters, and is another endpoint in each. */
+export const endpointName = (cluster: string, { address }: { readonly address: Address }) =>
+  `${cluster} ${addressText(address)}`;

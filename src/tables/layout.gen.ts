@@ -777,12 +777,22 @@ export interface EndpointState {
   readonly active: bigint;
   readonly askedNs: bigint;
   readonly missed: bigint;
+  readonly watched: number;
+  readonly errors: number;
+  readonly gatewayErrors: number;
+  readonly mostErrors: number;
+  readonly mostGatewayErrors: number;
 }
 
 export const endpointStateOffsets = {
   active: 0,
   askedNs: 8,
   missed: 16,
+  watched: 24,
+  errors: 28,
+  gatewayErrors: 32,
+  mostErrors: 36,
+  mostGatewayErrors: 40,
 } as const;
 
 export const endpointStateRow: Row<EndpointState> = row({
@@ -791,11 +801,21 @@ export const endpointStateRow: Row<EndpointState> = row({
     active: view.getBigUint64(at + 0, true),
     askedNs: view.getBigUint64(at + 8, true),
     missed: view.getBigUint64(at + 16, true),
+    watched: view.getUint32(at + 24, true),
+    errors: view.getUint32(at + 28, true),
+    gatewayErrors: view.getUint32(at + 32, true),
+    mostErrors: view.getUint32(at + 36, true),
+    mostGatewayErrors: view.getUint32(at + 40, true),
   }),
   write: (view, at, value) => {
     view.setBigUint64(at + 0, value.active, true);
     view.setBigUint64(at + 8, value.askedNs, true);
     view.setBigUint64(at + 16, value.missed, true);
+    view.setUint32(at + 24, value.watched, true);
+    view.setUint32(at + 28, value.errors, true);
+    view.setUint32(at + 32, value.gatewayErrors, true);
+    view.setUint32(at + 36, value.mostErrors, true);
+    view.setUint32(at + 40, value.mostGatewayErrors, true);
   },
 });
 
@@ -1088,6 +1108,8 @@ export const EventType = {
   close: 8,
   stale: 9,
   end: 10,
+  outlier: 11,
+  unreached: 12,
 } as const;
 
 export const eventTypeWords: Readonly<Record<number, string>> = {
@@ -1101,6 +1123,18 @@ export const eventTypeWords: Readonly<Record<number, string>> = {
   8: "close",
   9: "stale",
   10: "end",
+  11: "outlier",
+  12: "unreached",
+};
+
+export const Streak = {
+  errors: 1,
+  gatewayErrors: 2,
+} as const;
+
+export const streakWords: Readonly<Record<number, string>> = {
+  1: "errors",
+  2: "gateway_errors",
 };
 
 export const Reason = {

@@ -46,6 +46,9 @@ const FIRST_BYTES: readonly (readonly [said: string, heard: "http" | "other"])[]
   ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "other"],
 ];
 
+/** An endpoint is out after three connections that it refuses in a row. */
+const OUTLIERS = { consecutive_5xx: 3, interval: "60s", max_ejection_percent: 50 };
+
 const SERVERS: readonly Server[] = ["kernel", "userspace", "envoy"];
 
 for (const server of SERVERS) {
@@ -127,6 +130,8 @@ for (const server of SERVERS) {
           },
           listener(103, chains(httpAnswer("own"))),
           { name: "beside", address: address("0.0.0.0", 103), ...chains(httpAnswer("beside")) },
+          listener(104, chains(tcpProxy("outlier"))),
+          listener(105, chains(tcpProxy("outlier-2", { max_connect_attempts: 2 }))),
           ...(kernel ? [{ name: "any", address: address("0.0.0.0", 19_099), ...chains(tcpProxy("c")) }] : []),
         ],
         [
@@ -139,6 +144,7 @@ for (const server of SERVERS) {
           cluster("maglev", servers, { lb_policy: "MAGLEV", maglev_lb_config: { table_size: 251 } }),
           cluster("greeter", [greeter]),
           cluster("flaky", [closed, a]),
+          ...["outlier", "outlier-2"].map((name) => cluster(name, [closed, a], { outlier_detection: OUTLIERS })),
         ],
       );
     });
@@ -254,6 +260,36 @@ for (const server of SERVERS) {
         text(await many(89, 6)),
         Array.from({ length: 6 }, () => "a:x"),
       );
+    });
+
+    test("outlier detection: an endpoint that refuses connections gets no more of them", async () => {
+      const asked: Told[] = [];
+      /* Whoever ejects does so a moment later. */
+      for (let i = 0; i < 12; i++) {
+        asked.push(...(await many(104, 1)));
+        await later(20);
+      }
+      const refused = asked.filter(({ text }) => text !== "a:x");
+      assert.equal(refused.length, 3, JSON.stringify(asked));
+      assert.deepEqual(
+        text(asked).slice(-5),
+        Array.from({ length: 5 }, () => "a:x"),
+      );
+      assert.deepEqual(
+        text(await many(105, 12)),
+        Array.from({ length: 12 }, () => "a:x"),
+      );
+      if (server === "envoy") return;
+      const { clusters } = await bed.daemon.stats();
+      for (const name of ["outlier", "outlier-2"]) {
+        const { counters, endpoints } = clusters.find((one) => one.name === name)!;
+        assert.deepEqual(
+          endpoints.map(({ health }) => health),
+          ["ejected", "healthy"],
+        );
+        assert.equal(counters?.["outlier_detection.ejections_active"], 1);
+        assert.equal(counters?.["outlier_detection.ejections_enforced_consecutive_5xx"], 1);
+      }
     });
 
     test("http_inspector: HTTP has its chain, all else the other, silence after the time-out too", async () => {

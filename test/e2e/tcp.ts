@@ -131,6 +131,46 @@ export function without(server: Server): string | false {
   return server === "envoy" && installedEnvoy() === undefined ? "Envoy is not installed: see make envoy-diff" : false;
 }
 
+/** A real Envoy with a configuration of one listener, which it has at a port of its own. */
+export class EnvoyBeside {
+  readonly at: { readonly ip: string; readonly port: number };
+  readonly #child: ChildProcess;
+
+  private constructor(at: EnvoyBeside["at"], child: ChildProcess) {
+    this.at = at;
+    this.#child = child;
+  }
+
+  /** `folder`: where its file may lie. */
+  static async start(config: string, folder: string): Promise<EnvoyBeside> {
+    const { static_resources: resources } = JSON.parse(config);
+    const { socket_address: at } = resources.listeners[0].address;
+    at.port_value += 2_000;
+    const beside = JSON.stringify({ static_resources: resources });
+    return new EnvoyBeside({ ip: at.address, port: at.port_value }, await startEnvoy(beside, folder));
+  }
+
+  stop(): Promise<void> {
+    return stop(this.#child);
+  }
+}
+
+async function startEnvoy(config: string, folder: string): Promise<ChildProcess> {
+  const file = join(folder, "envoy.json");
+  writeFileSync(file, config);
+  const flags = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "info"];
+  const child = start([installedEnvoy()!, "-c", file, ...flags]);
+  let log = "";
+  await new Promise<void>((resolve, reject) => {
+    child.stderr!.on("data", (data) => {
+      log += data;
+      if (log.includes("starting main dispatch loop")) resolve();
+    });
+    child.once("exit", (code) => reject(new Error(`Envoy ended with ${code}: ${log.slice(-2_000)}`)));
+  });
+  return child;
+}
+
 export class TcpBed {
   readonly daemon = new Daemon();
   readonly config: string;
@@ -146,25 +186,9 @@ export class TcpBed {
   static async open(server: Server, listeners: readonly object[], clusters: readonly object[]): Promise<TcpBed> {
     const config = JSON.stringify({ static_resources: { listeners, clusters } });
     const bed = new TcpBed(server === "kernel" ? makeCgroup(`tcp-${beds++}`) : undefined, config);
-    if (server === "envoy") await bed.#startEnvoy(config);
+    if (server === "envoy") bed.#envoy = await startEnvoy(config, bed.daemon.directory);
     else await bed.daemon.start(config, server, bed.cgroup === undefined ? [] : [bed.cgroup]);
     return bed;
-  }
-
-  async #startEnvoy(config: string): Promise<void> {
-    const file = join(this.daemon.directory, "envoy.json");
-    writeFileSync(file, config);
-    const flags = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "info"];
-    const child = start([installedEnvoy()!, "-c", file, ...flags]);
-    this.#envoy = child;
-    let log = "";
-    await new Promise<void>((resolve, reject) => {
-      child.stderr!.on("data", (data) => {
-        log += data;
-        if (log.includes("starting main dispatch loop")) resolve();
-      });
-      child.once("exit", (code) => reject(new Error(`Envoy ended with ${code}: ${log.slice(-2_000)}`)));
-    });
   }
 
   /** One connection after the other, by one process. */

@@ -17,6 +17,7 @@ const TLS =
 const TCP = "the same is asked of Envoy by test/e2e/tcp.test.ts";
 const DNS = "Envoy and XLB would ask a server of names, each in its own time: test/daemon/names.test.ts";
 const SOCKETS = "no request shows it: test/e2e/sockets.test.ts, test/native.test.ts";
+const OUTLIERS = "what counts there is the order of requests: test/e2e/outlier.test.ts";
 const UPGRADES = "each of its cases is asked of Envoy by test/chains/upgrades.test.ts";
 
 /** Fields that no generator writes, and what proves them instead; with a dot at its end: all of a message. */
@@ -28,6 +29,8 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   "envoy.config.cluster.v3.Cluster.upstream_bind_config": SOCKETS,
   "envoy.config.core.v3.BindConfig.": SOCKETS,
   "envoy.config.core.v3.ExtraSourceAddress.": SOCKETS,
+  "envoy.config.cluster.v3.Cluster.outlier_detection": OUTLIERS,
+  "envoy.config.cluster.v3.OutlierDetection.": OUTLIERS,
   "envoy.config.cluster.v3.Cluster.preconnect_policy": "no request shows it: test/pool/pools.test.ts",
   "envoy.config.cluster.v3.Cluster.PreconnectPolicy.": "no request shows it: test/pool/pools.test.ts",
   "envoy.config.core.v3.TcpKeepalive.": SOCKETS,

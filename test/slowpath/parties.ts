@@ -12,6 +12,8 @@ import { SlowCounters } from "../../src/daemon/counters.ts";
 import { ReferenceRouter } from "../../src/daemon/router.ts";
 import { SlowSide } from "../../src/daemon/slow.ts";
 import { parseBootstrap } from "../../src/envoy/parse.ts";
+import { Outliers } from "../../src/health/outliers.ts";
+import { withEjections } from "../../src/route/outlier.ts";
 
 /** The slow path without a kernel, and a real Envoy, by one configuration each. */
 
@@ -54,7 +56,14 @@ export async function startSlowPath(bootstrap: unknown): Promise<SlowPathUnderTe
   const { config } = parsed.value;
   const counters = new SlowCounters();
   const router = new ReferenceRouter(config, (cluster, endpoint) => side.active(cluster, endpoint), 0);
-  const side: SlowSide = new SlowSide(router, counters, pino({ level: "silent" }));
+  const outliers = new Outliers({
+    now: () => performance.now(),
+    changed: () => router.update(withEjections(config, (...one) => outliers.isEjected(...one))),
+    count: (cluster, what) => counters.count(counters.clusters, cluster, what),
+    log: () => {},
+  });
+  outliers.follow(config.clusters);
+  const side: SlowSide = new SlowSide(router, counters, outliers, pino({ level: "silent" }));
   const servers = await Promise.all(
     config.listeners.map((listener) => listen((socket) => side.serveSocket(socket, listener))),
   );
@@ -62,6 +71,7 @@ export async function startSlowPath(bootstrap: unknown): Promise<SlowPathUnderTe
     ports: servers.map(portOf),
     counters,
     async stop() {
+      outliers.stop();
       await side.drain(0);
       for (const server of servers) server.close();
     },
