@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0) */
-/* What came of a request, as outlier detection sees it: errors in a row, which the slow path counts in the same place. */
+/* What came of a request, as outlier detection sees it: errors in a row. The slow path counts in the same place. */
 #ifndef XLB_STEPS_OUTLIER_H
 #define XLB_STEPS_OUTLIER_H
 

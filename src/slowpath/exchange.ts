@@ -363,7 +363,7 @@ export class Exchange {
     }
   }
 
-  /** Tells outlier detection of a try that failed, if it is the server's fault: Filter::onUpstreamReset of router.cc. */
+  /** Tells outlier detection of a try that failed, if that is the server's fault: onUpstreamReset of router.cc. */
   #cameToNothing(to: Try, { expired, status }: Attempt, error: unknown): void {
     const late = expired ?? this.#over;
     if (late !== undefined) {

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { DEFAULT_OUTLIER_DETECTION, type OutlierDetection } from "../../src/model/outlier.ts";
 import { countStatus, Detector, type Rates, type StreakKind } from "../../src/route/outlier.ts";
 
-/** What test/e2e/outlier.test.ts cannot ask of a real Envoy in a short time: many endpoints, and what chance decides. */
+/** What test/e2e/outlier.test.ts cannot ask of a real Envoy in a short time: many endpoints, and chance. */
 
 const NONE = { total: 0, good: 0 };
 
