@@ -327,6 +327,7 @@ enum framing_flag {
 	FRAME_KEEP_ALIVE = 8, /* Connection: keep-alive */
 	FRAME_HTTP10 = 16,
 	FRAME_SEEN_VALUE = 32, /* the header value being read has begun */
+	FRAME_HAS_HEAD = 64,   /* the final head is complete, and says what follows it */
 };
 
 /*

@@ -76,6 +76,16 @@ static __always_inline __u32 after_head(struct framing *f, bool head_request)
 	return FRAME_UNTIL_CLOSE;
 }
 
+static __always_inline __u32 begin_body(struct framing *f, bool head_request)
+{
+	__u32 next = after_head(f, head_request);
+
+	/* Of a body that goes wrong later, the state no longer tells that it had a head. */
+	if (next != FRAME_VERSION && next != FRAME_FAULT)
+		f->flags |= FRAME_HAS_HEAD;
+	return next;
+}
+
 static __always_inline __u32 begin_value(struct framing *f)
 {
 	f->flags &= ~FRAME_SEEN_VALUE;
@@ -218,7 +228,7 @@ static __always_inline __u32 follow_byte(struct framing *f, __u8 c, __u32 at, bo
 			return FRAME_FAULT;
 		if (f->status >= 200 || f->status == 101)
 			note->head = at + 1;
-		return after_head(f, head_request);
+		return begin_body(f, head_request);
 	case FRAME_CHUNK_SIZE:
 		digit = hex_digit(c);
 		if (digit >= 0) {

@@ -488,7 +488,7 @@ export class KernelPath {
   /** Tells outlier detection of it. `clean`: the answer came to the end that it was to have. */
   #cameToNothing(record: Slot, why: Lost, clean: boolean): void {
     const { endpoint, frame } = record;
-    const hasHead = frame.state >= FramingState.body && frame.state !== FramingState.fault;
+    const hasHead = (frame.flags & FramingFlag.hasHead) !== 0;
     if (hasHead) this.#answered(record, frame.status, 0);
     else if (why === "timeout") this.#ports.came(endpoint, { kind: "timedOut", status: 504 });
     if (!clean && why !== "timeout") this.#ports.came(endpoint, { kind: "failed" });

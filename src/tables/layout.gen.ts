@@ -1086,6 +1086,7 @@ export const FramingFlag = {
   keepAlive: 8,
   http10: 16,
   seenValue: 32,
+  hasHead: 64,
 } as const;
 
 export const framingFlagWords: Readonly<Record<number, string>> = {
@@ -1095,6 +1096,7 @@ export const framingFlagWords: Readonly<Record<number, string>> = {
   8: "keep_alive",
   16: "http10",
   32: "seen_value",
+  64: "has_head",
 };
 
 export const EventType = {

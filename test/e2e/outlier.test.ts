@@ -129,6 +129,17 @@ const STORIES: readonly Story[] = [
     ],
   },
   {
+    name: "and so is one whose body is no HTTP",
+    detection: { ...STILL, consecutive_5xx: 2 },
+    asked: [
+      ["/bad-chunk", "cut"],
+      ["/bad-chunk", "cut"],
+      ["/bad-chunk", "cut"],
+      ["/500", 500],
+      ["/x", "UH"],
+    ],
+  },
+  {
     name: "refused connections",
     refuses: true,
     detection: { ...STILL, consecutive_5xx: 3 },
@@ -273,6 +284,11 @@ function suite(name: string, kernel: boolean, ways: readonly Who[]): void {
           ["send", "HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\nhalf"],
           ["pause", 30],
           ["close"],
+        ]);
+        await bed.script("/bad-chunk", [
+          ["send", "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"],
+          ["pause", 30],
+          ["send", "no chunk\r\n"],
         ]);
         for (const [path, status] of [
           ["/large", 200],
