@@ -362,6 +362,8 @@ class Daemon {
     const most = kernel.datapath.capacity("endpoint_states");
     if (Math.max(0, ...tables.ids.endpoints.values()) >= most) {
       this.#log.warn({ most }, "DNS tells of more endpoints than the kernel path holds: they stay as they were");
+      /* Who is ejected of those is another matter. */
+      if (addressed !== this.#addressed) this.#take(this.#addressed);
       return;
     }
     this.#addressed = addressed;

@@ -42,7 +42,7 @@ export interface Tally {
 export interface OutlierPorts {
   /** Milliseconds. */
   now(): number;
-  /** Endpoints were ejected, or are in service again. */
+  /** Endpoints were ejected, or are in service again: told in the next turn of the event loop, once for all of them. */
   changed(): void;
   count(cluster: string, what: OutlierCounter): void;
   log(fields: object, message: string): void;
@@ -71,6 +71,7 @@ export class Outliers {
   readonly #watched = new Map<string, Watched>();
   #tally: Tally = new OwnTally();
   #stopped = false;
+  #news: NodeJS.Immediate | undefined;
 
   constructor(ports: OutlierPorts) {
     this.#ports = ports;
@@ -95,7 +96,7 @@ export class Outliers {
 
   #begin(cluster: string, settings: OutlierDetection): Watched {
     const detector = new Detector(settings, random, (what) => this.#ports.count(cluster, what));
-    const timer = setInterval(() => this.#sweep(cluster), settings.intervalMs).unref();
+    const timer = setInterval(() => this.#sweep(cluster), Math.min(settings.intervalMs, MAX_INTERVAL)).unref();
     const watched = { detector, timer, records: new Map() };
     this.#watched.set(cluster, watched);
     return watched;
@@ -127,6 +128,7 @@ export class Outliers {
 
   stop(): void {
     this.#stopped = true;
+    clearImmediate(this.#news);
     for (const { timer } of this.#watched.values()) clearInterval(timer);
     this.#watched.clear();
   }
@@ -163,7 +165,8 @@ export class Outliers {
   /** Of an endpoint these streaks are as long now as they may be; by the word of a hook, or our own. */
   grown(cluster: string, name: string, streaks: readonly StreakKind[]): void {
     const watched = this.#watched.get(cluster);
-    if (watched !== undefined) this.#grown(watched, cluster, name, streaks);
+    /* The last answers of an endpoint may come when it is in its cluster no more. */
+    if (watched?.records.has(name)) this.#grown(watched, cluster, name, streaks);
   }
 
   #grown(watched: Watched, cluster: string, name: string, streaks: readonly StreakKind[]): void {
@@ -177,7 +180,15 @@ export class Outliers {
   #detected({ detector }: Watched, cluster: string, name: string, type: EjectionType): void {
     if (!detector.detected(name, type, this.#ports.now())) return;
     this.#ports.log({ cluster, endpoint: name, type }, "an endpoint is ejected");
-    this.#ports.changed();
+    this.#tell();
+  }
+
+  /** A cluster's tables cost milliseconds, and hundreds of its endpoints may fail at once: one compilation for them. */
+  #tell(): void {
+    this.#news ??= setImmediate(() => {
+      this.#news = undefined;
+      this.#ports.changed();
+    });
   }
 
   #sweep(cluster: string): void {
@@ -194,7 +205,7 @@ export class Outliers {
       this.#ports.log({ cluster, endpoint: name }, "an endpoint is in service again");
     }
     for (const name of ejected) this.#ports.log({ cluster, endpoint: name }, "an endpoint is ejected as an outlier");
-    if (ejected.length + returned.length > 0) this.#ports.changed();
+    if (ejected.length + returned.length > 0) this.#tell();
   }
 
   /** Streaks that a hook could not tell of, because the ring of events was full. */
@@ -220,6 +231,9 @@ export class Outliers {
     return rates;
   }
 }
+
+/** Node takes a longer time for none at all. Milliseconds. */
+const MAX_INTERVAL = 2 ** 31 - 1;
 
 const NONE: Rate = { total: 0, good: 0 };
 
