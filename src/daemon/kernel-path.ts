@@ -409,7 +409,8 @@ export class KernelPath {
   /** The client has gone in the middle of its request. */
   #abandon(slot: number, generation: number): void {
     if (this.#isocks.fd(slot) === undefined || this.#datapath.life(slot).generation !== generation) return;
-    this.#datapath.conclude(slot, generation);
+    const record = this.#datapath.slot(slot);
+    if (this.#datapath.conclude(slot, generation)) this.#cameSoFar(record);
     this.#bury(slot, true);
   }
 
@@ -472,8 +473,10 @@ export class KernelPath {
     const started = (flags & SlotFlag.started) !== 0;
     if (!this.#datapath.conclude(slot, generation)) return;
     this.#bury(slot, why !== "terminated");
-    if ((flags & SlotFlag.aborted) !== 0) return;
-    if (!isClients) this.#cameToNothing(record, why, clean);
+    const isAborted = (flags & SlotFlag.aborted) !== 0;
+    if (isAborted || isClients) this.#cameSoFar(record);
+    else this.#cameToNothing(record, why, clean);
+    if (isAborted) return;
     this.#ports.log("debug", { slot, why, started, clean }, "a request of the kernel path lost its server");
     const target = this.#targets.get(record.endpoint);
     this.connections.when(record.client, record.owner, (anchor) => {
@@ -487,11 +490,17 @@ export class KernelPath {
 
   /** Tells outlier detection of it. `clean`: the answer came to the end that it was to have. */
   #cameToNothing(record: Slot, why: Lost, clean: boolean): void {
-    const { endpoint, frame } = record;
-    const hasHead = (frame.flags & FramingFlag.hasHead) !== 0;
-    if (hasHead) this.#answered(record, frame.status, 0);
-    else if (why === "timeout") this.#ports.came(endpoint, { kind: "timedOut", status: 504 });
-    if (!clean && why !== "timeout") this.#ports.came(endpoint, { kind: "failed" });
+    const { endpoint } = record;
+    const hasHead = this.#cameSoFar(record);
+    if (why !== "timeout" && !clean) this.#ports.came(endpoint, { kind: "failed" });
+    else if (why === "timeout" && !hasHead) this.#ports.came(endpoint, { kind: "timedOut", status: 504 });
+  }
+
+  /** A server has answered when its head has come, whoever ends what follows. */
+  #cameSoFar(record: Slot): boolean {
+    const hasHead = (record.frame.flags & FramingFlag.hasHead) !== 0;
+    if (hasHead) this.#answered(record, record.frame.status, 0);
+    return hasHead;
   }
 
   /** `more`: bytes that did not come by the hook. */

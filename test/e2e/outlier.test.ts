@@ -12,6 +12,7 @@ import {
   type Step,
   SUITE_PATIENCE,
   send,
+  stop,
   WAYS,
   type Way,
   withoutKernel,
@@ -23,12 +24,15 @@ import { EnvoyBeside } from "./tcp.ts";
  * there is one. A cluster's only endpoint tells best: when it is ejected there is "no healthy upstream".
  */
 
+/** `left`: its client has seen the beginning of an answer, and gone. */
+type Told = number | "UH" | "cut" | "left";
+
 /** One request after the other, by what its server does, and what its client is told: a status, or UH. */
 interface Story {
   readonly name: string;
   /** `outlier_detection` */
   readonly detection: object;
-  readonly asked: readonly (readonly [path: string, told: number | "UH" | "cut"])[];
+  readonly asked: readonly (readonly [path: string, told: Told])[];
   /** The endpoint refuses connections. */
   readonly refuses?: true;
 }
@@ -136,6 +140,19 @@ const STORIES: readonly Story[] = [
       ["/bad-chunk", "cut"],
       ["/bad-chunk", "cut"],
       ["/500", 500],
+      ["/x", "UH"],
+    ],
+  },
+  {
+    name: "and so is one that its client leaves",
+    detection: { ...STILL, consecutive_5xx: 2 },
+    asked: [
+      ["/500", 500],
+      ["/endless", "left"],
+      ["/500", 500],
+      ["/x", 200],
+      ["/500", 500],
+      ["/endless-500", "left"],
       ["/x", "UH"],
     ],
   },
@@ -291,6 +308,15 @@ function suite(name: string, kernel: boolean, ways: readonly Who[]): void {
           ["send", "no chunk\r\n"],
         ]);
         for (const [path, status] of [
+          ["/endless", 200],
+          ["/endless-500", 500],
+        ] as const) {
+          await bed.script(path, [
+            ["send", `HTTP/1.1 ${status} X\r\nContent-Length: 9\r\n\r\nhalf`],
+            ["pause", 300],
+          ]);
+        }
+        for (const [path, status] of [
           ["/large", 200],
           ["/large-500", 500],
         ] as const) {
@@ -309,6 +335,7 @@ function suite(name: string, kernel: boolean, ways: readonly Who[]): void {
     );
     after(
       async () => {
+        if (client !== undefined && client !== bed.client) await stop(client.child, "SIGKILL");
         if (envoy) await envoy.stop();
         await bed.close();
       },
@@ -319,7 +346,12 @@ function suite(name: string, kernel: boolean, ways: readonly Who[]): void {
       send(who === "envoy" ? "same_host" : who, `POST ${path} HTTP/1.1\r\nHost: ${host}\r\nContent-Length: 0\r\n\r\n`);
 
     /** Each on a connection of its own: some of them end it. */
-    async function ask(who: Who, host: string, path: string): Promise<number | "UH" | "cut"> {
+    async function ask(who: Who, host: string, path: string): Promise<Told> {
+      if (path.startsWith("/endless")) {
+        await client.play([...steps(who, host, path), ["read", 20, 1_000], ["reset"]]);
+        await later(50);
+        return "left";
+      }
       const { responses, end } = await client.play([...steps(who, host, path), ["response"]]);
       /* Whoever ejects does so a moment later, in Envoy too. */
       await later(25);
@@ -336,7 +368,7 @@ function suite(name: string, kernel: boolean, ways: readonly Who[]): void {
     };
 
     const told = async (who: Who, host: string, paths: readonly string[]) => {
-      const all: (number | "UH" | "cut")[] = [];
+      const all: Told[] = [];
       for (const path of paths) all.push(await ask(who, host, path));
       return all;
     };
