@@ -223,6 +223,17 @@ const RETURNS = {
   max_ejection_percent: 100,
 };
 
+/** How one request after the other goes to one endpoint, and to another where that is out. */
+const SUCCESSIONS: Readonly<Record<string, object>> = {
+  priorities: {},
+  maglev: { lb_policy: "MAGLEV" },
+  ring: { lb_policy: "RING_HASH" },
+  subset: {
+    lb_policy: "MAGLEV",
+    lb_subset_config: { fallback_policy: "ANY_ENDPOINT", subset_selectors: [{ keys: ["group"] }] },
+  },
+};
+
 function suite(name: string, kernel: boolean, ways: readonly Who[]): void {
   const skip = (kernel && withoutKernel()) || (ways.includes("envoy") && !installedEnvoy() && "Envoy is not installed");
   describe(`outlier detection, ${name}`, { skip, timeout: SUITE_PATIENCE }, () => {
@@ -263,6 +274,27 @@ function suite(name: string, kernel: boolean, ways: readonly Who[]): void {
                 outlier_detection: { consecutive_5xx: 2, interval: "60s", max_ejection_percent: 50 },
               },
             },
+            ...Object.entries(SUCCESSIONS).map(([kind, more]) => ({
+              name: `${kind}-${who}`,
+              endpoints: [],
+              fields: {
+                ...fields,
+                ...more,
+                outlier_detection: RETURNS,
+                load_assignment: {
+                  cluster_name: kind,
+                  endpoints: Object.values(servers).map((port, at) => ({
+                    priority: kind === "priorities" ? at : 0,
+                    lb_endpoints: [
+                      {
+                        endpoint: { address: { socket_address: { address: bed.backendIp, port_value: port } } },
+                        metadata: { filter_metadata: { "envoy.lb": { group: "all" } } },
+                      },
+                    ],
+                  })),
+                },
+              },
+            })),
             {
               name: `rate-${who}`,
               endpoints: [good!],
@@ -286,7 +318,12 @@ function suite(name: string, kernel: boolean, ways: readonly Who[]): void {
           hosts: clusters.map(({ name }) => ({
             name,
             domains: [name],
-            routes: [{ match: { prefix: "/" }, route: { cluster: name, timeout: "0.4s" } }],
+            routes: [
+              {
+                match: { prefix: "/" },
+                route: { cluster: name, timeout: "0.4s", hash_policy: [{ header: { header_name: "host" } }] },
+              },
+            ],
           })),
           clusters,
         });
@@ -446,6 +483,25 @@ function suite(name: string, kernel: boolean, ways: readonly Who[]): void {
           Array.from({ length: 6 }, () => 200),
         );
       });
+
+      for (const kind of Object.keys(SUCCESSIONS)) {
+        test(`${who}: ${kind}: another one takes its place, until it is back`, { timeout: PATIENCE }, async () => {
+          const host = `${kind}-${who}`;
+          const served = async () => {
+            const { responses } = await client.play([...steps(who, host, "/x"), ["response"]]);
+            return responses[0]?.text.split(" ")[0];
+          };
+          const first = await served();
+          const other = first === "near" ? "far" : "near";
+          assert.deepEqual(await told(who, host, ["/500", "/500"]), [500, 500]);
+          const before = await bed.paths();
+          assert.equal(await served(), other);
+          assert.equal(await eventually(served, (name) => name === first), first);
+          if (who !== "same_host" && who !== "cross_host") return;
+          const now = await bed.paths();
+          assert.ok(now.same_host + now.cross_host > before.same_host + before.cross_host, "the kernel follows");
+        });
+      }
 
       test(`${who}: by the share of what fails`, { timeout: PATIENCE }, async () => {
         const host = `rate-${who}`;
