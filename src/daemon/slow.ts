@@ -62,6 +62,29 @@ function wasReset(socket: Socket): boolean {
   return fd >= 0 && shim.sockError(fd) !== 0;
 }
 
+/** An answer that is read although its server is not: no more of it than this. */
+const MOST_UNREAD = 4 << 20;
+
+function unread(socket: Socket): Buffer {
+  const fd = fdOf(socket);
+  const parts: Buffer[] = [];
+  for (let bytes = 0; fd >= 0 && bytes < MOST_UNREAD; bytes += parts.at(-1)!.length) {
+    const part = tryRead(fd);
+    if (part === null || part.length === 0) break;
+    parts.push(part);
+  }
+  return Buffer.concat(parts);
+}
+
+function tryRead(fd: number): Buffer | null {
+  try {
+    return shim.recvNonblock(fd, 256 << 10);
+  } catch {
+    /* Nothing comes before the reset any more. */
+    return null;
+  }
+}
+
 function setKeepalive(socket: Socket, keepalive: Keepalive): void {
   const fd = fdOf(socket);
   if (fd >= 0) shim.setKeepalive(fd, keepalive);
@@ -96,7 +119,7 @@ export class SlowSide {
       countCluster: (cluster, what) => counters.count(counters.clusters, cluster, what),
       countListener: ({ listener }, what) => counters.count(counters.ends, listener, what),
       log: (fields, message) => log.debug(fields, message),
-      ...(shim.unavailable() ? {} : { wasReset, setKeepalive }),
+      ...(shim.unavailable() ? {} : { wasReset, unread, setKeepalive }),
     });
   }
 

@@ -12,7 +12,7 @@ import {
 import type { RoutedHead } from "./ports.ts";
 import type { Failure } from "./reply.ts";
 import { HOP_BY_HOP } from "./request.ts";
-import { BodyReader, Broken, breakOff, chunk, lastChunk, pass, write } from "./source.ts";
+import { BodyReader, Broken, breakOff, chunk, lastChunk, pass } from "./source.ts";
 import type { Upload } from "./upload.ts";
 import type { Upstream } from "./upstream.ts";
 import { Deadline, IdleTimer } from "./watch.ts";
@@ -118,22 +118,22 @@ export class Attempt {
 
   async #send(): Promise<void> {
     const { request, body } = this.#asked;
-    const { socket } = this.up;
+    const { up } = this;
     if (this.#hooks.mustContinue()) await this.#parties.first(Buffer.from("HTTP/1.1 100 Continue\r\n\r\n"));
     const head = writeHead(`${request.method} ${this.#head.path} HTTP/1.1`, this.#head.headers);
     this.sent += head.length;
-    await write(socket, head);
+    await up.write(head);
     for (let at = 0; ; at++) {
       const data = await this.#hooks.piece(at);
       /* It has waited for the client, and is not the one that is to go on. */
       if (this.#over) throw new Broken("the try is over");
       if (data === undefined) break;
       this.sent += data.length;
-      await write(socket, body.kind === "chunked" ? chunk(data) : data);
+      await up.write(body.kind === "chunked" ? chunk(data) : data);
       this.#heard();
       this.#upload.release(at);
     }
-    if (body.kind === "chunked") await write(socket, lastChunk(this.#upload.trailers));
+    if (body.kind === "chunked") await up.write(lastChunk(this.#upload.trailers));
   }
 
   /** The final response's head; interim ones are handed on, but for 100, which we gave ourselves. */

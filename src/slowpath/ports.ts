@@ -166,6 +166,8 @@ export interface Ports {
   log(fields: object, message: string): void;
   /** Asked at the end of a server's stream: did it come by a reset? Without it, resets that libuv hides go unseen. */
   wasReset?(socket: Socket): boolean;
+  /** What the system holds of a socket that has failed, and is still open. Without it Node drops that. */
+  unread?(socket: Socket): Buffer;
   /** Without it Node's own way is taken, which knows of `time` alone. */
   setKeepalive?(socket: Socket, keepalive: Keepalive): void;
 }

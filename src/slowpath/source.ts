@@ -93,6 +93,16 @@ export class Source {
     this.#wake();
   }
 
+  /** The stream is about to be destroyed: what it holds, and `rest` behind that, can be taken all the same. */
+  keep(rest: Buffer): void {
+    const held: Buffer[] = [];
+    for (let bytes = this.#stream.read(); bytes !== null; bytes = this.#stream.read()) held.push(bytes as Buffer);
+    const more = Buffer.concat([...held, rest]);
+    this.#taken += more.length;
+    this.#buffer = Buffer.concat([this.#buffer, more]);
+    this.#wake();
+  }
+
   /** Nothing comes out of here any more: what the stream still brings is dropped. Resolves at its end. */
   discard(): Promise<void> {
     this.#discarding ??= this.#drop();
@@ -239,10 +249,13 @@ export class BodyReader {
   }
 }
 
-/** Writes with back-pressure. Throws Broken when the stream cannot take any more. */
-export async function write(stream: Duplex, bytes: Buffer): Promise<void> {
+/**
+ * Writes with back-pressure. Throws Broken when the stream cannot take any more; `failed` is called before the stream
+ * is destroyed for that.
+ */
+export async function write(stream: Duplex, bytes: Buffer, failed?: () => void): Promise<void> {
   if (stream.destroyed || stream.writableEnded) throw new Broken("the stream is closed");
-  if (stream.write(bytes)) return;
+  if (stream.write(bytes, failed && ((error) => void (error && failed())))) return;
   await new Promise<void>((resolve, reject) => {
     const settle = () => {
       stream.off("drain", settle);

@@ -4,7 +4,7 @@ import type { Address } from "../model/config.ts";
 import type { Breakers, Keepalive, Priority, SocketOptions, UpstreamOptions } from "../model/limits.ts";
 import { sourceTowards } from "../route/source.ts";
 import { type ClusterCounter, perHost, type Resources } from "./breakers.ts";
-import { Source } from "./source.ts";
+import { Source, write } from "./source.ts";
 
 /** Idle connections to servers are closed after this long: before most servers do it. Milliseconds. */
 const IDLE_MS = 60_000;
@@ -28,11 +28,10 @@ export class Overflow extends Error {}
 /** It is not wanted any more. */
 export class Cancelled extends Error {}
 
-type WasReset = (socket: Socket) => boolean;
-
 /** What Node does not tell of its sockets, or do to them: see `Ports`. */
 export interface System {
-  readonly wasReset?: WasReset | undefined;
+  readonly wasReset?: ((socket: Socket) => boolean) | undefined;
+  readonly unread?: ((socket: Socket) => Buffer) | undefined;
   readonly setKeepalive?: ((socket: Socket, keepalive: Keepalive) => void) | undefined;
 }
 
@@ -46,10 +45,20 @@ export class Upstream {
   worn = false;
   /** While it waits for a request: undoes what waiting had set up. */
   leaveIdle: (() => void) | undefined;
+  readonly #unread: System["unread"];
 
-  constructor(socket: Socket, wasReset: WasReset | undefined) {
+  constructor(socket: Socket, { wasReset, unread }: System) {
     this.socket = socket;
     this.source = new Source(socket, undefined, wasReset && (() => wasReset(socket)));
+    this.#unread = unread;
+  }
+
+  /**
+   * Of the request, with back-pressure; throws Broken. A server that refuses it may answer, and reset the connection at
+   * once: when a write fails for that, its answer is still to be read, and Node would drop it with the socket.
+   */
+  async write(bytes: Buffer): Promise<void> {
+    await write(this.socket, bytes, () => this.source.keep(this.#unread?.(this.socket) ?? Buffer.alloc(0)));
   }
 }
 
@@ -221,7 +230,7 @@ export class Upstreams {
     socket.on("error", () => {});
     const keepalive = target.sockets?.keepalive;
     if (keepalive !== undefined) this.#keepAlive(socket, keepalive);
-    const up = new Upstream(socket, this.#system.wasReset);
+    const up = new Upstream(socket, this.#system);
     const { maxConnectionDurationMs } = target.upstream;
     if (maxConnectionDurationMs > 0) {
       const timer = setTimeout(
