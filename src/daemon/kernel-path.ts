@@ -5,7 +5,7 @@ import type { Datapath, Native } from "../kernel/datapath.ts";
 import type { ReactorEvent } from "../kernel/native.ts";
 import { defaultLimits, Pools } from "../pool/pools.ts";
 import type { EndpointTarget } from "../pool/ports.ts";
-import { type Outcome, STREAKS, type StreakKind } from "../route/outlier.ts";
+import { notConnected, type Outcome, STREAKS, type StreakKind } from "../route/outlier.ts";
 import type { Field } from "../slowpath/http1.ts";
 import type { Lost as LostRequest } from "../slowpath/ports.ts";
 import type { Event, Slot } from "../tables/layout.gen.ts";
@@ -340,10 +340,7 @@ export class KernelPath {
         );
         break;
       case EventType.unreached:
-        this.#ports.came(
-          e.endpoint,
-          e.reason === constants.errno.ETIMEDOUT ? { kind: "timedOut", status: 504 } : { kind: "failed" },
-        );
+        this.#ports.came(e.endpoint, notConnected(e.reason === constants.errno.ETIMEDOUT));
         break;
     }
   }

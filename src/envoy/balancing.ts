@@ -17,7 +17,7 @@ type Balancing = Pick<Cluster, "policy" | "localities" | "panicPercent" | "subse
 /** By `load_balancing_policy` where it is written, else by `lb_policy` and the fields that go with it. */
 export function readBalancing(cluster: Fields, discovery: Discovery | undefined): Balancing {
   const common = cluster.message("common_lb_config");
-  // There is no health check yet, and nothing changes the hosts.
+  // Nobody checks health, and what outlier detection or DNS changes is taken in at once.
   common?.skip("update_merge_window", "ignore_new_hosts_until_first_hc", "close_connections_on_host_set_change");
   const panicPercent = common && readPercent(common, "healthy_panic_threshold");
   const panic = panicPercent === undefined ? {} : { panicPercent };

@@ -19,6 +19,10 @@ export type Outcome =
   /** `status`: what its client is told. */
   | { readonly kind: "timedOut"; readonly status: number };
 
+/** No connection was made: it was refused, or took longer than it may. */
+export const notConnected = (isLate: boolean): Outcome =>
+  isLate ? { kind: "timedOut", status: 504 } : { kind: "failed" };
+
 /** The status that an outcome counts as; undefined: it says nothing of what the endpoint answers. */
 export function statusOf(outcome: Outcome, { splitsOrigins }: OutlierDetection): number | undefined {
   switch (outcome.kind) {

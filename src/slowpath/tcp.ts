@@ -1,5 +1,6 @@
 import type { Duplex } from "node:stream";
 import type { TcpChain } from "../model/config.ts";
+import { notConnected } from "../route/outlier.ts";
 import type { Flag, Ports, Served, TcpForward } from "./ports.ts";
 import { breakOff, pass, Source } from "./source.ts";
 import { ConnectFailed, Overflow, type Upstream, type Upstreams } from "./upstream.ts";
@@ -87,7 +88,7 @@ export class TcpRelay implements Served {
       } catch (error) {
         if (error instanceof Overflow) return "UO";
         if (!(error instanceof ConnectFailed)) throw error;
-        to.came(error.code === "ETIMEDOUT" ? { kind: "timedOut", status: 504 } : { kind: "failed" });
+        to.came(notConnected(error.code === "ETIMEDOUT"));
         failed = "UF";
       }
       if (stream.destroyed) return "DC";
